@@ -1,0 +1,147 @@
+"""The image table: what every reader returns and everything else takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from reidlib.errors import ReIDError
+
+JUNK = -1
+"""Person id of a detection that shows no whole person: never a match, never a miss."""
+DISTRACTOR = 0
+"""Person id of a gallery image that shows nobody who is asked for: always a miss."""
+UNKNOWN = -2
+"""Person id of an image whose identity nobody wrote down."""
+NO_CAMERA = -1
+"""Camera id of an image whose camera nobody wrote down."""
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A list of images with identity and camera, one row an image.
+
+    Attributes:
+        root: Folder that ``paths`` are relative to.
+        paths: Image files, relative to ``root``, POSIX style.
+        pids: ``(N,)`` int64 person ids; ``JUNK``, ``DISTRACTOR`` and ``UNKNOWN`` as
+            above.
+        camids: ``(N,)`` int64 camera ids from 0; ``NO_CAMERA`` where unknown.
+        attributes: Optional further columns, each ``(N,)``.
+
+    Raises:
+        ReIDError: If the columns differ in length.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    pids: np.ndarray
+    camids: np.ndarray
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "paths", tuple(self.paths))
+        for name in ("pids", "camids"):
+            column = np.asarray(getattr(self, name), dtype=np.int64)
+            object.__setattr__(self, name, column)
+        columns = {"pids": self.pids, "camids": self.camids, **self.attributes}
+        for name, column in columns.items():
+            if len(column) != len(self.paths):
+                raise ReIDError(
+                    f"image table of {self.root}: column {name!r} has {len(column)} "
+                    f"rows for {len(self.paths)} images; give one value per image"
+                )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: np.ndarray | Sequence[int] | slice) -> ImageTable:
+        """Return the table of these rows (indices, a mask or a slice)."""
+        index = np.arange(len(self))[rows]
+        return ImageTable(
+            root=self.root,
+            paths=tuple(self.paths[i] for i in index),
+            pids=self.pids[index],
+            camids=self.camids[index],
+            attributes={name: col[index] for name, col in self.attributes.items()},
+        )
+
+    def file(self, row: int) -> Path:
+        """Return the path of one image that can be opened."""
+        return self.root / self.paths[row]
+
+    @property
+    def num_pids(self) -> int:
+        """Number of different known people (junk, distractors, unknown left out)."""
+        return len(np.unique(self.pids[self.pids > DISTRACTOR]))
+
+    @property
+    def num_cams(self) -> int:
+        """Number of different known cameras."""
+        return len(np.unique(self.camids[self.camids > NO_CAMERA]))
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether every image has an identity written down."""
+        return len(self) > 0 and bool((self.pids != UNKNOWN).all())
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether every image has a camera written down."""
+        return len(self) > 0 and bool((self.camids != NO_CAMERA).all())
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``(N,)`` int64 person ids renumbered from 0 in the order of their ids."""
+        return np.unique(self.pids, return_inverse=True)[1].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ReIDDataset:
+    """A training split and the query and gallery of a test split.
+
+    Attributes:
+        name: Short name for logs and tables, for instance ``"market1501"``.
+        train: Images to learn from; their identities are used by supervised methods
+            and by diagnostics only.
+        query: Images that are asked for (may be empty).
+        gallery: Images that are searched (may be empty).
+    """
+
+    name: str
+    train: ImageTable
+    query: ImageTable
+    gallery: ImageTable
+
+    @property
+    def root(self) -> Path:
+        """Folder that the data set was read from."""
+        return self.train.root
+
+    @property
+    def num_cams(self) -> int:
+        """Number of cameras over all three splits."""
+        camids = [split.camids for split in (self.train, self.query, self.gallery)]
+        seen = np.unique(np.concatenate(camids))
+        return len(seen[seen > NO_CAMERA])
+
+    def fingerprint(self) -> str:
+        """Return a hash over file names, file sizes, identities and cameras.
+
+        Equal fingerprints mean that a cached run may be used again. Pixels are not
+        read (that would take minutes on MSMT17); a changed image of unchanged size
+        goes unnoticed.
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for split in (self.train, self.query, self.gallery):
+            for row, path in enumerate(split.paths):
+                size = split.file(row).stat().st_size
+                line = f"{path}|{size}|{split.pids[row]}|{split.camids[row]}\n"
+                digest.update(line.encode())
+            digest.update(b"--\n")
+        return digest.hexdigest()

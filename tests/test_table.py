@@ -1,0 +1,51 @@
+"""The image table and the data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reidlib.data.table import DISTRACTOR, JUNK, UNKNOWN, ImageTable, ReIDDataset
+from reidlib.errors import ReIDError
+
+
+def make_table(root, pids, camids):
+    paths = [f"{i:03d}.jpg" for i in range(len(pids))]
+    for path in paths:
+        (root / path).write_bytes(b"x" * 10)
+    return ImageTable(root, tuple(paths), np.array(pids), np.array(camids))
+
+
+def test_counts_leave_out_junk_distractors_and_unknown(tmp_path):
+    table = make_table(
+        tmp_path, [JUNK, DISTRACTOR, UNKNOWN, 3, 3, 7], [0, 1, -1, 1, 2, 2]
+    )
+    assert table.num_pids == 2
+    assert table.num_cams == 3
+    assert not table.has_identities
+    assert not table.has_cameras
+
+
+def test_rows_can_be_chosen_by_mask_index_and_slice(tmp_path):
+    table = make_table(tmp_path, [3, 5, 7, 5], [0, 1, 2, 3])
+    assert table[table.pids == 5].paths == ("001.jpg", "003.jpg")
+    assert table[[2, 0]].pids.tolist() == [7, 3]
+    assert table[1:3].camids.tolist() == [1, 2]
+    assert table.labels.tolist() == [0, 1, 2, 1]
+
+
+def test_a_column_of_another_length_is_an_error(tmp_path):
+    with pytest.raises(ReIDError, match="'camids' has 1 rows for 2 images"):
+        ImageTable(tmp_path, ("a.jpg", "b.jpg"), np.array([1, 2]), np.array([0]))
+
+
+def test_fingerprint_depends_on_identities_names_and_sizes(tmp_path):
+    table = make_table(tmp_path, [1, 2], [0, 1])
+    empty = table[:0]
+    dataset = ReIDDataset("x", table, empty, empty)
+    first = dataset.fingerprint()
+    assert first == ReIDDataset("x", table, empty, empty).fingerprint()
+    assert first != ReIDDataset("x", table[[1, 0]], empty, empty).fingerprint()
+    assert first != ReIDDataset("x", empty, table, empty).fingerprint()
+    (tmp_path / "000.jpg").write_bytes(b"x" * 11)
+    assert first != dataset.fingerprint()
