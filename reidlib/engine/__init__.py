@@ -1,0 +1,22 @@
+"""A run: device, precision, seeds, checkpoints, logs, and the cache of results."""
+
+from reidlib.engine.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    write_atomically,
+)
+from reidlib.engine.manifest import code_hash, environment
+from reidlib.engine.run import DivergedError, Run, RunConfig
+
+__all__ = [
+    "DivergedError",
+    "Run",
+    "RunConfig",
+    "code_hash",
+    "environment",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+    "write_atomically",
+]

@@ -1,0 +1,77 @@
+"""The run cache: the same run of the same code on the same data is made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from reidlib.data.table import ReIDDataset
+from reidlib.engine.manifest import code_hash
+from reidlib.engine.run import Run, RunConfig
+from reidlib.paths import cache_dir
+
+TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
+
+
+def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
+    """Return a hash of all that the numbers of a run depend on.
+
+    That is the configuration, the data and the code: the recipe's module with all
+    library modules that it imports.
+    """
+    parts = {
+        "config": dataclasses.asdict(config),  # type: ignore[call-overload]
+        "dataset": dataset.fingerprint(),
+        "code": code_hash(train.__module__),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def cached_run(
+    train: TrainFunction,
+    config: RunConfig,
+    dataset: ReIDDataset,
+    *,
+    device: str = "auto",
+    progress: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Run a recipe, or return the result of the same run made before.
+
+    A run that was interrupted is gone on with. Two processes that ask for one run at
+    once make it once: the second waits.
+
+    Args:
+        train: The recipe's ``train`` function.
+        config: Its configuration.
+        dataset: Its data.
+        device: As for ``Run``.
+        progress: As for ``Run``.
+
+    Returns:
+        The content of ``result.json`` and the run's folder in the cache.
+    """
+    recipe = train.__module__.rsplit(".", 1)[-1]
+    folder = cache_dir() / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    directory = folder / f"{recipe}-{run_key(train, config, dataset)[:16]}"
+    with FileLock(f"{directory}.lock"):
+        result = directory / "result.json"
+        if result.is_file():
+            return json.loads(result.read_text(encoding="utf-8")), directory
+        with Run(
+            directory,
+            recipe=recipe,
+            config=config,
+            dataset=dataset,
+            resume=True,
+            device=device,
+            progress=progress,
+            tensorboard=False,
+        ) as run:
+            return train(config, dataset, run), directory

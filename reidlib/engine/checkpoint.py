@@ -1,0 +1,186 @@
+"""Checkpoints: one safetensors file, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from reidlib.errors import ReIDError
+
+_TENSOR = "__tensor__"
+_DICT = "__dict__"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: Target file; its folder must exist.
+        data: The whole content.
+
+    Raises:
+        ReIDError: If the disk is full or the folder cannot be written. What was at
+            ``path`` before is untouched, and no partial file is left behind.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from colleagues
+        os.replace(temporary, path)
+    except BaseException as error:  # Ctrl-C too must leave no partial file
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        kept = "the previous file is intact" if path.exists() else "nothing was written"
+        raise ReIDError(
+            f"cannot write {path}: {error.strerror or error} ({kept}); free some space "
+            "or choose another folder with --out, then go on with --resume"
+        ) from error
+
+
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON, its tensors moved to ``tensors`` under their path."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(value, dict):
+        # JSON turns integer keys into strings, and an optimiser's state has integer
+        # keys: pairs keep their type.
+        items = [[k, _flatten(v, f"{name}.{k}", tensors)] for k, v in value.items()]
+        return {_DICT: items}
+    if isinstance(value, list | tuple):
+        return [_flatten(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
+    if hasattr(value, "item") and not isinstance(value, str):
+        return value.item()
+    return value
+
+
+def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[value[_TENSOR]]
+        return {key: _restore(item, tensors) for key, item in value[_DICT]}
+    if isinstance(value, list):
+        return [_restore(item, tensors) for item in value]
+    return value
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Save nested dicts and lists of tensors, numbers and strings in one file.
+
+    Args:
+        path: The file to write, atomically (see ``write_atomically``).
+        state: What to save. Tuples come back as lists.
+
+    Example:
+        >>> import tempfile, torch
+        >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+        >>> save_checkpoint(path, {"model": {"w": torch.ones(2)}, "epoch": 3})
+        >>> load_checkpoint(path)["epoch"]
+        3
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = _flatten(state, "state", tensors)
+    metadata = {"format": "reidlib-1", "structure": json.dumps(structure)}
+    write_atomically(Path(path), save(tensors, metadata))
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load what ``save_checkpoint`` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The saved structure, tensors on the CPU.
+
+    Raises:
+        ReIDError: If the file is missing, is no checkpoint of this library, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReIDError(f"no checkpoint at {path}; give the file that a run wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ReIDError(
+            f"{path} is damaged or no safetensors file ({error}); use another one"
+        ) from error
+    if "structure" not in metadata:
+        raise ReIDError(
+            f"{path} holds tensors but was not written by reidlib; load a backbone's "
+            "weights with the model's `weights` argument"
+        )
+    return _restore(json.loads(metadata["structure"]), tensors)
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load a state dict, or say in one line why it belongs to another model.
+
+    Args:
+        model: The module to fill.
+        state: Its state dict.
+        source: Where the state comes from, for the message.
+
+    Raises:
+        ReIDError: If names or shapes differ.
+    """
+    own = model.state_dict()
+    missing = sorted(set(own) - set(state))
+    extra = sorted(set(state) - set(own))
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or extra or shapes:
+        example = (missing + extra + shapes)[0]
+        raise ReIDError(
+            f"{source} is a checkpoint of another model: {len(missing)} tensors "
+            f"missing, {len(extra)} unknown, {len(shapes)} of another shape (first: "
+            f"{example}); build the model with the backbone and pooling of that run"
+        )
+    model.load_state_dict(state)
+
+
+def random_states() -> dict[str, Any]:
+    """Return the state of every global random generator."""
+    import random
+
+    import numpy as np
+
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Put every global random generator back into a saved state."""
+    import random
+
+    import numpy as np
+
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,497 @@
+"""A run: everything around a training loop that is not the algorithm.
+
+A recipe stays the paper's algorithm, written out. It asks its run for the device, for
+epochs, for a step of the optimiser and for a place to write numbers; the run takes care
+that nothing is lost when the machine, the disk or the user stops it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from reidlib.data.table import ReIDDataset
+from reidlib.engine.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+    write_atomically,
+)
+from reidlib.engine.manifest import environment
+from reidlib.errors import ReIDError
+
+T = TypeVar("T")
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+class RunConfig(Protocol):
+    """What a run needs to know of a recipe's configuration (a frozen dataclass)."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random number of the run."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """``"32-true"`` or ``"bf16-mixed"``."""
+        ...
+
+
+class DivergedError(ReIDError):
+    """The loss became NaN or infinite."""
+
+
+class Run:
+    """One run of a recipe in one folder.
+
+    The folder holds ``manifest.json`` (what the numbers depend on), ``log.txt`` (for
+    people), ``metrics.jsonl`` and TensorBoard events (for tools), ``last.safetensors``
+    (the checkpoint after the last complete epoch), and, once the run is complete,
+    ``result.json``.
+
+    Args:
+        directory: The run's folder; made if it is not there.
+        recipe: Name of the recipe, for manifest and messages.
+        config: The recipe's configuration, a dataclass with ``seed`` and ``precision``.
+        dataset: The data that the run works on.
+        resume: Go on after the last complete epoch of this folder, if there is one. A
+            run that is resumed gives the numbers of a run that was never stopped.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
+        progress: Show progress bars and log lines on standard error.
+        tensorboard: Write TensorBoard events too.
+
+    Raises:
+        ReIDError: If the folder cannot be written, holds a run already and ``resume``
+            is not set, or holds a run of another configuration or other data.
+
+    Example:
+        A recipe uses it so (see ``reidlib/recipes/baseline.py``)::
+
+            with Run(folder, recipe="baseline", config=config, dataset=data) as run:
+                model, optimizer = run.setup(model, optimizer)
+                for epoch in run.epochs(config.epochs):
+                    for batch in run.progress(batches, "train"):
+                        run.step(loss_of(batch), optimizer)
+                    run.record(loss=run.mean_loss)
+                run.finish(metrics)
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        recipe: str,
+        config: RunConfig,
+        dataset: ReIDDataset,
+        resume: bool = False,
+        device: str = "auto",
+        progress: bool = True,
+        tensorboard: bool = True,
+    ) -> None:
+        if config.precision not in PRECISIONS:
+            raise ReIDError(
+                f"precision {config.precision!r} is unknown; choose one of {PRECISIONS}"
+            )
+        self.directory = Path(directory)
+        self.recipe = recipe
+        self.config = config
+        self.dataset = dataset
+        self.history: list[dict[str, Any]] = []
+        self.epoch = 0
+        self._show = progress
+        self._tracked: dict[str, Any] = {}
+        self._record: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
+        self._losses: list[float] = []
+        self._start = time.monotonic()
+        self._seconds_before = 0.0
+        self._writer: Any = None
+        self._tensorboard = tensorboard
+
+        settings = {
+            "recipe": recipe,
+            "config": dataclasses.asdict(config),  # type: ignore[call-overload]
+            "dataset": {
+                "name": dataset.name,
+                "sha256": dataset.fingerprint(),
+                "images": {
+                    split: len(getattr(dataset, split))
+                    for split in ("train", "query", "gallery")
+                },
+            },
+        }
+        self._checkpoint: dict[str, Any] | None = None
+        self._open(settings, resume)
+        _seed_everything(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.fabric = Fabric(accelerator=device, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        self.manifest = {
+            **settings,
+            **environment(),
+            "device": str(self.fabric.device),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "status": "running",
+        }
+
+    # -- the folder ---------------------------------------------------------------
+
+    def _open(self, settings: dict[str, Any], resume: bool) -> None:
+        """Make the folder, or check that what is there can be gone on with."""
+        manifest, checkpoint = self.directory / "manifest.json", self.checkpoint_path
+        if manifest.exists():
+            if not resume:
+                raise ReIDError(
+                    f"{self.directory} holds a run already; go on with it (--resume), "
+                    "or choose another folder (--out)"
+                )
+            # Compared as JSON, in which a tuple is a list.
+            before = json.loads(manifest.read_text(encoding="utf-8"))
+            now = json.loads(json.dumps(settings))
+            for name in ("recipe", "config", "dataset"):
+                if before.get(name) != now[name]:
+                    raise ReIDError(
+                        f"{self.directory} holds a run with another {name} "
+                        f"({_difference(before.get(name), now[name])}); resume it as "
+                        "it was, or choose another folder (--out)"
+                    )
+            if checkpoint.exists():
+                self._checkpoint = load_checkpoint(checkpoint)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / "log.txt").open("a").close()
+        except OSError as error:
+            raise ReIDError(
+                f"cannot write to {self.directory}: {error.strerror}; choose another "
+                "folder (--out)"
+            ) from error
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint after the last complete epoch."""
+        return self.directory / "last.safetensors"
+
+    @property
+    def result_path(self) -> Path:
+        """The result file of a complete run."""
+        return self.directory / "result.json"
+
+    @property
+    def device(self) -> torch.device:
+        """The device that tensors of this run live on."""
+        return self.fabric.device
+
+    def __enter__(self) -> Run:
+        self._write_manifest("running")
+        self.log(f"{self.recipe} on {self.dataset.name}, {self.device}: {self.config}")
+        self._handler = signal.getsignal(signal.SIGTERM)
+        # A batch system ends a job with SIGTERM: leave by the same door as Ctrl-C.
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+        if kind is None:
+            status = "complete" if self.result_path.exists() else "stopped"
+        elif issubclass(kind, KeyboardInterrupt):
+            status = "interrupted"
+            self.log(f"interrupted in epoch {self.epoch + 1}; {self._way_back()}")
+        else:
+            status = "failed"
+            self.log(f"failed in epoch {self.epoch + 1}: {error}")
+        try:
+            self._write_manifest(status)
+        except ReIDError:
+            if kind is None:  # never hide the first error behind a second one
+                raise
+        if self._writer is not None:
+            self._writer.close()
+
+    def _way_back(self) -> str:
+        if self.checkpoint_path.exists():
+            return (
+                f"{len(self.history)} complete epochs are kept in "
+                f"{self.checkpoint_path}: go on with --resume --out {self.directory}"
+            )
+        return "no epoch was complete, so there is nothing to resume"
+
+    def _write_manifest(self, status: str) -> None:
+        self.manifest["status"] = status
+        self.manifest["seconds"] = round(self.seconds, 1)
+        data = json.dumps(self.manifest, indent=1).encode()
+        write_atomically(self.directory / "manifest.json", data)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far, over all parts of an interrupted run."""
+        return self._seconds_before + time.monotonic() - self._start
+
+    # -- what a recipe calls ------------------------------------------------------
+
+    def setup(self, model: nn.Module, optimizer: Optimizer | None = None) -> Any:
+        """Move model and optimiser to the device and precision of the run.
+
+        Args:
+            model: A network; methods other than ``forward`` stay callable.
+            optimizer: Its optimiser, if it is trained.
+
+        Returns:
+            The model, or model and optimiser, wrapped by Lightning Fabric.
+        """
+        if optimizer is None:
+            return self.fabric.setup_module(model, move_to_device=True)
+        return self.fabric.setup(model, optimizer)
+
+    def track(self, **objects: Any) -> None:
+        """Name what a checkpoint must hold: anything with a ``state_dict``.
+
+        Called once, before ``epochs``. When the run is resumed, the saved states are
+        loaded here.
+        """
+        self._tracked = objects
+        if self._checkpoint is None:
+            return
+        for name, item in objects.items():
+            state = self._checkpoint["objects"][name]
+            if isinstance(item, nn.Module):
+                load_weights(item, state, str(self.checkpoint_path))
+            else:
+                item.load_state_dict(state)
+        self.history = self._checkpoint["history"]
+        self.epoch = len(self.history)
+        self._seconds_before = self._checkpoint["seconds"]
+        self._rewrite_metrics()
+        self.log(f"resumed after epoch {self.epoch}")
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """Yield the epochs that are left; write log and checkpoint after each.
+
+        Args:
+            count: Number of epochs of the whole run.
+
+        Yields:
+            The epoch, from 0, or from where an interrupted run stopped.
+        """
+        if self._checkpoint is not None:
+            # Last, so that building models and loaders before cannot have moved them.
+            set_random_states(self._checkpoint["random"])
+            self.generator.set_state(self._checkpoint["generator"])
+            self._checkpoint = None
+        for epoch in range(self.epoch, count):
+            self.epoch, self._record, self._losses = epoch, {}, []
+            start = time.monotonic()
+            yield epoch
+            self._record["seconds"] = round(time.monotonic() - start, 2)
+            self._end_epoch(count)
+            self.epoch = epoch + 1
+
+    def progress(self, items: Iterable[T], title: str, total: int | None = None) -> Any:
+        """Show a progress bar on standard error while going through ``items``."""
+        if not self._show:
+            return items
+        title = f"epoch {self.epoch + 1} {title}"
+        return tqdm(items, desc=title, total=total, leave=False, file=sys.stderr)
+
+    def step(
+        self,
+        loss: Tensor,
+        optimizer: Optimizer,
+        clip: tuple[nn.Module, float] | None = None,
+    ) -> float:
+        """Take one step down the gradient of ``loss``.
+
+        Args:
+            loss: Scalar.
+            optimizer: Its gradients are set to zero first.
+            clip: A module and the largest norm that its gradient may have.
+
+        Returns:
+            The loss as a number.
+
+        Raises:
+            DivergedError: If the loss is NaN or infinite; names epoch, batch and the
+                last good checkpoint. The weights are not touched.
+        """
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the loss is {value} in epoch {self.epoch + 1}, batch "
+                f"{len(self._losses) + 1}; {self._way_back()}, with a lower learning "
+                "rate or in 32-true precision"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if clip is not None:
+            self.fabric.clip_gradients(clip[0], optimizer, max_norm=clip[1])
+        optimizer.step()
+        self._losses.append(value)
+        return value
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over the steps of this epoch (NaN before the first)."""
+        return float(np.mean(self._losses)) if self._losses else math.nan
+
+    def record(self, **values: Any) -> None:
+        """Add numbers to the record of this epoch."""
+        self._record.update(values)
+
+    def keep(self, **values: Any) -> None:
+        """Put tensors into the next checkpoint that it need not restore.
+
+        Pseudo labels and memories, for instance: made anew each epoch, but wanted by
+        whoever asks later what the model was trained on.
+        """
+        self._kept.update(values)
+
+    def log(self, message: str) -> None:
+        """Write a line for people, to ``log.txt`` and to standard error."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with (self.directory / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{now} {message}\n")
+        if self._show:
+            tqdm.write(message, file=sys.stderr)
+
+    def finish(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Write the result file.
+
+        Args:
+            metrics: The final figures (of the last epoch, not of the best).
+
+        Returns:
+            The content of ``result.json``: the manifest, ``epochs`` and ``metrics``.
+        """
+        self._write_manifest("complete")
+        result = {**self.manifest, "epochs": self.history, "metrics": metrics}
+        data = json.dumps(_plain(result), indent=1).encode()
+        write_atomically(self.result_path, data)
+        self.log(f"done in {self.seconds:.0f} s: {_short(metrics)}")
+        return json.loads(data)
+
+    # -- the end of an epoch ------------------------------------------------------
+
+    def _end_epoch(self, count: int) -> None:
+        record = _plain({"epoch": self.epoch + 1, **self._record})
+        self.history.append(record)
+        state = {
+            "objects": {k: v.state_dict() for k, v in self._tracked.items()},
+            "kept": self._kept,
+            "history": self.history,
+            "random": random_states(),
+            "generator": self.generator.get_state(),
+            "seconds": self.seconds,
+            "recipe": self.recipe,
+            "config": _plain(self.manifest["config"]),
+        }
+        try:
+            save_checkpoint(self.checkpoint_path, state)
+        except ReIDError:
+            self.history.pop()  # this epoch is not kept: messages must not count it
+            raise
+        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self._write_tensorboard(record)
+        self.log(f"epoch {self.epoch + 1}/{count}: {_short(record)}")
+
+    def _rewrite_metrics(self) -> None:
+        """Drop the lines of epochs that the checkpoint does not hold."""
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        write_atomically(self.directory / "metrics.jsonl", lines.encode())
+
+    def _write_tensorboard(self, record: dict[str, Any]) -> None:
+        if not self._tensorboard:
+            return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.directory), purge_step=self.epoch + 1)
+        for name, value in _numbers(record):
+            self._writer.add_scalar(name, value, self.epoch + 1)
+        self._writer.flush()
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+    if torch.cuda.is_available():
+        # The fastest convolution is chosen by timing it, so it differs between runs.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_keyboard_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` with NumPy numbers as Python's and NaN as None (strict JSON)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + name, float(value)
+
+
+def _short(record: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:g}"
+        for name, value in _numbers(record)
+        if name != "epoch"
+    )
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Name the first thing in which two settings differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                return f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+    return f"{before!r} there, {now!r} now"

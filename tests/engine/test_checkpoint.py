@@ -1,0 +1,111 @@
+"""Checkpoints: complete, exact, and never half a file."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reidlib.engine.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+    write_atomically,
+)
+from reidlib.errors import ReIDError
+
+
+def test_nested_state_comes_back_exactly(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    shared = torch.arange(6).reshape(2, 3).t()  # not contiguous, and saved twice
+    state = {
+        "optimizer": optimizer.state_dict(),
+        "a": [shared, shared, {"x": None, 3: True}],
+        "b": 1.5,
+    }
+    save_checkpoint(tmp_path / "c.safetensors", state)
+    loaded = load_checkpoint(tmp_path / "c.safetensors")
+    again = torch.optim.Adam(model.parameters())
+    again.load_state_dict(loaded["optimizer"])
+    for key, value in optimizer.state_dict()["state"][0].items():
+        assert torch.equal(again.state_dict()["state"][0][key], value)
+    assert torch.equal(loaded["a"][1], shared)
+    assert loaded["a"][2] == {"x": None, 3: True}
+    assert loaded["b"] == 1.5
+
+
+def test_random_states_continue_every_generator():
+    states = random_states()
+    first = [random.random(), np.random.rand(), torch.rand(3).tolist()]
+    set_random_states(states)
+    assert [random.random(), np.random.rand(), torch.rand(3).tolist()] == first
+
+
+def test_missing_damaged_and_foreign_files_say_so(tmp_path):
+    with pytest.raises(ReIDError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    bad = tmp_path / "bad.safetensors"
+    save_checkpoint(bad, {"w": torch.ones(100)})
+    bad.write_bytes(bad.read_bytes()[:-50])
+    with pytest.raises(ReIDError, match="damaged"):
+        load_checkpoint(bad)
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ReIDError, match="not written by reidlib"):
+        load_checkpoint(tmp_path / "foreign.safetensors")
+
+
+def test_weights_of_another_model_are_refused():
+    with pytest.raises(ReIDError, match=r"another model: 0 .* 0 .* 1 of another shape"):
+        load_weights(nn.Linear(3, 2, bias=False), {"weight": torch.ones(2, 4)}, "x")
+    with pytest.raises(ReIDError, match=r"1 tensors missing, 1 unknown"):
+        load_weights(nn.Linear(3, 2, bias=False), {"w": torch.ones(2, 3)}, "x")
+
+
+def test_an_unwritable_place_is_one_line(tmp_path):
+    with pytest.raises(ReIDError, match=r"cannot write .*nothing was written.*--out"):
+        write_atomically(tmp_path / "missing" / "file", b"x")
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
+from reidlib.errors import ReIDError
+path = sys.argv[1]
+save_checkpoint(path, {"epoch": 1})
+# Past its size limit a file cannot grow: the kernel refuses the write as a full disk
+# would, in the middle of the file.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    save_checkpoint(path, {"epoch": 2, "w": torch.ones(100_000)})
+except ReIDError as error:
+    print(error)
+print(load_checkpoint(path)["epoch"])
+"""
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    path = tmp_path / "last.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    message, epoch = done.stdout.strip().split("\n")
+    assert "cannot write" in message
+    assert "the previous file is intact" in message
+    assert epoch == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]

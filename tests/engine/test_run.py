@@ -1,0 +1,199 @@
+"""A run: its folder, its epochs, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.engine import DivergedError, Run
+from reidlib.engine.cache import cached_run, run_key
+from reidlib.engine.manifest import code_hash
+from reidlib.errors import ReIDError
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int = 0
+    precision: str = "32-true"
+    epochs: int = 3
+    lr: float = 0.1
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    table = ImageTable(tmp_path, ("a.jpg",), np.array([1]), np.array([0]))
+    return ReIDDataset("one", table, table[:0], table[:0])
+
+
+def open_run(folder, dataset, config=None, **options):
+    config = config or Settings()
+    options = {"progress": False, "device": "cpu", **options}
+    return Run(folder, recipe="toy", config=config, dataset=dataset, **options)
+
+
+def fit(run, stop_after=None, poison=None):
+    """Fit a line to noise; every source of randomness is used."""
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=run.config.lr)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)
+    layer, optimizer = run.setup(layer, optimizer)
+    run.track(layer=layer, optimizer=optimizer, schedule=schedule)
+    for epoch in run.epochs(run.config.epochs):
+        for batch in range(4):
+            x = torch.randn(8, 2, generator=run.generator) + torch.randn(1)
+            y = x.sum(1, keepdim=True) + float(np.random.rand())
+            loss = (layer(x) - y).square().mean()
+            if poison == (epoch, batch):
+                loss = loss * float("nan")
+            run.step(loss, optimizer)
+        schedule.step()
+        run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
+        if stop_after == epoch:
+            raise KeyboardInterrupt
+    return run.finish({"w": layer.weight.detach().flatten().tolist()})
+
+
+def without_times(epochs):
+    return [{k: v for k, v in e.items() if k != "seconds"} for e in epochs]
+
+
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, dataset):
+    with open_run(tmp_path / "whole", dataset) as run:
+        whole = fit(run)
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "cut", dataset) as run:
+        fit(run, stop_after=1)  # after the work of epoch 2, before its checkpoint
+    manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
+    assert manifest["status"] == "interrupted"
+    assert "go on with --resume" in (tmp_path / "cut" / "log.txt").read_text()
+    with open_run(tmp_path / "cut", dataset, resume=True) as run:
+        cut = fit(run)
+    assert cut["metrics"] == whole["metrics"]
+    assert without_times(cut["epochs"]) == without_times(whole["epochs"])
+    lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_seeds_repeat_and_differ(tmp_path, dataset):
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        with open_run(tmp_path / name, dataset, Settings(seed=seed)) as run:
+            weights.append(fit(run)["metrics"]["w"])
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_the_result_file_says_what_the_numbers_depend_on(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset) as run:
+        fit(run)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "complete"
+    assert result["config"] == {
+        "seed": 0,
+        "precision": "32-true",
+        "epochs": 3,
+        "lr": 0.1,
+    }
+    assert result["dataset"]["sha256"] == dataset.fingerprint()
+    assert result["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert len(result["epochs"]) == 3
+    assert result["seconds"] >= 0
+    events = [p for p in (tmp_path / "run").iterdir() if "tfevents" in p.name]
+    assert events
+    assert all(p.stat().st_size > 100 for p in events)
+
+
+def test_a_nan_loss_names_epoch_batch_and_checkpoint(tmp_path, dataset):
+    with (
+        pytest.raises(DivergedError, match=r"nan in epoch 2, batch 3; 1 complete") as e,
+        open_run(tmp_path / "run", dataset) as run,
+    ):
+        fit(run, poison=(1, 2))
+    assert "last.safetensors" in str(e.value)
+    assert "\n" not in str(e.value)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["status"] == "failed"
+
+
+def test_a_folder_with_a_run_is_never_overwritten(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset) as run:
+        fit(run)
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    with pytest.raises(ReIDError, match="holds a run already"):
+        open_run(tmp_path / "run", dataset)
+    with pytest.raises(ReIDError, match=r"another config \(lr: 0.1 there, 0.2 now\)"):
+        open_run(tmp_path / "run", dataset, Settings(lr=0.2), resume=True)
+    (tmp_path / "a.jpg").write_bytes(b"xy")
+    with pytest.raises(ReIDError, match="another dataset"):
+        open_run(tmp_path / "run", dataset, resume=True)
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, dataset):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ReIDError, match=r"cannot write to .*--out"):
+        open_run(tmp_path / "file" / "run", dataset)
+
+
+def test_unknown_precision_is_refused(tmp_path, dataset):
+    with pytest.raises(ReIDError, match="precision 'fp8' is unknown"):
+        open_run(tmp_path / "run", dataset, Settings(precision="fp8"))
+
+
+def train(config, dataset, run):
+    return fit(run)
+
+
+def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkeypatch):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(train, "__module__", "reidlib.engine.run")
+    first, folder = cached_run(train, Settings(), dataset, device="cpu")
+    second, same = cached_run(train, Settings(), dataset, device="cpu")
+    assert first == second  # times included: it was read, not made again
+    assert folder == same
+    key = run_key(train, Settings(), dataset)
+    assert run_key(train, Settings(seed=1), dataset) != key
+    (tmp_path / "a.jpg").write_bytes(b"xy")
+    assert run_key(train, Settings(), dataset) != key
+
+
+def test_the_code_hash_sees_code_and_not_comments(tmp_path):
+    """Run on a copy of the library, so that a file can be changed."""
+    import shutil
+
+    import reidlib
+
+    copy = tmp_path / "reidlib"
+    shutil.copytree(os.path.dirname(reidlib.__file__), copy)
+
+    def hash_now():
+        code = "from reidlib.engine.manifest import code_hash as h; "
+        code += "print(h('reidlib.engine.run'))"
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stdout.strip()
+
+    first = hash_now()
+    assert first == code_hash("reidlib.engine.run")
+    errors = copy / "errors.py"
+    text = errors.read_text()
+    errors.write_text(text.replace("The one error type", "The only kind of error"))
+    assert hash_now() == first
+    errors.write_text(text + "\nLIMIT = 1  # imported by engine.run, so it counts\n")
+    assert hash_now() != first
