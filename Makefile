@@ -1,0 +1,102 @@
+# Two commands matter: `make book` and `make test`. `make help` lists the others.
+# Both make their own environment in .venv from requirements.lock and can be run again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+HTML := _build/html
+
+# The first Python that is new enough; `make PYTHON=/path/to/python book` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then command -v $$python; break; fi; done)
+
+# Synthetic data and cached runs stay inside the checkout unless told otherwise. Notebooks
+# run in their own folder, so the path must be absolute.
+REIDLIB_CACHE ?= .cache/reidlib
+override REIDLIB_CACHE := $(abspath $(REIDLIB_CACHE))
+export REIDLIB_CACHE
+
+# A kernel called python3 in the user's home would otherwise come before the one in .venv.
+export JUPYTER_PREFER_ENV_PATH := 1
+export JUPYTER_PLATFORM_DIRS := 1
+
+SOURCES := $(shell find reidlib -name '*.py')
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.DELETE_ON_ERROR:
+.PHONY: help book test unit notebooks format lint types bench clean distclean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+book: $(INSTALLED) _build/.library ## Execute every notebook here and render the book
+	$(BIN)/jupyter-book build . -W -n --keep-going --all
+	REIDLIB_BOOK=$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
+	@echo "The book is ready: open $(CURDIR)/$(HTML)/index.html"
+
+# Notebooks are executed through a cache that knows their own text only: it is emptied
+# when the library below them, or what that is built on, has changed.
+_build/.library: $(SOURCES) requirements.lock
+	rm -rf _build/.jupyter_cache
+	@mkdir -p $(@D)
+	@touch $@
+
+# One pytest run, so that its last line speaks for everything: the unit tests, the
+# examples in the docstrings, the notebooks (nbval executes each once and compares it with
+# its stored output), the book built from those very outputs with warnings as errors, and
+# its pages opened in a browser.
+test: lint types ## Check style and types, run every test, notebook and page
+	$(BIN)/python -m pytest --durations=10 --doctest-modules \
+		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		reidlib tests $(NOTEBOOKS)
+
+unit: $(INSTALLED) ## Run the unit tests alone
+	$(BIN)/python -m pytest --doctest-modules reidlib tests --ignore tests/book
+
+notebooks: $(INSTALLED) ## Execute the notebooks in place: the outputs that are committed
+	for notebook in $(NOTEBOOKS); do \
+		$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
+			"$$notebook" || exit 1; done
+
+format: $(INSTALLED) ## Format code and notebooks, mend what ruff can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure speed and memory against public peers
+	for script in $(wildcard benchmarks/bench_*.py); do \
+		$(BIN)/python "$$script" || exit 1; done
+
+clean: ## Remove what was built; the environment and the run cache stay
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find reidlib tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment and the run cache as well
+	rm -rf $(VENV) .cache
+
+# uv installs the locked packages several times faster than pip, from the same hashes. It
+# is taken from the lock file itself; where it cannot be had, pip does the same work.
+$(INSTALLED): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11 or newer was found. Install one, or name it:" \
+			"make PYTHON=/path/to/python3.11 book" >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:" \
+			"apt-get install python3-venv" >&2; exit 1; fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements.lock > $(VENV)/uv.lock
+	@echo "Installing the locked packages into $(VENV) (about 5 GB on Linux with CUDA)"
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes --no-deps -r $(VENV)/uv.lock; \
+	then install="$(BIN)/uv pip install --quiet --python $(BIN)/python"; \
+	else install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
+	$$install --require-hashes -r requirements.lock && \
+	$$install --no-deps --no-build-isolation -e .
+	@touch $@

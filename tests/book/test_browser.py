@@ -1,0 +1,174 @@
+"""Every page opens in a real browser, without a network, complete and unbroken."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(parse_toc_yaml(ROOT / "_toc.yml"))
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MACOS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+MISSING = (
+    "no Chromium or Chrome was found to open the book with: install one (Debian and "
+    "Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), name one "
+    "in REIDLIB_BROWSER, or set REIDLIB_BROWSER=none to go without these tests"
+)
+
+
+def find_browser() -> str | None:
+    """The browser to use: the one named by ``REIDLIB_BROWSER``, else the system's."""
+    named = os.environ.get("REIDLIB_BROWSER")
+    if named:
+        return named
+    found = [shutil.which(name) for name in NAMES]
+    found += [path for path in MACOS if Path(path).is_file()]
+    return next((path for path in found if path), None)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a log line for each."""
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def address(build):
+    """Where the book is served, on this machine only."""
+    handler = functools.partial(QuietHandler, directory=str(build.html))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One headless browser for all pages."""
+    executable = find_browser()
+    if executable == "none":
+        pytest.skip("REIDLIB_BROWSER=none")
+    if executable is None:
+        pytest.fail(MISSING)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str):
+    """Open a page by its name; returns it and the list of what goes wrong on it."""
+    contexts = []
+
+    def open_page(name: str, **options: object):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        problems: list[str] = []
+        here = urlsplit(address).netloc
+
+        def only_local(route):
+            parts = urlsplit(route.request.url)
+            if parts.scheme in ("data", "blob") or parts.netloc == here:
+                route.continue_()
+            else:
+                problems.append(f"asks the network for {route.request.url}")
+                route.abort()
+
+        context.route("**/*", only_local)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+        page.on(
+            "console",
+            lambda message: (
+                problems.append(f"console: {message.text}")
+                if message.type == "error"
+                else None
+            ),
+        )
+        page.on(
+            "response",
+            lambda response: (
+                problems.append(f"{response.status}: {response.url}")
+                if response.status >= 400
+                else None
+            ),
+        )
+        page.goto(f"{address}/{name}.html", wait_until="load")
+        return page, problems
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", ["index", *DOCUMENTS])
+def test_page_opens_without_an_error_or_a_foreign_request(visit, name):
+    page, problems = visit(name)
+    page.wait_for_load_state("networkidle")
+    assert page.title()
+    images = page.locator("article img")
+    for index in range(images.count()):
+        # Images below the fold are loaded when they come into view.
+        images.nth(index).scroll_into_view_if_needed()
+    page.wait_for_load_state("networkidle")
+    broken = page.evaluate(
+        "[...document.images].filter(i => i.getClientRects().length && "
+        "!(i.complete && i.naturalWidth)).map(i => i.src)"
+    )
+    assert broken == []
+    assert problems == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_mathematics_is_typeset(visit, name):
+    page, _ = visit(name)
+    if page.locator("article .math").count() == 0:
+        return
+    page.wait_for_function("window.MathJax?.startup?.promise")
+    page.evaluate("MathJax.startup.promise")
+    plain = page.evaluate(
+        "[...document.querySelectorAll('article .math')]"
+        ".filter(m => !m.querySelector('mjx-container')).map(m => m.textContent)"
+    )
+    wrong = page.evaluate(
+        "[...document.querySelectorAll('mjx-merror')].map(m => m.textContent)"
+    )
+    assert plain == []
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_page_fits_a_narrow_screen(visit, name):
+    page, _ = visit(name, viewport={"width": 390, "height": 800})
+    page.wait_for_load_state("networkidle")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
+
+
+def test_search_finds_a_page(visit):
+    page, problems = visit("search")
+    page.goto(page.url + "?q=re-identification")
+    page.locator("#search-results li a").first.wait_for(timeout=20_000)
+    assert problems == []

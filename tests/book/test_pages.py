@@ -1,0 +1,93 @@
+"""Every page of the table of contents is there, complete and well linked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(parse_toc_yaml(ROOT / "_toc.yml"))
+
+
+@pytest.fixture(scope="session")
+def pages(build) -> dict[str, BeautifulSoup]:
+    """The built pages by document name."""
+    return {
+        name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for name in DOCUMENTS
+        if (path := build.html / f"{name}.html").is_file()
+    }
+
+
+def test_the_book_builds_without_a_warning(build):
+    assert build.returncode == 0, build.output[-6000:]
+
+
+def test_every_entry_of_the_table_of_contents_has_its_page(build, pages):
+    # The exit status alone proves nothing: a Jupyter Book of another major version
+    # ignores _config.yml, builds no page and still exits with 0.
+    assert (build.html / "index.html").is_file(), build.output[-6000:]
+    assert sorted(pages) == DOCUMENTS
+
+
+def test_every_page_and_notebook_is_in_the_table_of_contents():
+    written = [*ROOT.glob("book/**/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    names = {path.relative_to(ROOT).with_suffix("").as_posix() for path in written}
+    assert names == set(DOCUMENTS)
+
+
+def test_every_page_has_one_title(pages):
+    titles = {
+        name: [title.get_text() for title in page.select("article h1")]
+        for name, page in pages.items()
+    }
+    assert {name: found for name, found in titles.items() if len(found) != 1} == {}
+
+
+def test_every_link_inside_the_book_leads_somewhere(build, pages):
+    broken = []
+    anchors: dict[Path, set[str]] = {}
+    for name, page in pages.items():
+        here = build.html / f"{name}.html"
+        for link in page.find_all("a", href=True):
+            href = link["href"]
+            if urlsplit(href).scheme or href.startswith("//") or href == "#":
+                continue
+            path, fragment = urldefrag(href)
+            target = (here.parent / unquote(path)).resolve() if path else here
+            if not target.is_file():
+                broken.append(f"{name}: {href}")
+            elif fragment and target.suffix == ".html":
+                if target not in anchors:
+                    text = target.read_text(encoding="utf-8")
+                    soup = BeautifulSoup(text, "html.parser")
+                    anchors[target] = {tag["id"] for tag in soup.find_all(id=True)}
+                if unquote(fragment) not in anchors[target]:
+                    broken.append(f"{name}: {href}")
+    assert broken == []
+
+
+def test_every_image_says_what_it_shows(pages):
+    # A notebook's figure gets its text from the metadata of its cell:
+    # {"mystnb": {"image": {"alt": "..."}}}. Without it, Sphinx writes the file name.
+    silent = [
+        f"{name}: {image.get('src')}"
+        for name, page in pages.items()
+        for image in page.select("article img")
+        if len(image.get("alt", "")) < 5 or image["alt"].endswith((".png", ".svg"))
+    ]
+    assert silent == []
+
+
+def test_nothing_is_loaded_from_another_host(pages):
+    foreign = [
+        f"{name}: {tag.get('src') or tag.get('href')}"
+        for name, page in pages.items()
+        for tag in page.select("script[src], img[src], iframe[src], link[href]")
+        if urlsplit(tag.get("src") or tag.get("href")).netloc
+    ]
+    assert foreign == []
