@@ -1,0 +1,30 @@
+"""Every figure of the book: from arrays to axes, one style.
+
+Functions take plain arrays (NumPy, torch or lists), draw into ``ax`` where one is given
+and into a figure of their own otherwise, and return the axes that they drew.
+"""
+
+from __future__ import annotations
+
+from reidlib.plotting.charts import (
+    plot_bars,
+    plot_cmc,
+    plot_distributions,
+    plot_embedding,
+    plot_health,
+)
+from reidlib.plotting.style import COLOURS, MARKERS, use_style
+from reidlib.plotting.tiles import plot_images, plot_ranking
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "plot_bars",
+    "plot_cmc",
+    "plot_distributions",
+    "plot_embedding",
+    "plot_health",
+    "plot_images",
+    "plot_ranking",
+    "use_style",
+]
