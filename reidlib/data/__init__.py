@@ -1,0 +1,50 @@
+"""Images with identities and cameras: tables, readers, tensors, batches."""
+
+from reidlib.data.images import (
+    ImageSource,
+    InMemoryImages,
+    StreamedImages,
+    open_images,
+    read_image,
+    unreadable_images,
+)
+from reidlib.data.readers import KINDS, detect_kind, open_dataset
+from reidlib.data.samplers import PKSampler, sequential_batches
+from reidlib.data.table import (
+    DISTRACTOR,
+    JUNK,
+    NO_CAMERA,
+    UNKNOWN,
+    ImageTable,
+    ReIDDataset,
+)
+from reidlib.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TestTransform,
+    TrainTransform,
+)
+
+__all__ = [
+    "DISTRACTOR",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "JUNK",
+    "KINDS",
+    "NO_CAMERA",
+    "UNKNOWN",
+    "ImageSource",
+    "ImageTable",
+    "InMemoryImages",
+    "PKSampler",
+    "ReIDDataset",
+    "StreamedImages",
+    "TestTransform",
+    "TrainTransform",
+    "detect_kind",
+    "open_dataset",
+    "open_images",
+    "read_image",
+    "sequential_batches",
+    "unreadable_images",
+]

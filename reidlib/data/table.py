@@ -111,12 +111,14 @@ class ReIDDataset:
             and by diagnostics only.
         query: Images that are asked for (may be empty).
         gallery: Images that are searched (may be empty).
+        num_junk: Junk images that the reader left out, as the protocol demands.
     """
 
     name: str
     train: ImageTable
     query: ImageTable
     gallery: ImageTable
+    num_junk: int = 0
 
     @property
     def root(self) -> Path:

@@ -1,0 +1,320 @@
+"""Images as uint8 tensors: all of them in memory, or streamed from disk."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from reidlib.data.table import ImageTable
+from reidlib.errors import ReIDError
+
+Index = Tensor | np.ndarray
+
+
+class ImageSource(Protocol):
+    """Decoded, resized images of a table, by row number.
+
+    Attributes:
+        size: Height and width of every image.
+        device: Where the batches lie.
+    """
+
+    size: tuple[int, int]
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def batches(self, index_batches: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield ``(B, 3, H, W)`` uint8 images for each batch of row numbers."""
+
+
+def read_image(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Decode one image, as RGB.
+
+    Grey images are repeated in three channels and an alpha channel is dropped.
+    Orientation tags (EXIF) are ignored, as the crops of re-identification data sets
+    are stored upright. Resizing is bicubic with anti-aliasing, as in the papers.
+
+    Args:
+        path: Image file.
+        size: Height and width in pixels to resize to; None keeps the image's own.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+
+    Raises:
+        ReIDError: If the file is missing, empty, truncated or no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> file = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (5, 7), 9).save(file)
+        >>> read_image(file, size=(4, 2)).shape
+        (4, 2, 3)
+    """
+    file = Path(path)
+    try:
+        return decode_image(file.read_bytes(), size)
+    except (OSError, ReIDError) as error:
+        raise ReIDError(_why(file, error)) from error
+
+
+def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode an image's bytes; see `read_image`.
+
+    Args:
+        content: The bytes of an image file.
+        size: Height and width in pixels to resize to; None keeps the image's own.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+
+    Raises:
+        OSError: If the bytes are no image, or not a whole one.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> Image.new("RGBA", (5, 7)).save(buffer, "png")
+        >>> decode_image(buffer.getvalue()).shape
+        (7, 5, 3)
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            image: Image.Image = file
+            if file.mode.startswith("I;16"):
+                # Pillow would clip 16-bit grey to white instead of scaling it.
+                image = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))
+            image = image.convert("RGB")
+            if size is not None and image.size != size[::-1]:
+                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+            return np.asarray(image)
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow reports some broken PNG and BMP files with these.
+        raise OSError(str(error)) from error
+
+
+def _why(file: Path, error: Exception) -> str:
+    if not file.exists():
+        return f"{file} does not exist; restore it, or read the data set again"
+    if not file.is_file() or not os.access(file, os.R_OK):
+        return f"{file} cannot be opened ({error}); mend its permissions"
+    if file.stat().st_size == 0:
+        return f"{file} is empty (0 bytes); restore or remove it"
+    if isinstance(error, UnidentifiedImageError):
+        with file.open("rb") as stream:
+            head = stream.read(12)
+        return f"{file} is not an image (it begins with {head!r}); restore or remove it"
+    return f"{file} is damaged ({error}); restore or remove it"
+
+
+def unreadable_images(table: ImageTable, workers: int = 2) -> dict[int, str]:
+    """Find the images that cannot be decoded.
+
+    Args:
+        table: Images to read; each is decoded once.
+        workers: Number of threads.
+
+    Returns:
+        Row number to reason, one line each; empty where all can be read.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> unreadable_images(open_dataset("synthcity", size="tiny").query)
+        {}
+    """
+
+    def reason(row: int) -> str:
+        try:
+            read_image(table.file(row))
+        except ReIDError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(workers) as pool:
+        reasons = list(_progress(pool.map(reason, range(len(table))), len(table)))
+    return {row: reason for row, reason in enumerate(reasons) if reason}
+
+
+class InMemoryImages:
+    """Every image decoded once and kept as one uint8 tensor on the device.
+
+    Args:
+        table: Images to decode.
+        size: Height and width in pixels.
+        device: Where the tensor is kept.
+        workers: Number of decoding threads.
+
+    Raises:
+        ReIDError: If an image cannot be read.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> table = open_dataset("synthcity", size="tiny").query
+        >>> images = InMemoryImages(table, size=(64, 32))
+        >>> next(images.batches([torch.tensor([0, 2])])).shape
+        torch.Size([2, 3, 64, 32])
+    """
+
+    def __init__(
+        self,
+        table: ImageTable,
+        size: tuple[int, int] = (128, 64),
+        device: str | torch.device = "cpu",
+        workers: int = 2,
+    ) -> None:
+        _check_size(size)
+        self.size = size
+        self.device = torch.device(device)
+        pixels = np.empty((len(table), 3, *size), dtype=np.uint8)
+
+        def load(row: int) -> None:
+            pixels[row] = read_image(table.file(row), size).transpose(2, 0, 1)
+
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for _ in _progress(pool.map(load, range(len(table))), len(table)):
+                    pass
+            except ReIDError:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self.pixels = torch.from_numpy(pixels).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(self, index_batches: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield ``(B, 3, H, W)`` uint8 images for each batch of row numbers."""
+        for index in index_batches:
+            yield self.pixels[torch.as_tensor(index).to(self.device)]
+
+
+class StreamedImages:
+    """Images decoded when they are asked for, some batches ahead.
+
+    Args:
+        table: Images to decode.
+        size: Height and width in pixels.
+        device: Where the batches are sent.
+        workers: Number of decoding threads.
+        ahead: Number of batches that are decoded before they are asked for.
+
+    Raises:
+        ReIDError: From `batches`, if an image cannot be read.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> table = open_dataset("synthcity", size="tiny").query
+        >>> images = StreamedImages(table, size=(64, 32))
+        >>> next(images.batches([torch.tensor([0, 2])])).shape
+        torch.Size([2, 3, 64, 32])
+    """
+
+    def __init__(
+        self,
+        table: ImageTable,
+        size: tuple[int, int] = (128, 64),
+        device: str | torch.device = "cpu",
+        workers: int = 2,
+        ahead: int = 2,
+    ) -> None:
+        _check_size(size)
+        self.size = size
+        self.device = torch.device(device)
+        self._table = table
+        self._workers = workers
+        self._ahead = ahead
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def batches(self, index_batches: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield ``(B, 3, H, W)`` uint8 images for each batch of row numbers."""
+        pool = ThreadPoolExecutor(self._workers)
+        waiting: deque[list[Future[np.ndarray]]] = deque()
+        try:
+            for index in index_batches:
+                rows = torch.as_tensor(index).tolist()
+                waiting.append([pool.submit(self._read, row) for row in rows])
+                if len(waiting) > self._ahead:
+                    yield self._collect(waiting.popleft())
+            while waiting:
+                yield self._collect(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, row: int) -> np.ndarray:
+        return read_image(self._table.file(row), self.size).transpose(2, 0, 1)
+
+    def _collect(self, futures: list[Future[np.ndarray]]) -> Tensor:
+        pixels = np.empty((len(futures), 3, *self.size), dtype=np.uint8)
+        for position, future in enumerate(futures):
+            pixels[position] = future.result()
+        batch = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True)
+
+
+def open_images(
+    table: ImageTable,
+    size: tuple[int, int] = (128, 64),
+    device: str | torch.device = "cpu",
+    memory_budget: int = 2 << 30,
+    workers: int = 2,
+) -> InMemoryImages | StreamedImages:
+    """Open a table's images: in memory where they fit a budget, else streamed.
+
+    Both give the same batches for the same row numbers.
+
+    Args:
+        table: Images to open.
+        size: Height and width in pixels.
+        device: Where the batches lie.
+        memory_budget: Bytes that the decoded images may take on the device; an image
+            takes ``3 * H * W``.
+        workers: Number of decoding threads.
+
+    Returns:
+        An `ImageSource`.
+
+    Raises:
+        ReIDError: If an image cannot be read.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> table = open_dataset("synthcity", size="tiny").query
+        >>> type(open_images(table, memory_budget=0)).__name__
+        'StreamedImages'
+    """
+    _check_size(size)
+    needed = 3 * size[0] * size[1] * len(table)
+    if needed <= memory_budget:
+        return InMemoryImages(table, size, device, workers)
+    return StreamedImages(table, size, device, workers)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if len(size) != 2 or min(size) < 1:
+        raise ReIDError(
+            f"image size {size!r}: give height and width in pixels, for instance "
+            "(128, 64)"
+        )
+
+
+def _progress(results: Iterable, total: int) -> Iterable:
+    return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)

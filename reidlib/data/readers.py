@@ -1,0 +1,587 @@
+"""Readers: a folder on disk in, a data set of three image tables out."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from reidlib.data.table import (
+    DISTRACTOR,
+    JUNK,
+    NO_CAMERA,
+    UNKNOWN,
+    ImageTable,
+    ReIDDataset,
+)
+from reidlib.errors import ReIDError
+
+if TYPE_CHECKING:
+    from reidlib.synthcity import Dials
+
+KINDS = ("market1501", "msmt17", "veri776", "market-style", "csv", "synthcity")
+"""Kinds of folders that `open_dataset` reads."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Endings (lower case) of the files that count as images."""
+
+PUBLISHED_COUNTS = {
+    "market1501": (12936, 3368, 15913),
+    "msmt17": (32621, 11659, 82161),
+    "veri776": (37778, 1678, 11579),
+}
+"""Published numbers of train, query and gallery images, junk left out."""
+
+_SPLITS = ("train", "query", "gallery")
+_MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+_VERI_FOLDERS = ("image_train", "image_query", "image_test")
+_VERI_LISTS = ("name_train.txt", "name_query.txt", "name_test.txt")
+_MSMT_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+_MSMT_LAYOUTS = (
+    (*_MSMT_LISTS, "train", "test"),
+    (*_MSMT_LISTS, "mask_train_v2", "mask_test_v2"),
+    _MARKET_FOLDERS,
+)
+_CSV_NAME = "index.csv"
+_SYNTHCITY_MARK = "synthcity.json"
+_MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
+
+Records = list[tuple[str, int, int]]
+"""Rows as read: path relative to the root, person number, camera number."""
+
+
+def open_dataset(
+    kind: str = "auto",
+    root: str | os.PathLike[str] | None = None,
+    *,
+    size: str = "course",
+    seed: int = 0,
+    dials: Dials | None = None,
+    validation: bool = True,
+    keep_junk: bool = False,
+    unreadable: Literal["trust", "refuse", "skip"] = "trust",
+) -> ReIDDataset:
+    """Read a re-identification data set from disk.
+
+    Cameras that a data set numbers from 1 get ids from 0. Junk (person -1) is left
+    out and counted in `ReIDDataset.num_junk`; distractors (person 0) stay in the
+    gallery, where they are always wrong answers. MSMT17 numbers the people of its
+    training and of its test set from 0 apart: training ids here are its numbers
+    plus 1, and test ids follow after the training ids, so that no two people share
+    an id and none is taken for a distractor.
+
+    Args:
+        kind: One of `KINDS`, or ``"auto"`` to tell it from the folder's contents.
+
+            - ``"market1501"``, ``"market-style"``, ``"synthcity"``: sub-folders
+              ``bounding_box_train``, ``query`` and ``bounding_box_test``, file names
+              that begin with ``<person>_c<camera>``.
+            - ``"msmt17"``: ``list_*.txt`` with ``train`` and ``test`` (V1) or with
+              ``mask_train_v2`` and ``mask_test_v2`` (V2), or the Market layout.
+            - ``"veri776"``: ``image_train``, ``image_query`` and ``image_test``; the
+              ``name_*.txt`` lists are used where they exist.
+            - ``"csv"``: an index file, or a folder with one named ``index.csv``, with
+              the columns ``path`` (relative to the file) and, each of them optional,
+              ``pid``, ``camid`` and ``split`` (train, query or gallery; train where
+              there is no such column). An empty field is an unknown person or
+              camera. Further columns become `ImageTable.attributes`.
+        root: The folder (the one above it will do), or the index file. None with
+            ``"synthcity"`` draws the city into the cache.
+        size: SynthCity's size, used when it is drawn.
+        seed: SynthCity's seed, used when it is drawn.
+        dials: SynthCity's dials, used when it is drawn.
+        validation: Whether MSMT17's validation list belongs to the training set, as
+            in the published 32,621 images.
+        keep_junk: Keep junk in the gallery, with person id -1.
+        unreadable: Images that cannot be decoded: ``"trust"`` does not look,
+            ``"refuse"`` reads every image now and raises an error that names them,
+            ``"skip"`` reads every image and leaves them out with a warning.
+
+    Returns:
+        The data set; rows are sorted by path, or in the order of the list or index.
+
+    Raises:
+        ReIDError: If the folder, a sub-folder, a list or the index is missing, empty
+            or cannot be understood.
+
+    Warns:
+        UserWarning: If the counts of Market-1501, MSMT17 or VeRi-776 are not the
+            published ones, or if images were skipped.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> dataset = open_dataset("synthcity", size="tiny")
+        >>> dataset.train.has_identities
+        True
+    """
+    if unreadable not in ("trust", "refuse", "skip"):
+        raise ReIDError(
+            f"unreadable={unreadable!r}: choose 'trust', 'refuse' or 'skip'"
+        )
+    if root is None:
+        if kind != "synthcity":
+            raise ReIDError(
+                f"data set {kind!r} needs a folder: give root=, the path where it lies"
+            )
+        root = _draw_synthcity(size, seed, dials)
+    folder = Path(root).expanduser()
+    if kind == "auto":
+        kind = detect_kind(folder)
+    if kind not in _READERS:
+        raise ReIDError(
+            f"data set kind {kind!r} is not known: choose one of {', '.join(KINDS)}"
+        )
+    dataset = _READERS[kind](folder, keep_junk=keep_junk, validation=validation)
+    _check_zero(dataset)
+    difference = count_difference(dataset)
+    if difference:
+        warnings.warn(difference, stacklevel=2)
+    if unreadable != "trust":
+        dataset = _without_unreadable(dataset, refuse=unreadable == "refuse")
+    return dataset
+
+
+def detect_kind(root: str | os.PathLike[str]) -> str:
+    """Tell from a folder's contents which kind of data set it is.
+
+    Args:
+        root: Folder, or index file.
+
+    Returns:
+        One of `KINDS`. A Market layout is ``"market1501"`` or ``"msmt17"`` where the
+        path says so, else ``"market-style"``.
+
+    Raises:
+        ReIDError: If no known layout is found.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> detect_kind(open_dataset("synthcity", size="tiny").root)
+        'synthcity'
+    """
+    root = Path(root).expanduser()
+    if root.is_file():
+        return "csv"
+    _require_folder(root)
+    if (root / _CSV_NAME).is_file():
+        return "csv"
+    for folder in _candidates(root):
+        if all((folder / name).exists() for name in _VERI_FOLDERS):
+            return "veri776"
+        if any(_holds(folder, layout) for layout in _MSMT_LAYOUTS[:2]):
+            return "msmt17"
+        if _holds(folder, _MARKET_FOLDERS):
+            if (folder / _SYNTHCITY_MARK).exists():
+                return "synthcity"
+            name = f"{folder.parent.name}/{folder.name}".lower()
+            for word, kind in (("msmt", "msmt17"), ("market", "market1501")):
+                if word in name:
+                    return kind
+            return "market-style"
+    raise ReIDError(
+        f"{root} holds no data set: looked for {', '.join(_MARKET_FOLDERS)} (Market "
+        f"layout), {_MSMT_LISTS[0]} (MSMT17), {_VERI_FOLDERS[0]} (VeRi-776) and "
+        f"{_CSV_NAME}, found {_listing(root)}; give the folder that holds one of these"
+    )
+
+
+def count_difference(dataset: ReIDDataset) -> str:
+    """Say how a data set's counts differ from the published ones.
+
+    Args:
+        dataset: Data set with the name of its kind.
+
+    Returns:
+        One line, empty where the counts agree or nothing was published.
+
+    Example:
+        >>> from reidlib.data import open_dataset
+        >>> count_difference(open_dataset("synthcity", size="tiny"))
+        ''
+    """
+    if dataset.name not in PUBLISHED_COUNTS:
+        return ""
+    tables = (dataset.train, dataset.query, dataset.gallery)
+    wrong = []
+    for split, table, expected in zip(
+        _SPLITS, tables, PUBLISHED_COUNTS[dataset.name], strict=True
+    ):
+        found = len(table) - int((table.pids == JUNK).sum())
+        if found != expected:
+            wrong.append(f"{split} {found} ({found - expected:+d})")
+    if not wrong:
+        return ""
+    published = "/".join(str(count) for count in PUBLISHED_COUNTS[dataset.name])
+    return (
+        f"{dataset.name} in {dataset.root} is not the published {published} images "
+        f"(train/query/gallery): {', '.join(wrong)}; unpack it again, or open it as "
+        "'market-style' or 'csv' if it is your own"
+    )
+
+
+def _read_market(
+    root: Path, *, name: str = "market-style", keep_junk: bool = False, **_: Any
+) -> ReIDDataset:
+    folder, _layout = _locate(root, (_MARKET_FOLDERS,), name)
+    records = [_scan(folder, sub, _MARKET_NAME) for sub in _MARKET_FOLDERS]
+    return _assemble(name, folder, records, keep_junk)
+
+
+def _read_market1501(root: Path, **options: Any) -> ReIDDataset:
+    return _read_market(root, name="market1501", **options)
+
+
+def _read_synthcity(root: Path, **options: Any) -> ReIDDataset:
+    return _read_market(root, name="synthcity", **options)
+
+
+def _read_veri776(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
+    folder, _layout = _locate(root, (_VERI_FOLDERS,), "veri776")
+    records = []
+    for sub, listing in zip(_VERI_FOLDERS, _VERI_LISTS, strict=True):
+        names = None
+        if (folder / listing).exists():
+            lines = _lines(folder / listing)
+            names = [f"{sub}/{line}" for line in lines]
+            _check_listed(folder, names, listing)
+        records.append(_scan(folder, sub, _MARKET_NAME, names))
+    return _assemble("veri776", folder, records, keep_junk)
+
+
+def _read_msmt17(
+    root: Path, *, validation: bool = True, keep_junk: bool = False, **_: Any
+) -> ReIDDataset:
+    folder, layout = _locate(root, _MSMT_LAYOUTS, "msmt17")
+    if layout == _MARKET_FOLDERS:
+        records = [_scan(folder, sub, _MARKET_NAME) for sub in _MARKET_FOLDERS]
+    else:
+        train_folder, test_folder = layout[-2:]
+        lists = [_msmt_list(folder, train_folder, _MSMT_LISTS[0])]
+        if validation:
+            lists[0] += _msmt_list(folder, train_folder, _MSMT_LISTS[1])
+        lists += [_msmt_list(folder, test_folder, name) for name in _MSMT_LISTS[2:]]
+        records = lists
+        train_paths = [path for path, _pid, _cam in records[0]]
+        _check_listed(folder, train_paths, "list_train.txt and list_val.txt")
+        for rows, listing in zip(records[1:], _MSMT_LISTS[2:], strict=True):
+            _check_listed(folder, [row[0] for row in rows], listing)
+    shift = [1, 0, 0]
+    shift[1] = shift[2] = 2 + max((pid for _path, pid, _cam in records[0]), default=0)
+    records = [
+        [(path, pid + step if pid >= 0 else pid, cam) for path, pid, cam in rows]
+        for rows, step in zip(records, shift, strict=True)
+    ]
+    return _assemble("msmt17", folder, records, keep_junk)
+
+
+def _msmt_list(folder: Path, sub: str, listing: str) -> Records:
+    records = []
+    for number, line in enumerate(_lines(folder / listing), start=1):
+        path, _space, pid = line.rpartition(" ")
+        fields = path.rsplit("/", 1)[-1].split("_")
+        if not pid.isdigit() or len(fields) < 3 or not fields[2].isdigit():
+            raise ReIDError(
+                f"{folder / listing} line {number} reads {line[:60]!r}: expected "
+                "'<folder>/<person>_<image>_<camera>_....jpg <person>'; take the list "
+                "from the data set's own archive"
+            )
+        records.append((f"{sub}/{path}", int(pid), int(fields[2])))
+    return records
+
+
+def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
+    index = root
+    if not root.is_file():
+        _require_folder(root)
+        index = root / _CSV_NAME
+        if not index.is_file():
+            raise ReIDError(
+                f"{root} holds no {_CSV_NAME} (found {_listing(root)}); write one with "
+                "the columns path[,pid][,camid][,split], or give the index file itself"
+            )
+    header, rows = _csv_rows(index)
+    folder = index.parent
+    where = header.index("path")
+    _check_listed(folder, [row[where] for row in rows], index.name)
+    pids = _csv_ids(index, header, rows, "pid", UNKNOWN)
+    camids = _csv_ids(index, header, rows, "camid", NO_CAMERA)
+    splits = np.array(_csv_column(header, rows, "split", "train"))
+    unknown = sorted(set(splits.tolist()) - set(_SPLITS))
+    if unknown:
+        raise ReIDError(
+            f"{index}: split {unknown[0]!r} is not known; write train, query or gallery"
+        )
+    further = [name for name in header if name not in ("path", "pid", "camid", "split")]
+    table = ImageTable(
+        folder,
+        tuple(row[where] for row in rows),
+        pids,
+        _from_zero([camids])[0],
+        {name: _parsed(_csv_column(header, rows, name)) for name in further},
+    )
+    junk = table.pids == JUNK
+    keep = np.full(len(table), True) if keep_junk else ~junk
+    train, query, gallery = (table[(splits == split) & keep] for split in _SPLITS)
+    return ReIDDataset("csv", train, query, gallery, int((~keep).sum()))
+
+
+def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ReIDError(
+            f"{index} is not a CSV file in UTF-8 ({error}); save it as one"
+        ) from error
+    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    if "path" not in header:
+        raise ReIDError(
+            f"{index} has no column 'path' (its first line reads "
+            f"{','.join(header)[:80]!r}); expected path[,pid][,camid][,split]"
+        )
+    if not body:
+        raise ReIDError(f"{index} lists no image; add one line per image")
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise ReIDError(
+                f"{index} line {number} has {len(row)} fields for {len(header)} "
+                "columns; write one value per column, quoted where it holds a comma"
+            )
+    return header, body
+
+
+def _csv_column(
+    header: list[str], rows: list[list[str]], name: str, default: str = ""
+) -> list[str]:
+    if name not in header:
+        return [default] * len(rows)
+    column = header.index(name)
+    return [row[column] for row in rows]
+
+
+def _csv_ids(
+    index: Path, header: list[str], rows: list[list[str]], name: str, missing: int
+) -> np.ndarray:
+    ids = np.full(len(rows), missing, dtype=np.int64)
+    for number, cell in enumerate(_csv_column(header, rows, name)):
+        if not cell:
+            continue
+        try:
+            ids[number] = int(cell)
+        except ValueError:
+            ids[number] = missing - 1
+        if ids[number] < missing:
+            raise ReIDError(
+                f"{index} line {number + 2}: {name} {cell!r} is not a whole number "
+                f"from {max(missing, JUNK) if name == 'pid' else 0}; number the "
+                f"{'people from 1' if name == 'pid' else 'cameras'}, and leave the "
+                "field empty where it is unknown"
+            )
+    return ids
+
+
+def _parsed(column: Sequence[str]) -> np.ndarray:
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array([kind(cell) for cell in column])
+        except ValueError:
+            continue
+    return np.array(column)
+
+
+def _scan(
+    folder: Path, sub: str, pattern: re.Pattern[str], names: list[str] | None = None
+) -> Records:
+    if names is None:
+        with os.scandir(folder / sub) as entries:
+            files = [entry.name for entry in entries]
+        names = [
+            f"{sub}/{name}"
+            for name in sorted(files)
+            if name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+    if not names:
+        raise ReIDError(
+            f"{folder / sub} holds no image ({', '.join(IMAGE_SUFFIXES)}); "
+            "unpack the data set again"
+        )
+    matches = [pattern.match(name.rsplit("/", 1)[-1]) for name in names]
+    unmatched = [name for name, m in zip(names, matches, strict=True) if m is None]
+    if unmatched:
+        raise ReIDError(
+            f"{folder}: {len(unmatched)} of {len(names)} file names in {sub} do not "
+            f"begin with <person>_c<camera>, the first is {unmatched[0]}; rename them, "
+            "or write an index and open it as 'csv'"
+        )
+    return [
+        (name, int(m.group(1)), int(m.group(2)))
+        for name, m in zip(names, matches, strict=True)
+        if m is not None
+    ]
+
+
+def _assemble(
+    name: str, folder: Path, records: Sequence[Records], keep_junk: bool
+) -> ReIDDataset:
+    columns = [np.array([row[1:] for row in rows], dtype=np.int64) for rows in records]
+    camids = _from_zero([column[:, 1] for column in columns])
+    tables = []
+    num_junk = 0
+    for split, rows, column, cameras in zip(
+        _SPLITS, records, columns, camids, strict=True
+    ):
+        table = ImageTable(folder, tuple(row[0] for row in rows), column[:, 0], cameras)
+        junk = table.pids <= JUNK
+        if junk.any() and not (keep_junk and split == "gallery"):
+            num_junk += int(junk.sum())
+            table = table[~junk]
+        tables.append(table)
+    train, query, gallery = tables
+    return ReIDDataset(name, train, query, gallery, num_junk)
+
+
+def _from_zero(camids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Number cameras from 0, unless one of them is already numbered 0."""
+    known = np.concatenate(camids)
+    known = known[known != NO_CAMERA]
+    step = 0 if len(known) == 0 or known.min() == 0 else 1
+    return [np.where(column == NO_CAMERA, column, column - step) for column in camids]
+
+
+def _check_zero(dataset: ReIDDataset) -> None:
+    for split, table in (("train", dataset.train), ("query", dataset.query)):
+        rows = np.flatnonzero(table.pids == DISTRACTOR)
+        if len(rows):
+            raise ReIDError(
+                f"{table.file(int(rows[0]))} and {len(rows) - 1} more of {split} carry "
+                "person 0, which means a distractor and belongs into the gallery "
+                "only; number the people from 1"
+            )
+
+
+def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
+    seen: set[str] = set()
+    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if twice:
+        raise ReIDError(
+            f"{folder / listing} lists {len(twice)} files twice, the first is "
+            f"{twice[0]}; keep one line of each"
+        )
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ReIDError(
+            f"{folder / listing} lists {len(missing)} of {len(names)} files that do "
+            f"not exist, the first is {folder / missing[0]}; unpack the data set "
+            "again, or correct the list"
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ReIDError(f"{path} is not a text file; unpack it again") from error
+    return [line for line in lines if line]
+
+
+def _require_folder(root: Path) -> None:
+    if not root.exists():
+        raise ReIDError(f"there is no folder {root}; correct the path")
+    if not root.is_dir():
+        raise ReIDError(f"{root} is a file; give the folder of the data set")
+    if not any(root.iterdir()):
+        raise ReIDError(f"the folder {root} is empty; unpack the data set into it")
+
+
+def _candidates(root: Path) -> Iterable[Path]:
+    yield root
+    yield from sorted(entry for entry in root.iterdir() if entry.is_dir())
+
+
+def _holds(folder: Path, layout: Sequence[str]) -> bool:
+    return all((folder / name).exists() for name in layout)
+
+
+def _listing(root: Path) -> str:
+    names = sorted(entry.name for entry in root.iterdir())
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _locate(
+    root: Path, layouts: Sequence[tuple[str, ...]], kind: str
+) -> tuple[Path, tuple[str, ...]]:
+    """Find the folder, the given one or one below it, that holds a whole layout."""
+    _require_folder(root)
+    found = [
+        (folder, layout)
+        for folder in _candidates(root)
+        for layout in layouts
+        if _holds(folder, layout)
+    ]
+    if found and (found[0][0] == root or len(found) == 1):
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder, _layout in found)
+        raise ReIDError(
+            f"{root} holds several data sets ({names}); give the folder of one"
+        )
+    layout = max(
+        layouts, key=lambda names: sum((root / name).exists() for name in names)
+    )
+    missing = [name for name in layout if not (root / name).exists()]
+    raise ReIDError(
+        f"{root} is no {kind} folder: looked for {', '.join(layout)}, missing "
+        f"{', '.join(missing)} (found {_listing(root)}); give the folder that holds "
+        "them, or another kind"
+    )
+
+
+def _draw_synthcity(size: str, seed: int, dials: Dials | None) -> Path:
+    from reidlib.synthcity import Dials, ensure_synthcity
+
+    return ensure_synthcity(size, seed=seed, dials=dials or Dials())
+
+
+def _without_unreadable(dataset: ReIDDataset, *, refuse: bool) -> ReIDDataset:
+    from reidlib.data.images import unreadable_images
+
+    tables = []
+    bad: dict[str, str] = {}
+    for table in (dataset.train, dataset.query, dataset.gallery):
+        reasons = unreadable_images(table)
+        keep = np.full(len(table), True)
+        keep[list(reasons)] = False
+        tables.append(table[keep])
+        bad |= {str(table.file(row)): reason for row, reason in reasons.items()}
+    if not bad:
+        return dataset
+    named = "; ".join(bad.values())
+    if refuse:
+        raise ReIDError(
+            f"{len(bad)} images of {dataset.root} cannot be read: {named}; restore "
+            "them, or open the data set with unreadable='skip'"
+        )
+    warnings.warn(
+        f"{len(bad)} images of {dataset.root} cannot be read and were left out: "
+        f"{named}",
+        stacklevel=3,
+    )
+    train, query, gallery = tables
+    return ReIDDataset(dataset.name, train, query, gallery, dataset.num_junk)
+
+
+_READERS: dict[str, Callable[..., ReIDDataset]] = {
+    "market1501": _read_market1501,
+    "msmt17": _read_msmt17,
+    "veri776": _read_veri776,
+    "market-style": _read_market,
+    "csv": _read_csv,
+    "synthcity": _read_synthcity,
+}

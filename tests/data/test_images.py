@@ -1,0 +1,157 @@
+"""Image sources: same pixels in memory and streamed, broken files named."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reidlib.data import (
+    ImageTable,
+    InMemoryImages,
+    StreamedImages,
+    open_images,
+    read_image,
+    unreadable_images,
+)
+from reidlib.errors import ReIDError
+
+SIZE = (12, 6)
+
+
+@pytest.fixture
+def table(write_images):
+    names = [f"{number}.png" for number in range(7)]
+    root = write_images(names)
+    return ImageTable(root, names, np.arange(7) + 1, np.zeros(7))
+
+
+def test_both_sources_give_the_pixels_of_the_files(table):
+    index = [torch.tensor([3, 0]), np.array([6]), torch.tensor([1, 1, 2])]
+    expected = np.stack([read_image(table.file(row), SIZE) for row in range(7)])
+    for source in (InMemoryImages(table, SIZE), StreamedImages(table, SIZE)):
+        assert len(source) == 7
+        batches = list(source.batches(index))
+        for rows, batch in zip(index, batches, strict=True):
+            assert batch.dtype == torch.uint8
+            assert batch.shape == (len(rows), 3, *SIZE)
+            np.testing.assert_array_equal(
+                batch.permute(0, 2, 3, 1), expected[np.asarray(rows)]
+            )
+
+
+def test_resizing_is_bicubic_in_height_by_width(table):
+    with Image.open(table.file(0)) as image:
+        expected = image.resize((6, 12), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(read_image(table.file(0), (12, 6)), expected)
+
+
+def test_the_budget_decides(table):
+    needed = 7 * 3 * 12 * 6
+    assert isinstance(open_images(table, SIZE, memory_budget=needed), InMemoryImages)
+    streamed = open_images(table, SIZE, memory_budget=needed - 1)
+    assert isinstance(streamed, StreamedImages)
+
+
+def test_streaming_reads_ahead_but_takes_endless_batches(table):
+    asked = []
+
+    def endless():
+        for number in itertools.count():
+            asked.append(number)
+            yield torch.tensor([number % 7])
+
+    batches = StreamedImages(table, SIZE, ahead=3).batches(endless())
+    next(batches)
+    assert asked == [0, 1, 2, 3]
+    next(batches)
+    assert asked == [0, 1, 2, 3, 4]
+    batches.close()
+
+
+def test_an_empty_table_has_no_batches(table):
+    for source in (InMemoryImages(table[:0], SIZE), StreamedImages(table[:0], SIZE)):
+        assert len(source) == 0
+        assert list(source.batches([])) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    grey = Image.linear_gradient("L").resize((16, 16))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+    elif mode == "P":
+        image = grey.quantize(256)
+    else:
+        image = grey.convert("RGB").convert(mode)
+    file = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    image.save(file)
+    pixels = read_image(file)
+    assert pixels.shape == (16, 16, 3)
+    if mode != "1":
+        grey_rgb = np.asarray(grey.convert("RGB")).astype(int)
+        assert abs(pixels.astype(int) - grey_rgb).max() <= 3
+
+
+def test_an_alpha_channel_is_dropped_not_blended(tmp_path):
+    pixels = np.full((4, 4, 4), (200, 100, 50, 0), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    assert (read_image(tmp_path / "image.png") == (200, 100, 50)).all()
+
+
+def test_orientation_tags_are_ignored(tmp_path):
+    image = Image.new("RGB", (4, 9))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "image.jpg", exif=exif)
+    assert read_image(tmp_path / "image.jpg").shape == (9, 4, 3)
+
+
+def break_file(file: Path, how: str) -> None:
+    if how == "text":
+        file.write_text("this is a shopping list")
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "truncated":
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png"])
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("text", r"is not an image \(it begins with b'this is a sh'\); restore or"),
+        ("empty", r"is empty \(0 bytes\); restore or remove it"),
+        ("truncated", r"is damaged \(.*\); restore or remove it"),
+        ("missing", "does not exist; restore it, or read the data set again"),
+    ],
+)
+def test_broken_files_are_named_in_one_line(write_images, name, how, message):
+    root = write_images([name, "good.jpg"], size=(64, 128))
+    table = ImageTable(root, ["good.jpg", name], np.array([1, 1]), np.array([0, 0]))
+    break_file(root / name, how)
+    expected = f"{root / name} {message}"
+    with pytest.raises(ReIDError, match=expected) as caught:
+        read_image(root / name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ReIDError, match=expected):
+        InMemoryImages(table, SIZE)
+    with pytest.raises(ReIDError, match=expected):
+        list(StreamedImages(table, SIZE).batches([torch.tensor([0, 1])]))
+    reasons = unreadable_images(table)
+    assert list(reasons) == [1]
+    assert str(root / name) in reasons[1]
+
+
+@pytest.mark.parametrize("size", [(0, 64), (128,), (-1, 3)])
+def test_sizes_that_make_no_image_are_refused(table, size):
+    for call in (InMemoryImages, StreamedImages, open_images):
+        with pytest.raises(ReIDError, match="give height and width in pixels"):
+            call(table, size)

@@ -1,0 +1,343 @@
+"""Readers: every layout as its authors ship it, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidlib.data import (
+    DISTRACTOR,
+    JUNK,
+    NO_CAMERA,
+    UNKNOWN,
+    detect_kind,
+    open_dataset,
+)
+from reidlib.errors import ReIDError
+
+
+def refused(message: str):
+    return pytest.raises(ReIDError, match=message)
+
+
+def rows(table):
+    return list(zip(table.paths, table.pids.tolist(), table.camids.tolist()))
+
+
+def test_market_layout(market_root):
+    dataset = open_dataset("market-style", market_root)
+    assert rows(dataset.train) == [
+        ("bounding_box_train/0002_c1s1_000451_03.jpg", 2, 0),
+        ("bounding_box_train/0002_c3s1_000551_01.jpg", 2, 2),
+        ("bounding_box_train/0007_c2s3_070952_02.jpg", 7, 1),
+    ]
+    assert rows(dataset.query) == [
+        ("query/0003_c1s1_000001_00.jpg", 3, 0),
+        ("query/0004_c6s1_000001_00.jpg", 4, 5),
+    ]
+    assert dataset.gallery.pids.tolist() == [DISTRACTOR, 3, 4]
+    assert dataset.gallery.camids.tolist() == [3, 4, 5]
+    assert dataset.num_junk == 2
+    assert all(dataset.train.file(row).exists() for row in range(3))
+
+
+def test_junk_stays_on_demand(market_root):
+    dataset = open_dataset("market-style", market_root, keep_junk=True)
+    assert dataset.gallery.pids.tolist() == [JUNK, JUNK, DISTRACTOR, 3, 4]
+    assert dataset.num_junk == 0
+
+
+def test_the_folder_above_will_do(market_root):
+    assert open_dataset("market-style", market_root.parent).root == market_root
+
+
+def test_two_data_sets_in_one_folder_are_refused(write_images, market_root):
+    write_images(
+        [
+            f"{sub}/0001_c1.jpg"
+            for sub in ("bounding_box_train", "query", "bounding_box_test")
+        ],
+        root="other",
+    )
+    with refused(r"holds several data sets \(other, set\); give the folder of one"):
+        open_dataset("market-style", market_root.parent)
+
+
+def test_cameras_that_count_from_zero_are_left_alone(write_images):
+    names = ["bounding_box_train/0001_c0.png", "query/0002_c1_x.JPG"]
+    root = write_images([*names, "bounding_box_test/0002_c12-7.jpeg"])
+    dataset = open_dataset("market-style", root)
+    splits = (dataset.train, dataset.query, dataset.gallery)
+    assert [split.camids.tolist() for split in splits] == [[0], [1], [12]]
+
+
+def test_counts_other_than_the_published_ones_are_named(market_root):
+    expected = re.escape(
+        "is not the published 12936/3368/15913 images (train/query/gallery): "
+        "train 3 (-12933), query 2 (-3366), gallery 3 (-15910)"
+    )
+    with pytest.warns(UserWarning, match=expected):
+        open_dataset("market1501", market_root)
+
+
+MSMT_LISTS = {
+    "list_train.txt": "0000/0000_000_01_0303morning_0015_0.jpg 0\n"
+    "0001/0001_000_05_0303noon_0016_0_ex.jpg 1\n",
+    "list_val.txt": "0001/0001_001_15_0303morning_0017_0.jpg 1\n",
+    "list_query.txt": "0000/0000_000_02_0303morning_0018_0.jpg 0\n",
+    "list_gallery.txt": "0000/0000_001_14_0303morning_0018_0.jpg 0\n"
+    "0001/0001_000_02_0303morning_0018_0.jpg 1\n",
+}
+
+
+def msmt_root(write_images, train="train", test="test"):
+    names = []
+    for listing, text in MSMT_LISTS.items():
+        folder = train if listing in ("list_train.txt", "list_val.txt") else test
+        names += [f"{folder}/{line.split()[0]}" for line in text.splitlines()]
+    root = write_images(names, root="MSMT17_V1")
+    for listing, text in MSMT_LISTS.items():
+        (root / listing).write_text(text)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore:msmt17 in .* is not the published")
+@pytest.mark.parametrize(
+    "folders", [("train", "test"), ("mask_train_v2", "mask_test_v2")]
+)
+def test_msmt17_lists(write_images, folders):
+    root = msmt_root(write_images, *folders)
+    dataset = open_dataset("auto", root)
+    assert dataset.name == "msmt17"
+    # Numbers 0 and 1 mean different people in training and in test.
+    assert dataset.train.pids.tolist() == [1, 2, 2]
+    assert dataset.query.pids.tolist() == [3]
+    assert dataset.gallery.pids.tolist() == [3, 4]
+    assert dataset.train.camids.tolist() == [0, 4, 14]
+    assert dataset.gallery.camids.tolist() == [13, 1]
+    assert dataset.train.paths[0] == (
+        f"{folders[0]}/0000/0000_000_01_0303morning_0015_0.jpg"
+    )
+    smaller = open_dataset("msmt17", root, validation=False)
+    assert smaller.train.paths == dataset.train.paths[:2]
+
+
+@pytest.mark.filterwarnings("ignore:msmt17 in .* is not the published")
+def test_msmt17_in_the_market_layout(write_images):
+    root = write_images(
+        [
+            "bounding_box_train/0000_c1_0000.jpg",
+            "bounding_box_train/0003_c15_0001.jpg",
+            "query/0000_c2_0000.jpg",
+            "bounding_box_test/0000_c3_0001.jpg",
+        ],
+        root="msmt17",
+    )
+    dataset = open_dataset("auto", root)
+    assert dataset.name == "msmt17"
+    assert dataset.train.pids.tolist() == [1, 4]
+    assert dataset.train.camids.tolist() == [0, 14]
+    assert dataset.query.pids.tolist() == dataset.gallery.pids.tolist() == [5]
+
+
+@pytest.mark.filterwarnings("ignore:msmt17 in .* is not the published")
+def test_msmt17_list_errors(write_images):
+    root = msmt_root(write_images)
+    listing = root / "list_query.txt"
+    listing.write_text("0000/0000_000_02_0303morning_0018_0.jpg\n")
+    with refused("list_query.txt line 1 reads .* expected '<folder>/<person>_"):
+        open_dataset("msmt17", root)
+    listing.write_text("0000/0000_000_02_gone.jpg 0\n")
+    with refused("list_query.txt lists 1 of 1 files that do not exist, the first is"):
+        open_dataset("msmt17", root)
+    listing.write_text(MSMT_LISTS["list_query.txt"] * 2)
+    with refused("list_query.txt lists 1 files twice, the first is test/0000/0000_"):
+        open_dataset("msmt17", root)
+
+
+VERI_NAMES = [
+    "image_train/0001_c001_00016450_0.jpg",
+    "image_train/0001_c020_00016460_0.jpg",
+    "image_query/0002_c002_00030600_0.jpg",
+    "image_test/0002_c002_00030600_0.jpg",
+    "image_test/0002_c003_00030670_0.jpg",
+]
+
+
+@pytest.mark.filterwarnings("ignore:veri776 in .* is not the published")
+def test_veri776_by_file_names_and_by_lists(write_images):
+    root = write_images(VERI_NAMES)
+    dataset = open_dataset("auto", root)
+    assert dataset.name == "veri776"
+    assert rows(dataset.train) == [(VERI_NAMES[0], 1, 0), (VERI_NAMES[1], 1, 19)]
+    assert rows(dataset.gallery)[1] == (VERI_NAMES[4], 2, 2)
+    (root / "name_train.txt").write_text("0001_c020_00016460_0.jpg\n")
+    assert open_dataset("veri776", root).train.paths == (VERI_NAMES[1],)
+    (root / "name_train.txt").write_text("0009_c020_00016460_0.jpg\n")
+    with refused("name_train.txt lists 1 of 1 files that do not exist"):
+        open_dataset("veri776", root)
+
+
+def test_csv_with_all_columns(write_images):
+    root = write_images(["a/1.jpg", "2.jpg", "3.jpg", "ä, b.jpg", "5.jpg"])
+    (root / "index.csv").write_text(
+        "pid,path,camid,split,frame,note\n"
+        "7,a/1.jpg,1,train,10,x\n"
+        ",2.jpg,,train,20,\n"
+        "3,3.jpg,2,query,30,\n"
+        '0,"ä, b.jpg",3,gallery,40,\n'
+        "-1,5.jpg,3,gallery,50,\n",
+        encoding="utf-8",
+    )
+    dataset = open_dataset("auto", root)
+    assert dataset.name == "csv"
+    assert rows(dataset.train) == [("a/1.jpg", 7, 0), ("2.jpg", UNKNOWN, NO_CAMERA)]
+    assert rows(dataset.query) == [("3.jpg", 3, 1)]
+    assert rows(dataset.gallery) == [("ä, b.jpg", DISTRACTOR, 2)]
+    assert dataset.num_junk == 1
+    assert dataset.train.attributes["frame"].tolist() == [10, 20]
+    assert dataset.train.attributes["note"].tolist() == ["x", ""]
+    assert not dataset.train.has_identities
+    kept = open_dataset("csv", root / "index.csv", keep_junk=True)
+    assert kept.gallery.pids.tolist() == [DISTRACTOR, JUNK]
+
+
+def test_csv_with_nothing_but_paths(write_images):
+    root = write_images(["1.jpg", "2.jpg"])
+    (root / "list.csv").write_text("path\n2.jpg\n1.jpg\n")
+    dataset = open_dataset("csv", root / "list.csv")
+    assert dataset.train.paths == ("2.jpg", "1.jpg")
+    assert dataset.train.pids.tolist() == [UNKNOWN] * 2
+    assert dataset.train.camids.tolist() == [NO_CAMERA] * 2
+    assert len(dataset.query) == len(dataset.gallery) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column 'path'"),
+        ("name,pid\n1.jpg,1\n", "has no column 'path' .*'name,pid'.* expected path"),
+        ("path\n", "lists no image; add one line per image"),
+        ("path,pid\n1.jpg,bob\n", "line 2: pid 'bob' is not a whole number from -1"),
+        ("path,pid\n1.jpg,2\n2.jpg,1.5\n", "line 3: pid '1.5' is not a whole number"),
+        ("path,pid\n1.jpg,-7\n", "line 2: pid '-7' is not a whole number from -1"),
+        ("path,camid\n1.jpg,c3\n", "line 2: camid 'c3' is not a whole number from 0"),
+        ("path,camid\n1.jpg,-2\n", "line 2: camid '-2' is not a whole number from 0"),
+        ("path,pid\n1.jpg\n", "line 2 has 1 fields for 2 columns"),
+        ("path\n1.jpg\n1.jpg\n", "lists 1 files twice, the first is 1.jpg; keep one"),
+        ("path\n1.jpg\n9.jpg\n", "lists 1 of 2 files that do not exist, the first is"),
+        ("path,split\n1.jpg,val\n", "split 'val' is not known; write train, query or"),
+        ("path,pid\n1.jpg,0\n", "carry person 0, which means a distractor"),
+    ],
+)
+def test_csv_errors(write_images, text, message):
+    root = write_images(["1.jpg", "2.jpg"])
+    (root / "index.csv").write_text(text)
+    with refused(message) as caught:
+        open_dataset("csv", root)
+    assert "\n" not in str(caught.value)
+    assert str(root) in str(caught.value)
+
+
+def test_a_csv_that_is_no_text_is_refused(write_images):
+    root = write_images(["1.jpg"])
+    with refused("is not a CSV file in UTF-8"):
+        open_dataset("csv", root / "1.jpg")
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    for kind in ("auto", "market1501", "msmt17", "veri776", "csv", "synthcity"):
+        with refused(f"there is no folder {tmp_path}/gone; correct the path"):
+            open_dataset(kind, tmp_path / "gone")
+        with refused(f"the folder {tmp_path} is empty; unpack the data set into it"):
+            open_dataset(kind, tmp_path)
+
+
+def test_a_wrong_layout_says_what_was_looked_for(market_root):
+    (market_root / "query").rename(market_root / "queries")
+    with refused(
+        "is no market1501 folder: looked for bounding_box_train, query, "
+        r"bounding_box_test, missing query \(found bounding_box_test, "
+        r"bounding_box_train, queries\); give the folder that holds them"
+    ):
+        open_dataset("market1501", market_root)
+    with refused("looked for image_train, image_query, image_test, missing image_"):
+        open_dataset("veri776", market_root)
+    with refused("holds no index.csv .*; write one with the columns path"):
+        open_dataset("csv", market_root)
+    with refused("holds no data set: looked for bounding_box_train"):
+        open_dataset("auto", market_root)
+
+
+def test_a_file_for_a_folder_is_refused(write_images):
+    root = write_images(["1.jpg"])
+    with refused("1.jpg is a file; give the folder of the data set"):
+        open_dataset("market1501", root / "1.jpg")
+
+
+def test_an_empty_sub_folder_is_named(market_root):
+    for file in (market_root / "query").iterdir():
+        file.unlink()
+    (market_root / "query" / "Thumbs.db").write_bytes(b"")
+    with refused("set/query holds no image"):
+        open_dataset("market-style", market_root)
+
+
+def test_file_names_without_person_and_camera_are_counted(market_root, write_images):
+    write_images(["query/portrait.jpg"])
+    with refused(
+        "1 of 3 file names in query do not begin with <person>_c<camera>, the first is "
+        "query/portrait.jpg; rename them, or write an index and open it as 'csv'"
+    ):
+        open_dataset("market-style", market_root)
+
+
+def test_person_zero_in_training_is_refused(write_images, market_root):
+    write_images(["bounding_box_train/0000_c1.jpg"])
+    with refused("0000_c1.jpg and 0 more of train carry person 0, which means a"):
+        open_dataset("market-style", market_root)
+
+
+def test_unknown_kinds_and_options_are_refused(market_root):
+    with refused("kind 'market' is not known: choose one of market1501, msmt17"):
+        open_dataset("market", market_root)
+    with refused("data set 'market1501' needs a folder"):
+        open_dataset("market1501")
+    with refused("unreadable='drop': choose 'trust', 'refuse' or 'skip'"):
+        open_dataset("csv", market_root, unreadable="drop")
+
+
+def test_kinds_are_told_from_the_contents(write_images, market_root):
+    assert detect_kind(market_root) == "market-style"
+    renamed = market_root.rename(market_root.with_name("Market-1501-v15.09.15"))
+    assert detect_kind(renamed) == "market1501"
+    write_images(["1.jpg"], root="crops")
+    (market_root.parent / "crops" / "index.csv").write_text("path\n1.jpg\n")
+    assert detect_kind(market_root.parent / "crops") == "csv"
+    assert detect_kind(market_root.parent / "crops" / "index.csv") == "csv"
+
+
+def test_unreadable_images_are_refused_skipped_or_trusted(market_root):
+    bad = market_root / "query" / "0003_c1s1_000001_00.jpg"
+    bad.write_text("no image")
+    assert len(open_dataset("market-style", market_root).query) == 2
+    with refused("1 images of .* cannot be read: .*0003_c1s1_000001_00.jpg is not an"):
+        open_dataset("market-style", market_root, unreadable="refuse")
+    with pytest.warns(UserWarning, match="1 images of .* were left out: .*0003_c1s1"):
+        dataset = open_dataset("market-style", market_root, unreadable="skip")
+    assert dataset.query.paths == ("query/0004_c6s1_000001_00.jpg",)
+    assert dataset.num_junk == 2
+
+
+def test_synthcity_is_a_market_layout_with_its_own_name(tiny):
+    assert tiny.name == "synthcity"
+    assert detect_kind(tiny.root) == "synthcity"
+    assert tiny.train.has_identities
+    assert tiny.train.has_cameras
+    assert set(tiny.query.pids) <= set(tiny.gallery.pids)
+    assert not set(tiny.train.pids) & set(tiny.query.pids)
+    with Image.open(tiny.train.file(0)) as image:
+        assert np.asarray(image).ndim == 3
