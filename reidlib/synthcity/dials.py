@@ -1,0 +1,61 @@
+"""The dials: how hard the synthetic city is to re-identify people in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from reidlib.errors import ReIDError
+
+
+@dataclass(frozen=True)
+class Dials:
+    """How difficult the world is, in seven numbers.
+
+    The defaults were set once, against colour histograms, raw pixels and untrained
+    ImageNet features, so that the world behaves as Market-1501 does; they were not
+    tuned to any method of the course.
+
+    Attributes:
+        camera_shift: 0 to 1. How far the cameras differ in colour, contrast,
+            resolution, background and viewpoint. At 0 all cameras are alike and every
+            scene is seen by all of them.
+        occlusion: 0 to 1. Share of images with something or somebody in front of, or
+            close beside, the person.
+        image_quality: 0 to 1. At 1 images are sharp and clean; lower values add noise,
+            blur, low resolution and JPEG artefacts.
+        identity_similarity: 0 to 1. At 0 everybody is dressed individually; at 1
+            nearly all wear the same plain clothes.
+        images_per_camera: 0.25 to 8. Multiplier on how many images of a person one
+            camera takes; 1 gives the numbers of :data:`SIZES`.
+        misalignment: 0 to 1. Error of the detector's boxes in position and scale.
+        lighting: 0 to 1. How much light and its colour change from one track (one walk
+            past a camera) to the next.
+
+    Raises:
+        ReIDError: If a value is not a number in its range.
+
+    Example:
+        >>> Dials(camera_shift=0.0).camera_shift
+        0.0
+    """
+
+    camera_shift: float = 0.8
+    occlusion: float = 0.3
+    image_quality: float = 0.5
+    identity_similarity: float = 0.3
+    images_per_camera: float = 1.0
+    misalignment: float = 0.5
+    lighting: float = 0.5
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            low, high = (0.25, 8.0) if entry.name == "images_per_camera" else (0.0, 1.0)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not low <= value <= high:
+                raise ReIDError(
+                    f"dial {entry.name}={value!r}: give a number from {low:g} to "
+                    f"{high:g}"
+                )
+            object.__setattr__(self, entry.name, float(value))
