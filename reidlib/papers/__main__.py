@@ -1,0 +1,8 @@
+"""Print the book's page on what of the papers is done."""
+
+from __future__ import annotations
+
+from reidlib.papers.items import coverage_markdown
+
+if __name__ == "__main__":
+    print(coverage_markdown(), end="")

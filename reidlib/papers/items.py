@@ -1,0 +1,235 @@
+"""What the papers contain, and where each piece is built, tested and explained."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from html import escape
+from importlib import import_module, resources
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from reidlib.papers.tables import PAPERS
+
+
+@dataclass(frozen=True)
+class Item:
+    """One equation, table, figure, algorithm or component of a paper.
+
+    Attributes:
+        id: Paper, kind and number, as ``"CALR-E1"``.
+        kind: ``equation``, ``table``, ``figure``, ``algorithm`` or ``component``.
+        what: One line on what it is.
+        status: ``closed`` when code, test and page are there, else ``open``.
+        code: ``module:object`` that implements it.
+        test: ``file::name`` of a test, the file from the repository's root.
+        page: Notebook with ``#anchor``, or page of ``book/``, that explains it.
+        result: File under ``results/`` with what was measured, where it needs one.
+    """
+
+    id: str
+    kind: str
+    what: str
+    status: str
+    code: str = ""
+    test: str = ""
+    page: str = ""
+    result: str = ""
+
+    @property
+    def paper(self) -> str:
+        """Short name of the paper, one of `reidlib.papers.PAPERS`."""
+        return {"AFF": "AFF_SCL"}.get(prefix := self.id.split("-")[0], prefix)
+
+
+@cache
+def coverage_items() -> tuple[Item, ...]:
+    """Return every item of the four papers, in the order of the papers.
+
+    Example:
+        >>> len(coverage_items())
+        97
+    """
+    file = resources.files("reidlib.papers") / "coverage.toml"
+    raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    return tuple(Item(id=item_id, **raw[item_id]) for item_id in raw["ids"])
+
+
+def coverage() -> pd.DataFrame:
+    """Return the items as a frame with the identifier as index.
+
+    Returns:
+        97 rows; columns paper, kind, what, status, code, test, page, result.
+
+    Example:
+        >>> coverage().loc["AFF-E14", "kind"]
+        'equation'
+    """
+    frame = pd.DataFrame([asdict(item) for item in coverage_items()]).set_index("id")
+    frame.insert(0, "paper", [item.paper for item in coverage_items()])
+    return frame
+
+
+def coverage_markdown(items: Iterable[Item] | None = None) -> str:
+    """Return the page ``book/coverage.md``: the share done, and a table per paper.
+
+    ``python -m reidlib.papers > book/coverage.md`` writes it.
+
+    Args:
+        items: Items to show; all of them unless given.
+
+    Example:
+        >>> print(coverage_markdown().splitlines()[0])
+        # How much of the papers is here
+    """
+    items = coverage_items() if items is None else tuple(items)
+    groups = {name: [i for i in items if i.paper == name] for name in PAPERS}
+    lines = [
+        "# How much of the papers is here",
+        "",
+        "Every equation, table, figure, algorithm and component of the four papers.",
+        "An item is done when its code, a test and a page that explains it are there.",
+        "",
+        "| Paper | Items | Done | Share |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, group in [*groups.items(), ("All", [*items])]:
+        done = sum(item.status == "closed" for item in group)
+        share = round(100 * done / max(len(group), 1))
+        lines.append(f"| {name} | {len(group)} | {done} | {share} % |")
+    for name, group in groups.items():
+        lines += [
+            "",
+            f"## {name}: {PAPERS[name]}",
+            "",
+            "| Item | Kind | What | Code | Page | Done |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        lines += [_markdown_row(item) for item in group]
+    return "\n".join(lines) + "\n"
+
+
+def coverage_problems(root: Path, items: Iterable[Item] | None = None) -> list[str]:
+    """Return one line for each reference that leads nowhere.
+
+    A closed item must name code, test and page. Whatever any item names must be there:
+    the object in its module, the test in its file, the anchor on its page, the result.
+
+    Args:
+        root: Root of the repository, with ``tests``, ``notebooks`` and ``book``.
+        items: Items to check; all of them unless given.
+
+    Example:
+        >>> coverage_problems(Path("."), [Item("CALR-E1", "equation", "a", "closed")])
+        ['CALR-E1: closed without code, test, page']
+    """
+    problems = []
+    for item in coverage_items() if items is None else items:
+        missing = [n for n in ("code", "test", "page") if not getattr(item, n)]
+        if item.status == "closed" and missing:
+            problems.append(f"{item.id}: closed without {', '.join(missing)}")
+        elif item.status not in ("closed", "open"):
+            problems.append(f"{item.id}: status {item.status!r} is not closed or open")
+        found = {
+            "code": _code_problem(item.code),
+            "test": _test_problem(root, item.test),
+            "page": _page_problem(root, item.page),
+            "result": _result_problem(root, item.result),
+        }
+        problems += [f"{item.id}: {name} {why}" for name, why in found.items() if why]
+    return problems
+
+
+def _markdown_row(item: Item) -> str:
+    page, _, anchor = item.page.partition("#")
+    link = ""
+    if page:
+        target = f"../{PurePosixPath(page).with_suffix('.html')}"
+        target += f"#{_html_id(anchor)}" if anchor else ""
+        # Plain HTML: the target is a page of the rendered book, not a source file.
+        link = f'<a href="{escape(target)}">{escape(PurePosixPath(page).stem)}</a>'
+    code = f"`{item.code.replace(':', '.')}`" if item.code else ""
+    done = "yes" if item.status == "closed" else "no"
+    return f"| {item.id} | {item.kind} | {item.what} | {code} | {link} | {done} |"
+
+
+def _html_id(anchor: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", anchor.lower()).strip("-")
+
+
+def _code_problem(code: str) -> str:
+    if not code:
+        return ""
+    module, _, name = code.partition(":")
+    try:
+        target = import_module(module)
+        for part in name.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError, ValueError):
+        return f"{code!r} cannot be imported as module:object"
+    return ""
+
+
+def _test_problem(root: Path, test: str) -> str:
+    if not test:
+        return ""
+    file, _, name = test.partition("::")
+    if not (root / file).is_file():
+        return f"{test!r}: there is no file {file}"
+    body: list[ast.stmt] = ast.parse((root / file).read_text(encoding="utf-8")).body
+    # file::Class::name goes one level down for each part.
+    for part in name.split("::"):
+        match = [
+            node
+            for node in body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part
+        ]
+        if not match or not part.lower().startswith("test"):
+            return f"{test!r}: {file} defines no test {part!r}"
+        body = match[0].body
+    return ""
+
+
+def _page_problem(root: Path, page: str) -> str:
+    if not page:
+        return ""
+    file, _, anchor = page.partition("#")
+    path = root / file
+    if not path.is_file() or PurePosixPath(file).parts[0] not in ("book", "notebooks"):
+        return f"{page!r}: there is no file {file} in book/ or notebooks/"
+    if not anchor:
+        return f"{page!r} needs an #anchor" if path.suffix == ".ipynb" else ""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    if anchor.lower() not in _anchors(text):
+        return f"{page!r}: {file} has no anchor {anchor!r}"
+    return ""
+
+
+def _anchors(text: str) -> set[str]:
+    # MyST: (target)=, an option of a directive, an equation's label, a heading.
+    patterns = (
+        r"^\(([^)\s]+)\)=\s*$",
+        r"^:(?:label|name):\s*(\S+)\s*$",
+        r"\$\$\s*\(([^)\s]+)\)\s*$",
+    )
+    anchors = {a.lower() for p in patterns for a in re.findall(p, text, re.MULTILINE)}
+    headings = re.findall(r"^#+\s+(.+?)\s*$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    return anchors | slugs
+
+
+def _result_problem(root: Path, result: str) -> str:
+    if not result:
+        return ""
+    if PurePosixPath(result).parts[0] != "results" or not (root / result).is_file():
+        return f"{result!r}: there is no such file under results/"
+    return ""
