@@ -300,7 +300,7 @@ def pose(person: Identity, wardrobe: Wardrobe, view: View) -> list[Tube]:
         carries = person.handbag is not None and sign == person.bag_side
         amount = 0.9 * swing * (0.35 if carries else 1.0)
         angle = amount * np.sin(phase) + person.stoop
-        shoulder = neck - lean * (0.048 * tall)
+        shoulder = neck - lean * (0.058 * tall)
         shoulder = shoulder + _at(
             sign * 0.165 * wide * person.shoulders * tall / 1.7, 0.0, 0.0
         )
@@ -331,7 +331,7 @@ def pose(person: Identity, wardrobe: Wardrobe, view: View) -> list[Tube]:
         figure.limb(
             shoulder,
             elbow,
-            (0.054 * wide + sleeve, 0.045 * wide + sleeve, 0.039 * wide + covered),
+            (0.047 * wide + sleeve, 0.044 * wide + sleeve, 0.039 * wide + covered),
             wardrobe.arm,
             rows=(0.0, 0.5),
             order=place + 0.001,

@@ -296,12 +296,12 @@ def _wall(kind: str, rng: np.random.Generator, rows: int) -> np.ndarray:
         image *= (0.87 + 0.04 * cell)[..., None]
         _paint(image, joint, (166, 152, 140))
     elif kind == "glass":
-        pane = rng.uniform(0.8, 1.3)
-        cell = np.floor(x / pane) * 3 + np.floor(y / 1.2) * 5
+        panel = rng.uniform(0.8, 1.3)
+        cell = np.floor(x / panel) * 3 + np.floor(y / 1.2) * 5
         image *= (0.75 + 0.09 * (cell % 6))[..., None]
         gleam = ((x + 0.6 * y) % 3.1) < 0.8
         image[gleam] = image[gleam] * 0.6 + _rgb((200, 214, 224)) * 0.4
-        frame = (x % pane < 0.06) | (y % 1.2 < 0.05)
+        frame = (x % panel < 0.06) | (y % 1.2 < 0.05)
         _paint(image, frame, (52, 58, 66))
     else:  # concrete with posters and paint
         for _ in range(9):

@@ -439,7 +439,7 @@ def draw_identity(pid: int, rng: np.random.Generator, dials: Dials) -> Identity:
         loose=float(rng.uniform(0.0, 0.03)) + (0.015 if jacket else 0.0),
         hem=float(rng.uniform(0.0, 0.16)),
         tucked=bool(rng.random() < 0.22),
-        hood=bool(long_sleeves and rng.random() < 0.25),
+        hood=bool(long_sleeves and hair in SHORT_HAIR and rng.random() < 0.35),
         front_print="none" if jacket else PRINTS[front],
         back_print=PRINTS[back],
         print_colour=draw_colour(str(rng.choice(list(_HSV))), rng),
