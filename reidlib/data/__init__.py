@@ -1,5 +1,7 @@
 """Images with identities and cameras: tables, readers, tensors, batches."""
 
+from reidlib.data.attributes import MarketAttributes, read_market_attributes
+from reidlib.data.check import Report, check_dataset, check_folder, contact_sheet
 from reidlib.data.images import (
     ImageSource,
     InMemoryImages,
@@ -24,6 +26,7 @@ from reidlib.data.transforms import (
     TestTransform,
     TrainTransform,
 )
+from reidlib.data.video import crop_people
 
 __all__ = [
     "DISTRACTOR",
@@ -36,15 +39,22 @@ __all__ = [
     "ImageSource",
     "ImageTable",
     "InMemoryImages",
+    "MarketAttributes",
     "PKSampler",
     "ReIDDataset",
+    "Report",
     "StreamedImages",
     "TestTransform",
     "TrainTransform",
+    "check_dataset",
+    "check_folder",
+    "contact_sheet",
+    "crop_people",
     "detect_kind",
     "open_dataset",
     "open_images",
     "read_image",
+    "read_market_attributes",
     "sequential_batches",
     "unreadable_images",
 ]

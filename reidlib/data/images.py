@@ -146,7 +146,7 @@ def unreadable_images(table: ImageTable, workers: int = 2) -> dict[int, str]:
         return ""
 
     with ThreadPoolExecutor(workers) as pool:
-        reasons = list(_progress(pool.map(reason, range(len(table))), len(table)))
+        reasons = list(progress(pool.map(reason, range(len(table))), len(table)))
     return {row: reason for row, reason in enumerate(reasons) if reason}
 
 
@@ -187,7 +187,7 @@ class InMemoryImages:
 
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for _ in _progress(pool.map(load, range(len(table))), len(table)):
+                for _ in progress(pool.map(load, range(len(table))), len(table)):
                     pass
             except ReIDError:
                 pool.shutdown(cancel_futures=True)
@@ -316,5 +316,6 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _progress(results: Iterable, total: int) -> Iterable:
+def progress(results: Iterable, total: int) -> Iterable:
+    """Show a bar while images are read, if that takes more than two seconds."""
     return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)

@@ -49,7 +49,7 @@ _MSMT_LAYOUTS = (
     _MARKET_FOLDERS,
 )
 _CSV_NAME = "index.csv"
-_SYNTHCITY_MARK = "synthcity.json"
+_SYNTHCITY_MARK = "manifest.json"
 _MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
 
 Records = list[tuple[str, int, int]]
@@ -177,7 +177,8 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         if any(_holds(folder, layout) for layout in _MSMT_LAYOUTS[:2]):
             return "msmt17"
         if _holds(folder, _MARKET_FOLDERS):
-            if (folder / _SYNTHCITY_MARK).exists():
+            mark = folder / _SYNTHCITY_MARK
+            if mark.exists() and '"SynthCity"' in mark.read_text("utf-8"):
                 return "synthcity"
             name = f"{folder.parent.name}/{folder.name}".lower()
             for word, kind in (("msmt", "msmt17"), ("market", "market1501")):

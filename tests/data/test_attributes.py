@@ -1,0 +1,145 @@
+"""The attribute file of Market-1501, in the form in which it was published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from reidlib.data import ImageTable, read_market_attributes
+from reidlib.data.attributes import ATTRIBUTE_GROUPS, ATTRIBUTE_NAMES
+from reidlib.errors import ReIDError
+
+
+def fields(people, seed, order):
+    """One split as in the file: a struct of (1, P) rows and a cell of names."""
+    rng = np.random.default_rng(seed)
+    columns = {name: rng.integers(1, 3, (1, len(people))) for name in ATTRIBUTE_NAMES}
+    columns["age"] = rng.integers(1, 5, (1, len(people)))
+    for names in (ATTRIBUTE_NAMES[10:18], ATTRIBUTE_NAMES[18:]):
+        worn = rng.integers(0, len(names), len(people))
+        for number, name in enumerate(names):
+            columns[name] = 1 + (worn == number)[None].astype(int)
+    columns["image_index"] = np.array([list(people)], dtype=object)
+    return {name: columns[name] for name in order(list(columns))}
+
+
+@pytest.fixture
+def content():
+    # The published file's splits hold their fields in different orders, too.
+    train = fields(("0002", "0007", "0010"), 0, order=sorted)
+    test = fields(("0001", "1501"), 1, order=reversed)
+    train["upred"][0, 1] = 1
+    for name in ATTRIBUTE_NAMES[10:18]:
+        train[name][0, 1] = 1  # nothing marked for 0007
+    test["downblack"][0, 1] = test["downblue"][0, 1] = 2  # two marked for 1501
+    return {"train": train, "test": test}
+
+
+def refused(message):
+    return pytest.raises(ReIDError, match=message)
+
+
+def write(tmp_path, content, name="market_attribute"):
+    file = tmp_path / "market_attribute.mat"
+    savemat(file, {name: content})
+    return file
+
+
+def test_there_are_27_attributes_in_12_groups():
+    assert len(ATTRIBUTE_NAMES) == len(set(ATTRIBUTE_NAMES)) == 27
+    assert len(ATTRIBUTE_GROUPS) == 12
+    # Nine of the groups are yes or no, or one of two.
+    sizes = [len(classes) for classes in ATTRIBUTE_GROUPS.values()]
+    assert sizes == [2] * 9 + [4, 8, 9]
+
+
+def test_rows_belong_to_image_index_whatever_the_order_of_fields(tmp_path, content):
+    attributes = read_market_attributes(write(tmp_path, content))
+    assert list(attributes.train) == [2, 7, 10]
+    assert list(attributes.test) == [1, 1501]
+    for split, people in (("train", attributes.train), ("test", attributes.test)):
+        for row, values in enumerate(people.values()):
+            expected = [content[split][name][0, row] for name in ATTRIBUTE_NAMES]
+            assert values.tolist() == expected
+
+
+def test_tables_get_values_and_classes(tmp_path, content):
+    attributes = read_market_attributes(write(tmp_path, content).parent)
+    pids = np.array([1501, 2, -1, 0, 7, 2])
+    table = ImageTable(tmp_path, [f"{i}.jpg" for i in range(6)], pids, np.zeros(6))
+    values, classes = attributes.for_table(table)
+    assert values.shape == (6, 27)
+    assert classes.shape == (6, 12)
+    np.testing.assert_array_equal(values[0], attributes.test[1501])
+    np.testing.assert_array_equal(values[[1, 5]], [attributes.train[2]] * 2)
+    assert (values[2:4] == 0).all()
+    assert (classes[2:4] == -1).all()
+    groups = list(ATTRIBUTE_GROUPS)
+    for row in (0, 1, 4):
+        for name in ATTRIBUTE_NAMES[:10]:
+            expected = values[row, ATTRIBUTE_NAMES.index(name)] - 1
+            assert classes[row, groups.index(name)] == expected
+    for group, prefix in (("upcolour", "up"), ("downcolour", "down")):
+        colour = ATTRIBUTE_GROUPS[group][classes[1, groups.index(group)]]
+        assert values[1, ATTRIBUTE_NAMES.index(prefix + colour)] == 2
+    assert classes[4, groups.index("upcolour")] == -1
+    assert classes[0, groups.index("downcolour")] == -1
+    assert (classes[[0, 1, 4]] >= 0).sum() == 3 * 12 - 2
+
+
+def test_people_without_one_colour_are_marked(tmp_path, content):
+    attributes = read_market_attributes(write(tmp_path, content))
+    assert attributes.no_colour["upcolour"] == (7,)
+    assert attributes.no_colour["downcolour"] == (1501,)
+
+
+def test_synthcity_describes_everyone_it_draws(tiny):
+    attributes = read_market_attributes(tiny.root)
+    _values, classes = attributes.for_table(tiny.train)
+    assert set(attributes.train) == set(tiny.train.pids)
+    assert set(attributes.test) == set(tiny.query.pids)
+    assert (classes[:, :10] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["train"].pop("hat"), "train has no field hat; expected the 27"),
+        (lambda c: c["test"].pop("image_index"), "test has no field image_index"),
+        (lambda c: c.pop("test"), "expected the variable market_attribute with the"),
+        (
+            lambda c: c["train"].update(image_index=np.array(["0002"], dtype=object)),
+            "train has 3 rows for the 1 people of image_index",
+        ),
+        (
+            lambda c: c["train"].update(hat=np.ones((1, 2))),
+            "fields of train are not columns of numbers of one length",
+        ),
+        (
+            lambda c: c["train"].update(hat=np.array([[1, 0, 2]])),
+            "hat of person 7 is 0, expected 1 to 2",
+        ),
+        (
+            lambda c: c["train"].update(
+                image_index=np.array(["2", "x", "3"], dtype=object)
+            ),
+            "fields of train are not columns of numbers",
+        ),
+    ],
+)
+def test_files_of_another_layout_are_refused(tmp_path, content, change, message):
+    change(content)
+    with refused(message) as caught:
+        read_market_attributes(write(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path, content):
+    with refused("there is no attribute file .*put it there"):
+        read_market_attributes(tmp_path)
+    with refused("holds duke_attribute: expected the variable"):
+        read_market_attributes(write(tmp_path, content, "duke_attribute"))
+    (tmp_path / "text.mat").write_text("not a matrix, but long enough to be read" * 9)
+    with refused("text.mat is not a MATLAB file of version 5"):
+        read_market_attributes(tmp_path / "text.mat")

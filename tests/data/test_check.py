@@ -1,0 +1,228 @@
+"""The report on a data set: silent on a good one, one line for each fault."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidlib.data import (
+    JUNK,
+    UNKNOWN,
+    ImageTable,
+    ReIDDataset,
+    check_dataset,
+    check_folder,
+    contact_sheet,
+    open_dataset,
+)
+from reidlib.data.check import overview
+from reidlib.errors import ReIDError
+
+
+def in_memory(tmp_path, train=(), query=(), gallery=()):
+    """A data set of (pid, camid) pairs whose files do not exist."""
+    tables = []
+    for name, pairs in (("train", train), ("query", query), ("gallery", gallery)):
+        paths = [f"{name}/{number}.jpg" for number in range(len(pairs))]
+        pids, camids = np.array(pairs, dtype=int).reshape(-1, 2).T
+        tables.append(ImageTable(tmp_path, paths, pids, camids))
+    return ReIDDataset("mine", *tables)
+
+
+def findings(*args, **splits):
+    report = check_dataset(in_memory(*args, **splits), read_images=False)
+    return report.problems, report.warnings
+
+
+GOOD = {
+    "train": [(1, 0), (1, 1), (2, 0), (2, 2)],
+    "query": [(3, 0), (4, 1)],
+    "gallery": [(3, 1), (3, 0), (4, 0), (0, 2)],
+}
+
+
+def test_a_good_data_set_has_no_findings(tmp_path):
+    assert findings(tmp_path, **GOOD) == ([], [])
+
+
+def test_synthcity_has_no_problems_and_prints_its_counts(tiny):
+    report = check_dataset(tiny)
+    assert report.problems == []
+    assert report.unreadable == {}
+    text = str(report)
+    assert text.startswith(f"synthcity in {tiny.root}")
+    for split in ("train", "query", "gallery"):
+        table = getattr(tiny, split)
+        line = next(line for line in text.splitlines() if line.startswith(split))
+        cells = [int(cell.replace(",", "")) for cell in line.split()[1:]]
+        distractors = int((table.pids == 0).sum())
+        assert cells == [len(table), table.num_pids, table.num_cams, distractors]
+    assert "no problems" in text
+    assert f"{tiny.num_junk} junk images were left out" in text
+
+
+def test_queries_without_a_match_are_named_and_counted(tmp_path):
+    query = [(3, 0), (7, 2), (8, 0), (4, 1)]
+    gallery = [(3, 1), (7, 2), (7, 2), (4, 0), (0, 0)]
+    dataset = in_memory(tmp_path, GOOD["train"], query, gallery)
+    report = check_dataset(dataset, read_images=False)
+    assert report.unmatched_queries.tolist() == [1, 2]
+    (problem,) = report.problems
+    assert problem.startswith(
+        "query 0007_c3 (query/1.jpg) has no image of the same person under another "
+        "camera; 2 of 4 queries are so: 0007_c3, 0008_c1;"
+    )
+
+
+def test_unmatched_queries_agree_with_a_loop(tmp_path):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        query = rng.integers([1, 0], [9, 3], (12, 2))
+        gallery = rng.integers([0, 0], [9, 3], (15, 2))
+        dataset = in_memory(tmp_path, GOOD["train"], query, gallery)
+        expected = [
+            row
+            for row, (pid, camid) in enumerate(query)
+            if not any(p == pid and c != camid for p, c in gallery)
+        ]
+        found = check_dataset(dataset, read_images=False).unmatched_queries
+        assert found.tolist() == expected
+
+
+def test_images_without_camera_or_identity_are_counted(tmp_path):
+    splits = {**GOOD, "train": [(1, 0), (1, -1), (UNKNOWN, 0)]}
+    problems, warnings = findings(tmp_path, **splits)
+    assert problems == []
+    assert "1 of 3 images of train have no camera: train/1.jpg;" in warnings[0]
+    assert "1 of 3 images of train have no identity: train/2.jpg;" in warnings[1]
+    splits = {**GOOD, "gallery": [(3, 1), (3, -1), (4, 0)]}
+    (problem,), _warnings = findings(tmp_path, **splits)
+    assert "1 of 3 images of gallery have no camera: gallery/1.jpg; same-" in problem
+
+
+def test_people_seen_by_one_camera_are_counted(tmp_path):
+    splits = {**GOOD, "train": [(1, 0), (1, 1), (2, 0), (2, 0), (5, 3)]}
+    problems, (warning,) = findings(tmp_path, **splits)
+    assert problems == []
+    assert "2 of 3 people of train are seen by one camera only: 0002, 0005;" in warning
+
+
+def test_people_in_both_splits_are_a_problem(tmp_path):
+    splits = {**GOOD, "train": [(1, 0), (1, 1), (4, 0), (4, 1)]}
+    (problem,), _warnings = findings(tmp_path, **splits)
+    assert problem.startswith("1 people are in both train and test: 0004;")
+
+
+def test_nothing_to_evaluate_is_a_warning(tmp_path):
+    _problems, (warning,) = findings(tmp_path, train=GOOD["train"])
+    assert warning.startswith("0 queries and 0 gallery images: nothing can be")
+
+
+@pytest.mark.filterwarnings("ignore:market1501 in .* is not the published")
+def test_other_counts_than_published_are_a_warning(market_root):
+    report = check_dataset(open_dataset("market1501", market_root), read_images=False)
+    assert any("train 3 (-12933)" in warning for warning in report.warnings)
+
+
+def test_unreadable_images_are_named(market_root):
+    (market_root / "query" / "0004_c6s1_000001_00.jpg").write_bytes(b"")
+    file = market_root / "bounding_box_train" / "0002_c1s1_000451_03.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+    report = check_dataset(open_dataset("market-style", market_root))
+    assert list(report.unreadable) == [
+        str(file),
+        str(market_root / "query" / "0004_c6s1_000001_00.jpg"),
+    ]
+    problem = report.problems[0]
+    assert problem.startswith("2 of 8 images cannot be read: ")
+    assert "0002_c1s1_000451_03.jpg is damaged" in problem
+    assert "0004_c6s1_000001_00.jpg is empty (0 bytes)" in problem
+
+
+def test_copies_are_told_apart(market_root):
+    train, query, gallery = (
+        market_root / sub
+        for sub in ("bounding_box_train", "query", "bounding_box_test")
+    )
+
+    def check():
+        report = check_dataset(open_dataset("market-style", market_root))
+        return [line for line in report.problems + report.warnings if "occur" in line]
+
+    # The query's own image in the gallery, as in VeRi-776: the protocol drops it.
+    shutil.copy(query / "0003_c1s1_000001_00.jpg", gallery / "0003_c1s9_00.jpg")
+    assert check() == []
+    shutil.copy(query / "0003_c1s1_000001_00.jpg", gallery / "0003_c2s9_00.jpg")
+    assert check()[0].startswith("1 images occur more than once: query/0003_c1s1")
+    shutil.copy(train / "0002_c1s1_000451_03.jpg", train / "0007_c1s1_9.jpg")
+    assert check()[0].startswith("1 images occur again under another identity: bound")
+    (train / "0007_c1s1_9.jpg").unlink()
+    shutil.copy(train / "0002_c1s1_000451_03.jpg", gallery / "0002_c1s1_9.jpg")
+    assert check()[0].startswith("1 training images occur again in the test set: bou")
+
+
+def test_check_folder_writes_report_and_sheet(market_root, tmp_path):
+    market_root = market_root.rename(tmp_path / "market")
+    report, sheet = check_folder(market_root, sheet=tmp_path / "sheet.png")
+    assert report.name == "market1501"
+    assert "is not the published" in str(report)
+    with Image.open(sheet) as image:
+        assert image.size == overview(open_dataset("market-style", market_root)).size
+    for file in (tmp_path / "gone" / "sheet.png", tmp_path / "sheet.doc"):
+        message = rf"sheet cannot be written to {file} \(.*\); give another file"
+        with pytest.raises(ReIDError, match=message):
+            check_folder(market_root, sheet=file)
+
+
+def test_the_sheet_shows_each_image_in_its_place(write_images):
+    root = write_images([f"{number}.png" for number in range(5)], size=(10, 20))
+    table = ImageTable(root, [f"{i}.png" for i in range(5)], [1, 2, 3, 4, 5], [0] * 5)
+    sheet = contact_sheet(table, [4, -1, 0], columns=2, tile=(20, 10))
+    pixels = np.asarray(sheet)
+    for row, x, y in ((4, 4, 4), (0, 4, 44)):
+        with Image.open(table.file(row)) as image:
+            shown = pixels[y : y + 20, x : x + 10]
+            np.testing.assert_array_equal(shown, np.asarray(image))
+    assert (pixels[4:24, 18:28] == 255).all()
+
+
+def test_tiles_carry_person_and_camera(write_images):
+    root = write_images(["0.png"], size=(64, 128))
+    sheets = []
+    for pid, camid in ((7, 2), (7, 3), (8, 2), (JUNK, 2)):
+        table = ImageTable(root, ["0.png"], [pid], [camid])
+        sheets.append(np.asarray(contact_sheet(table, [0])))
+    captions = [sheet[133:].tobytes() for sheet in sheets]
+    assert len(set(captions)) == 4
+    np.testing.assert_array_equal(sheets[0][:132], sheets[3][:132])
+    own = contact_sheet(table, [0], captions=["0007_c3"])
+    np.testing.assert_array_equal(np.asarray(own), sheets[0])
+
+
+def test_a_broken_image_is_crossed_out(write_images):
+    root = write_images(["0.png"])
+    (root / "1.png").write_bytes(b"")
+    table = ImageTable(root, ["0.png", "1.png"], [1, 1], [0, 1])
+    pixels = np.asarray(contact_sheet(table))
+    assert (pixels[10, 4 + 68 + 30] == (211, 211, 211)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": []}, "contact sheet of 0 images"),
+        ({"columns": 0}, "in 0 columns"),
+        ({"rows": [0, 3]}, "row 3 of a table of 3 images"),
+        ({"rows": [-2]}, "row -2 of a table of 3 images"),
+        ({"rows": [0], "captions": ["a", "b"]}, "2 captions for 1 rows"),
+    ],
+)
+def test_sheets_of_nothing_are_refused(tmp_path, arguments, message):
+    table = ImageTable(tmp_path, ["a", "b", "c"], [1, 1, 1], [0, 0, 0])
+    with pytest.raises(ReIDError, match=message):
+        contact_sheet(table, **arguments)
+    with pytest.raises(ReIDError, match="there is no image to show"):
+        overview(in_memory(tmp_path))
