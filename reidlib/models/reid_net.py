@@ -1,0 +1,131 @@
+"""The network that all recipes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reidlib.errors import ReIDError
+from reidlib.models.backbones import build_backbone
+from reidlib.models.pooling import GeM, GlobalAveragePool
+
+_POOLINGS = {"gap": GlobalAveragePool, "gem": GeM}
+
+
+class ReIDNet(nn.Module):
+    """Backbone, pooling, batch norm neck, length 1.
+
+    The network of ClusterContrast and CALR (``papers/notes`` A 2.7) and the "bag of
+    tricks" (Luo et al., 2019): the neck is a batch norm over the features whose bias
+    stays 0, so that features are centred before their length is made 1.
+
+    Args:
+        backbone: Name of the backbone, see `build_backbone`.
+        pooling: ``"gap"`` for the mean, ``"gem"`` for the generalised mean.
+        pretrained: Load ImageNet weights.
+        frozen_stages: Number of leading stages that keep their weights and statistics,
+            also in train mode: 0 none, 1 the stem, n the stem and the first n - 1
+            groups of blocks (a ResNet has 4 of them, an EfficientNet 7 and a last
+            convolution).
+        last_stride: Stride of the last down-sampling; 1 leaves it out.
+        weights: File with ImageNet weights instead of their usual source.
+
+    Attributes:
+        num_features: D, the length of a feature.
+
+    Raises:
+        ReIDError: If a name is unknown, the weights cannot be had, or there are fewer
+            stages than are to be frozen.
+
+    Example:
+        >>> model = ReIDNet("efficientnet_lite0", pooling="gem").eval()
+        >>> features = model(torch.zeros(2, 3, 64, 32))
+        >>> features.shape, features.norm(dim=1)
+        (torch.Size([2, 1280]), tensor([1., 1.], grad_fn=<LinalgVectorNormBackward0>))
+    """
+
+    def __init__(
+        self,
+        backbone: str = "efficientnet_lite0",
+        pooling: str = "gap",
+        pretrained: bool = True,
+        frozen_stages: int = 0,
+        last_stride: int = 1,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if pooling not in _POOLINGS:
+            raise ReIDError(
+                f"pooling {pooling!r} is unknown; choose from {tuple(_POOLINGS)}"
+            )
+        self.backbone = build_backbone(backbone, pretrained, last_stride, weights)
+        self.num_features = self.backbone.num_channels
+        self.pool = _POOLINGS[pooling]()
+        self.neck = nn.BatchNorm1d(self.num_features)
+        self.neck.bias.requires_grad_(False)
+        num_stages = len(self.backbone.stages)
+        if not 0 <= frozen_stages <= num_stages:
+            raise ReIDError(
+                f"frozen_stages is {frozen_stages}; {backbone} has {num_stages} "
+                f"stages: give 0 to {num_stages}"
+            )
+        self.frozen_stages = frozen_stages
+        self.backbone.stages[:frozen_stages].requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> ReIDNet:
+        """Set the mode; frozen stages stay in eval mode."""
+        super().train(mode)
+        self.backbone.stages[: self.frozen_stages].eval()
+        return self
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features before and after the neck.
+
+        Args:
+            images: ``(B, 3, H, W)`` images, normalised with ImageNet's statistics.
+
+        Returns:
+            ``(B, D)`` raw pooled features, for a triplet loss, and ``(B, D)`` features
+            after the neck, for a classifier. Neither has length 1.
+        """
+        raw = self.pool(self.backbone(images))  # (B, D)
+        return raw, self.neck(raw)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``(B, D)`` features of length 1 of ``(B, 3, H, W)`` images."""
+        return F.normalize(self.embed(images)[1].float(), dim=1)
+
+
+@torch.inference_mode()
+def extract_features(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """Return the features of all images.
+
+    Args:
+        model: Network in any mode; it is put into eval mode and back.
+        batches: Normalised images, ``(B, 3, H, W)`` each, on the device of the model.
+
+    Returns:
+        ``(N, D)`` float32 features on the CPU, without a graph.
+
+    Raises:
+        ReIDError: If there is no batch.
+
+    Example:
+        >>> extract_features(nn.Flatten(), [torch.zeros(4, 3, 2, 1)] * 2).shape
+        torch.Size([8, 6])
+    """
+    training = model.training
+    model.eval()
+    try:
+        features = [model(batch).float().cpu() for batch in batches]
+    finally:
+        model.train(training)
+    if not features:
+        raise ReIDError("no batch of images to extract features from; give one or more")
+    with torch.inference_mode(False):
+        return torch.cat(features).clone()

