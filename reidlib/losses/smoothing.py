@@ -1,0 +1,39 @@
+"""Cross-entropy with smoothed labels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidlib.errors import ReIDError
+from reidlib.losses._checks import check_batch
+
+
+def smoothed_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.1
+) -> Tensor:
+    """Return the cross-entropy with smoothed labels (Szegedy et al., 2016).
+
+    The target is ``(1 - smoothing) * one_hot + smoothing / C``.
+
+    Args:
+        logits: ``(B, C)``.
+        labels: ``(B,)`` int64 classes in 0 to C - 1.
+        smoothing: Share of the target that is spread over all classes, in [0, 1).
+
+    Returns:
+        Scalar float32, the mean over the batch.
+
+    Raises:
+        ReIDError: If shapes or labels do not fit, or the share is out of range.
+
+    Example:
+        >>> smoothed_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
+        tensor(1.3863)
+    """
+    if not 0 <= smoothing < 1:
+        raise ReIDError(f"smoothing is {smoothing}; it must be in [0, 1)")
+    check_batch(logits, labels, logits.shape[-1])
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
