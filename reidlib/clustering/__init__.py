@@ -1,0 +1,30 @@
+"""Neighbours, distances, clusters, and how good they are.
+
+All functions take features ``(N, D)`` or a sparse distance and return pseudo labels:
+int64 on the CPU, contiguous from 0, -1 for an outlier.
+"""
+
+from reidlib.clustering.agglomerative import agglomerative
+from reidlib.clustering.dbscan import dbscan
+from reidlib.clustering.infomap import infomap
+from reidlib.clustering.jaccard import dense_distance, jaccard_distance
+from reidlib.clustering.kmeans import KMeans, kmeans, kmeans_plus_plus
+from reidlib.clustering.labels import OUTLIER, contiguous_labels
+from reidlib.clustering.neighbors import nearest_neighbors
+from reidlib.clustering.quality import ClusterQuality, cluster_quality
+
+__all__ = [
+    "OUTLIER",
+    "ClusterQuality",
+    "KMeans",
+    "agglomerative",
+    "cluster_quality",
+    "contiguous_labels",
+    "dbscan",
+    "dense_distance",
+    "infomap",
+    "jaccard_distance",
+    "kmeans",
+    "kmeans_plus_plus",
+    "nearest_neighbors",
+]

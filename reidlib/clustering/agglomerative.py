@@ -1,0 +1,90 @@
+"""Agglomerative clustering with average linkage."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.cluster import AgglomerativeClustering
+from torch import Tensor
+
+from reidlib.clustering._checks import Array, check_features, resolve_num_clusters
+from reidlib.clustering.dbscan import check_sparse_distance
+from reidlib.clustering.jaccard import dense_distance
+from reidlib.clustering.labels import contiguous_labels
+from reidlib.errors import ReIDError
+
+_METRICS = ("precomputed", "euclidean", "cosine")
+
+
+def agglomerative(
+    distance: sp.csr_matrix | Array,
+    num_clusters: int | float,
+    *,
+    metric: str = "precomputed",
+) -> Tensor:
+    """Merge the two clusters of least mean distance until a number is left (CALR-E3).
+
+    The step that names people inside one camera in CALR's first stage: average linkage
+    on the Jaccard distance with k1 = 15 and k2 = 4, a fifth as many clusters as images.
+    Average linkage needs all distances: 4 N^2 bytes and more, so some 10,000 images are
+    the limit. Every image gets a cluster; many may hold one image.
+
+    Args:
+        distance: ``(N, N)`` sparse distance as `jaccard_distance` returns it, or a
+            full symmetric matrix; with another ``metric``, ``(N, D)`` features.
+        num_clusters: Number of clusters, or a share of N as a float in (0, 1], rounded
+            down: 0.2 is CALR's n // 5.
+        metric: ``"precomputed"``, ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        ``(N,)`` int64 labels on the CPU, contiguous from 0 in the order of each
+        cluster's first image, no outliers.
+
+    Raises:
+        ReIDError: If the distance is not square, symmetric, finite and non-negative,
+            the features are not finite, or num_clusters is outside [1, N].
+
+    Example:
+        >>> points = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> agglomerative(points, 2, metric="cosine").tolist()
+        [0, 0, 1]
+    """
+    where = "agglomerative"
+    if metric not in _METRICS:
+        raise ReIDError(f"{where}: metric is {metric!r}; give one of {_METRICS}")
+    if metric == "precomputed":
+        matrix = _full_distance(distance)
+    else:
+        features = check_features(distance, where, normalised=False).cpu()
+        if metric == "cosine" and bool((features == 0).all(dim=1).any()):
+            raise ReIDError(
+                f"{where}: a feature of zeros has no direction; give metric='euclidean'"
+            )
+        matrix = features.numpy()
+    count = resolve_num_clusters(num_clusters, len(matrix), where)
+    if len(matrix) == 1:
+        return torch.zeros(1, dtype=torch.int64)
+    model = AgglomerativeClustering(n_clusters=count, metric=metric, linkage="average")
+    return contiguous_labels(model.fit(matrix).labels_)
+
+
+def _full_distance(distance: sp.csr_matrix | Array) -> np.ndarray:
+    """Return a checked full matrix of a sparse or full distance."""
+    where = "agglomerative"
+    if sp.issparse(distance):
+        matrix = dense_distance(check_sparse_distance(distance, where))
+        np.fill_diagonal(matrix, 0)
+    else:
+        matrix = check_features(distance, where, normalised=False).cpu().numpy()
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ReIDError(
+            f"{where}: distance has shape {matrix.shape}; give (N, N), or features "
+            f"with metric='cosine'"
+        )
+    if (matrix < 0).any() or not np.allclose(matrix, matrix.T, atol=1e-5):
+        raise ReIDError(
+            f"{where}: distance is negative somewhere or not symmetric; give "
+            f"(distance + distance.T) / 2 of distances from 0 up"
+        )
+    return matrix

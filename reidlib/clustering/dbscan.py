@@ -1,0 +1,90 @@
+"""DBSCAN on a sparse distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.cluster import DBSCAN
+from sklearn.neighbors import sort_graph_by_row_values
+from torch import Tensor
+
+from reidlib.clustering._checks import check_count, check_number
+from reidlib.clustering.labels import OUTLIER
+from reidlib.errors import ReIDError
+
+
+def check_sparse_distance(distance: object, where: str) -> sp.csr_matrix:
+    """Return a sparse distance as CSR, or raise `ReIDError`."""
+    if not sp.issparse(distance):
+        raise ReIDError(
+            f"{where}: distance is a {type(distance).__name__}; give the sparse matrix "
+            f"that jaccard_distance returns"
+        )
+    matrix = sp.csr_matrix(distance)
+    if matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise ReIDError(
+            f"{where}: distance has shape {matrix.shape}; give (N, N) for at least one "
+            f"image"
+        )
+    if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
+        raise ReIDError(
+            f"{where}: distance holds NaN, inf or negative values; give distances in "
+            f"[0, 1]"
+        )
+    return matrix
+
+
+def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
+    """Cluster images by density (Ester et al., KDD 1996), on a sparse distance.
+
+    Images with at least ``min_samples`` images within ``eps``, themselves counted, are
+    cores; cores within ``eps`` of each other share a cluster; other images join the
+    first cluster with a core within ``eps``, or are outliers.
+
+    Args:
+        distance: ``(N, N)`` distances in [0, 1] as `jaccard_distance` returns them: an
+            absent entry is 1, a stored 0 is 0. The diagonal counts as 0, stored or not.
+        eps: Largest distance between neighbours, in (0, 1]. ClusterContrast uses 0.6
+            on Market-1501, AFF_SCL 0.65. With 1 all images are neighbours.
+        min_samples: Neighbours that make a core, the image itself counted.
+
+    Returns:
+        ``(N,)`` int64 labels on the CPU, contiguous from 0 in the order of each
+        cluster's first core, -1 for an outlier. Every image is an outlier where no
+        image is a core, as for a single image and ``min_samples`` 2.
+
+    Raises:
+        ReIDError: If distance is not a sparse square matrix of finite distances, eps is
+            outside (0, 1], or min_samples is below 1.
+
+    Example:
+        >>> from reidlib.clustering import jaccard_distance
+        >>> points = torch.eye(3)[[0, 0, 0, 0, 1, 1, 1, 1, 2]]
+        >>> dbscan(jaccard_distance(points, k1=4, k2=1), eps=0.5)
+        tensor([ 0,  0,  0,  0,  1,  1,  1,  1, -1])
+    """
+    matrix = check_sparse_distance(distance, "dbscan")
+    eps = check_number(eps, "eps", "dbscan", 0, 1, open_low=True)
+    min_samples = check_count(min_samples, "min_samples", "dbscan")
+    num_images = matrix.shape[0]
+    if eps == 1:
+        label = 0 if num_images >= min_samples else OUTLIER
+        return torch.full((num_images,), label)
+    row = np.repeat(np.arange(num_images), np.diff(matrix.indptr))
+    # Compared in float32, as eps is written, or 0.6 would cut off a stored 0.6.
+    near = (matrix.data <= np.float32(eps)) & (row != matrix.indices)
+    everyone = np.arange(num_images)
+    graph = sp.csr_matrix(
+        (
+            np.concatenate([matrix.data[near], np.zeros(num_images, np.float32)]),
+            (
+                np.concatenate([row[near], everyone]),
+                np.concatenate([matrix.indices[near], everyone]),
+            ),
+        ),
+        shape=matrix.shape,
+    )
+    graph = sort_graph_by_row_values(graph, copy=False, warn_when_not_sorted=False)
+    model = DBSCAN(eps=1.0, min_samples=min_samples, metric="precomputed")
+    return torch.from_numpy(model.fit(graph).labels_.astype(np.int64))

@@ -1,0 +1,178 @@
+"""How good clusters are: against identity, and against camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from reidlib.clustering._checks import Array
+from reidlib.clustering.labels import OUTLIER, check_labels
+from reidlib.data.table import DISTRACTOR, NO_CAMERA
+from reidlib.errors import ReIDError
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class ClusterQuality:
+    """Health of one set of pseudo labels (CALR-F4), all but the first two in [0, 1].
+
+    Images that are not in any cluster count like this: whatever says what the clusters
+    contain (precision, purity, expansion, NMI, ARI) looks at clustered images only;
+    recall looks at all images, and an outlier is found together with nobody but
+    itself. A figure that is not defined is NaN: identity figures without a known
+    identity, precision without a cluster (or without a pair in one), NMI and ARI with
+    fewer than two identities or cameras among the clustered images.
+
+    Attributes:
+        clusters: Number of clusters.
+        expansion: Mean number of clusters over which an identity is spread, 1 at best.
+        outlier_share: Share of all images that are in no cluster.
+        pairwise_precision: Share of the pairs in one cluster that are of one identity.
+        pairwise_recall: Share of the pairs of one identity that are in one cluster.
+        pairwise_f: Harmonic mean of the two.
+        bcubed_precision: Mean over clustered images of the share of the own cluster
+            that has the own identity.
+        bcubed_recall: Mean over images of the share of the own identity that is in the
+            own cluster, the image itself counted.
+        bcubed_f: Harmonic mean of the two.
+        purity: Share of the clustered images that have the most frequent identity of
+            their cluster.
+        nmi_pid: Normalised mutual information (arithmetic mean) with identity.
+        ari_pid: Adjusted Rand index with identity; 0 is chance, may be negative.
+        nmi_cam: Normalised mutual information with camera: how far clusters are
+            cameras.
+        ari_cam: Adjusted Rand index with camera.
+    """
+
+    clusters: int
+    expansion: float
+    outlier_share: float
+    pairwise_precision: float
+    pairwise_recall: float
+    pairwise_f: float
+    bcubed_precision: float
+    bcubed_recall: float
+    bcubed_f: float
+    purity: float
+    nmi_pid: float
+    ari_pid: float
+    nmi_cam: float
+    ari_cam: float
+
+
+def cluster_quality(pseudo_labels: Array, pids: Array, camids: Array) -> ClusterQuality:
+    """Compare pseudo labels with identities and with cameras (CALR-F4).
+
+    Junk, distractors and images of unknown identity are left out of the figures about
+    identity, images without a camera of those about cameras. Works on counts of
+    (cluster, identity), never on pairs.
+
+    Args:
+        pseudo_labels: ``(N,)`` integers, -1 for an outlier.
+        pids: ``(N,)`` person ids; those up to 0 are nobody known.
+        camids: ``(N,)`` camera ids; those below 0 are no camera.
+
+    Returns:
+        The figures, see `ClusterQuality` for what each means for outliers.
+
+    Raises:
+        ReIDError: If the three differ in length, are empty, or are no whole numbers.
+
+    Example:
+        >>> pseudo_labels = torch.tensor([0, 0, 0, 1, -1])
+        >>> pids, camids = torch.tensor([1, 1, 2, 2, 2]), torch.tensor([0, 1, 0, 1, 0])
+        >>> quality = cluster_quality(pseudo_labels, pids, camids)
+        >>> quality.clusters, quality.outlier_share, quality.purity
+        (2, 0.2, 0.75)
+    """
+    where = "cluster_quality"
+    labels = check_labels(pseudo_labels, where)
+    persons, cameras = _ids(pids, "pids"), _ids(camids, "camids")
+    if not len(labels) == len(persons) == len(cameras):
+        raise ReIDError(
+            f"{where}: {len(labels)} pseudo labels, {len(persons)} pids and "
+            f"{len(cameras)} camids; give one of each per image"
+        )
+    if len(labels) == 0:
+        raise ReIDError(f"{where}: there are 0 images; give at least one")
+    clustered = labels != OUTLIER
+    known = persons > DISTRACTOR
+    seen = clustered & (cameras > NO_CAMERA)
+    nmi_pid, ari_pid = _agreement(labels, persons, clustered & known)
+    nmi_cam, ari_cam = _agreement(labels, cameras, seen)
+    return ClusterQuality(
+        clusters=len(np.unique(labels[clustered])),
+        outlier_share=float((~clustered).mean()),
+        nmi_pid=nmi_pid,
+        ari_pid=ari_pid,
+        nmi_cam=nmi_cam,
+        ari_cam=ari_cam,
+        **_against_identity(labels[known], persons[known]),
+    )
+
+
+def _against_identity(labels: np.ndarray, pids: np.ndarray) -> dict[str, float]:
+    """Return the figures that come from counts of (cluster, identity)."""
+    clustered = labels != OUTLIER
+    _, person, person_sizes = np.unique(pids, return_inverse=True, return_counts=True)
+    _, cluster, cluster_sizes = np.unique(
+        labels[clustered], return_inverse=True, return_counts=True
+    )
+    counts = sp.coo_matrix(
+        (np.ones(len(cluster), dtype=np.int64), (cluster, person[clustered])),
+        shape=(len(cluster_sizes), len(person_sizes)),
+    ).tocsr()
+    cells = counts.tocoo()
+    n = cells.data.astype(np.float64)  # images of one identity in one cluster
+    num_clustered = int(clustered.sum())
+
+    pairs_right = (n * (n - 1)).sum()
+    pairs_together = (cluster_sizes * (cluster_sizes - 1.0)).sum()
+    pairs_wanted = (person_sizes * (person_sizes - 1.0)).sum()
+    precision = _share((n * n / cluster_sizes[cells.row]).sum(), num_clustered)
+    found = (n * n / person_sizes[cells.col]).sum()
+    alone = (1.0 / person_sizes[person[~clustered]]).sum()
+    recall = _share(found + alone, len(labels))
+    largest = counts.max(axis=1).sum() if num_clustered else 0
+    return {
+        "expansion": _share(len(n), len(np.unique(cells.col))),
+        "pairwise_precision": _share(pairs_right, pairs_together),
+        "pairwise_recall": _share(pairs_right, pairs_wanted),
+        "pairwise_f": _share(2 * pairs_right, pairs_together + pairs_wanted),
+        "bcubed_precision": precision,
+        "bcubed_recall": recall,
+        "bcubed_f": _share(2 * precision * recall, precision + recall),
+        "purity": _share(largest, num_clustered),
+    }
+
+
+def _agreement(
+    labels: np.ndarray, classes: np.ndarray, rows: np.ndarray
+) -> tuple[float, float]:
+    """Return NMI and ARI over some rows."""
+    labels, classes = labels[rows], classes[rows]
+    if len(np.unique(classes)) < 2:
+        return NAN, NAN
+    nmi = normalized_mutual_info_score(classes, labels)
+    return float(nmi), float(adjusted_rand_score(classes, labels))
+
+
+def _ids(values: Array, name: str) -> np.ndarray:
+    """Return ids as an int64 array ``(N,)``."""
+    tensor = torch.as_tensor(values).detach().cpu()
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
+        raise ReIDError(
+            f"cluster_quality: {name} have shape {tuple(tensor.shape)} and type "
+            f"{tensor.dtype}; give whole numbers of shape (N,)"
+        )
+    return tensor.to(torch.int64).numpy()
+
+
+def _share(part: float, whole: float) -> float:
+    """Return part / whole, NaN where whole is 0."""
+    return float(part / whole) if whole else NAN

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from reidlib.clustering import nearest_neighbors
+from reidlib.clustering import neighbors as module
+from reidlib.errors import ReIDError
+
+
+def random_features(n: int, d: int = 16, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(n, d, generator=generator), dim=1)
+
+
+def naive(features: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sort all others of each image by (-similarity, index), in a loop."""
+    wide = features.double().numpy()
+    similarity, index = [], []
+    for i, vector in enumerate(wide):
+        scores = [np.float32((vector * other).sum()) for other in wide]
+        others = sorted((-s, j) for j, s in enumerate(scores) if j != i)[:k]
+        similarity.append([-s for s, _ in others])
+        index.append([j for _, j in others])
+    return np.array(similarity), np.array(index)
+
+
+@pytest.fixture(params=["torch", "faiss"])
+def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "faiss":
+        pytest.importorskip("faiss")
+    return request.param
+
+
+def test_agrees_with_a_loop(backend: str) -> None:
+    features = random_features(90)
+    similarity, index = nearest_neighbors(features, 7, backend=backend)
+    wanted_similarity, wanted_index = naive(features, 7)
+    np.testing.assert_array_equal(index, wanted_index)
+    np.testing.assert_allclose(similarity, wanted_similarity, atol=1e-6)
+    assert similarity.dtype == torch.float32
+    assert index.dtype == torch.int64
+
+
+def test_duplicates_are_ordered_by_index_and_self_is_excluded(backend: str) -> None:
+    # Seven copies of each: more than k, so every place is a tie.
+    features = random_features(12)[torch.arange(84) % 12]
+    similarity, index = nearest_neighbors(features, 4, backend=backend)
+    for i in range(84):
+        copies = [j for j in range(84) if j % 12 == i % 12 and j != i]
+        assert index[i].tolist() == copies[:4]
+    torch.testing.assert_close(similarity, torch.ones(84, 4))
+
+
+def test_ties_at_the_last_place_go_to_the_lower_index(backend: str) -> None:
+    a, b = [1.0, 0.0], [0.6, 0.8]
+    features = torch.tensor([b, b, b, a, b])
+    index = nearest_neighbors(features, 2, backend=backend)[1]
+    assert index.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+
+
+def test_near_ties_do_not_depend_on_the_backend() -> None:
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(400, 64, generator=generator)
+    features = normalize(torch.randn(1, 64, generator=generator) + 1e-3 * noise, dim=1)
+    ours = nearest_neighbors(features, 20, backend="torch")
+    theirs = nearest_neighbors(features, 20, backend="faiss")
+    assert torch.equal(ours[1], theirs[1])
+    torch.testing.assert_close(ours[0], theirs[0], atol=2e-6, rtol=0)
+
+
+def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = random_features(12)[torch.arange(60) % 12]
+    whole = nearest_neighbors(features, 9, backend="torch")
+    monkeypatch.setattr(module, "_BLOCK", 7 * 60)
+    parts = nearest_neighbors(features, 9, backend="torch")
+    assert torch.equal(whole[1], parts[1])
+    torch.testing.assert_close(whole[0], parts[0])
+
+
+def test_all_others_can_be_asked_for(backend: str) -> None:
+    index = nearest_neighbors(random_features(5), 4, backend=backend)[1]
+    for i, row in enumerate(index.tolist()):
+        assert sorted([*row, i]) == [0, 1, 2, 3, 4]
+
+
+def test_training_precision_stays_out_of_the_search_and_is_put_back() -> None:
+    features = random_features(50)
+    wanted = nearest_neighbors(features, 5)[0]
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(nearest_neighbors(features, 5)[0], wanted)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_numpy_and_half_precision_features_are_taken() -> None:
+    features = random_features(20)
+    index = nearest_neighbors(features, 3)[1]
+    assert torch.equal(nearest_neighbors(features.numpy(), 3)[1], index)
+    halves = features.half()
+    wanted = nearest_neighbors(halves.float(), 3)[1]
+    assert torch.equal(nearest_neighbors(halves, 3)[1], wanted)
+
+
+@pytest.mark.parametrize("k", [0, -3, 2.0, True, "5"])
+def test_k_must_be_a_count(k: object) -> None:
+    with pytest.raises(ReIDError, match=r"k is .* give a whole number from 1 up"):
+        nearest_neighbors(random_features(9), k)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_k_must_be_below_n(n: int) -> None:
+    with pytest.raises(ReIDError, match=f"k is 5 and there are {n} images"):
+        nearest_neighbors(random_features(n), 5)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.zeros(0, 4), "at least one image"),
+        (torch.ones(4), r"give \(N, D\)"),
+        (torch.tensor([[1.0, 0.0], [float("nan"), 0.0]]), "first in row 1"),
+        (torch.tensor([[1.0, 0.0], [float("inf"), 0.0]]), "NaN or inf"),
+        (torch.tensor([[1.0, 0.0], [3.0, 0.0]]), "first row 1 with 3"),
+        ([[1.0, 0.0]], "are a list"),
+    ],
+)
+def test_features_are_checked(features: object, message: str) -> None:
+    with pytest.raises(ReIDError, match=message) as raised:
+        nearest_neighbors(features, 1)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_backend() -> None:
+    with pytest.raises(ReIDError, match="backend is 'annoy'"):
+        nearest_neighbors(random_features(9), 2, backend="annoy")
+
+
+def test_missing_faiss_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    with pytest.raises(ReIDError, match="pip install faiss-cpu"):
+        nearest_neighbors(random_features(9), 2, backend="faiss")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_gpu_agrees_with_cpu() -> None:
+    features = random_features(300, 64)
+    similarity, index = nearest_neighbors(features.cuda(), 10)
+    assert similarity.is_cuda
+    assert torch.equal(index.cpu(), nearest_neighbors(features, 10)[1])
