@@ -180,10 +180,10 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
             mark = folder / _SYNTHCITY_MARK
             if mark.exists() and '"SynthCity"' in mark.read_text("utf-8"):
                 return "synthcity"
-            name = f"{folder.parent.name}/{folder.name}".lower()
-            for word, kind in (("msmt", "msmt17"), ("market", "market1501")):
-                if word in name:
-                    return kind
+            name = re.sub("[-_]", "", f"{folder.parent.name}/{folder.name}".lower())
+            for known in ("market1501", "msmt17"):
+                if known in name:
+                    return known
             return "market-style"
     raise ReIDError(
         f"{root} holds no data set: looked for {', '.join(_MARKET_FOLDERS)} (Market "
@@ -309,10 +309,12 @@ def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
     header, rows = _csv_rows(index)
     folder = index.parent
     where = header.index("path")
-    _check_listed(folder, [row[where] for row in rows], index.name)
+    splits = np.array(_csv_column(header, rows, "split", "train"))
+    for split in np.unique(splits):
+        listed = [row[where] for row, own in zip(rows, splits) if own == split]
+        _check_listed(folder, listed, index.name)
     pids = _csv_ids(index, header, rows, "pid", UNKNOWN)
     camids = _csv_ids(index, header, rows, "camid", NO_CAMERA)
-    splits = np.array(_csv_column(header, rows, "split", "train"))
     unknown = sorted(set(splits.tolist()) - set(_SPLITS))
     if unknown:
         raise ReIDError(
@@ -563,7 +565,9 @@ def _without_unreadable(dataset: ReIDDataset, *, refuse: bool) -> ReIDDataset:
         bad |= {str(table.file(row)): reason for row, reason in reasons.items()}
     if not bad:
         return dataset
-    named = "; ".join(bad.values())
+    named = "; ".join(list(bad.values())[:5])
+    if len(bad) > 5:
+        named += f"; and {len(bad) - 5} more"
     if refuse:
         raise ReIDError(
             f"{len(bad)} images of {dataset.root} cannot be read: {named}; restore "

@@ -71,7 +71,12 @@ def crop_people(
     weights = cv2.HOGDescriptor_getDefaultPeopleDetector()  # type: ignore[attr-defined]
     detector.setSVMDetector(weights)
     capture = cv2.VideoCapture(str(video))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReIDError(
+            f"the folder {folder} cannot be made ({error}); give another one"
+        ) from error
     rows: list[list[object]] = []
     frame_number = -1
     try:

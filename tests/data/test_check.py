@@ -165,7 +165,7 @@ def test_copies_are_told_apart(market_root):
 
 
 def test_check_folder_writes_report_and_sheet(market_root, tmp_path):
-    market_root = market_root.rename(tmp_path / "market")
+    market_root = market_root.rename(tmp_path / "market1501")
     report, sheet = check_folder(market_root, sheet=tmp_path / "sheet.png")
     assert report.name == "market1501"
     assert "is not the published" in str(report)

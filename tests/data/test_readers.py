@@ -13,9 +13,12 @@ from reidlib.data import (
     JUNK,
     NO_CAMERA,
     UNKNOWN,
+    ImageTable,
+    ReIDDataset,
     detect_kind,
     open_dataset,
 )
+from reidlib.data.readers import count_difference
 from reidlib.errors import ReIDError
 
 
@@ -213,6 +216,24 @@ def test_csv_with_nothing_but_paths(write_images):
     assert dataset.train.pids.tolist() == [UNKNOWN] * 2
     assert dataset.train.camids.tolist() == [NO_CAMERA] * 2
     assert len(dataset.query) == len(dataset.gallery) == 0
+
+
+def test_a_csv_may_name_an_image_once_in_each_split(write_images):
+    root = write_images(["1.jpg"])
+    (root / "index.csv").write_text("path,split\n1.jpg,query\n1.jpg,gallery\n")
+    dataset = open_dataset("csv", root)
+    assert dataset.query.paths == dataset.gallery.paths == ("1.jpg",)
+
+
+def test_the_published_counts_are_accepted_in_silence(tmp_path):
+    def table(count):
+        return ImageTable(tmp_path, ["x"] * count, np.ones(count), np.zeros(count))
+
+    tables = [table(count) for count in (32621, 11659, 82161)]
+    assert count_difference(ReIDDataset("msmt17", *tables)) == ""
+    assert "train 32620 (-1)" in count_difference(
+        ReIDDataset("msmt17", table(32620), *tables[1:])
+    )
 
 
 @pytest.mark.parametrize(
