@@ -1,0 +1,116 @@
+"""Distances between two sets of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidlib.errors import ReIDError
+
+Array: TypeAlias = Tensor | np.ndarray
+
+
+def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
+    """Return ``1 - cos`` between each query and each gallery feature.
+
+    Args:
+        query_features: ``(Q, D)``; their length does not matter.
+        gallery_features: ``(G, D)``; their length does not matter.
+
+    Returns:
+        ``(Q, G)`` float32 in [0, 2], up to rounding.
+
+    Raises:
+        ReIDError: If shapes do not fit or a feature is not finite.
+
+    Example:
+        >>> cosine_distance(torch.eye(2), torch.tensor([[2.0, 0.0]]))
+        tensor([[0.],
+                [1.]])
+    """
+    query, gallery = check_features(query_features, gallery_features)
+    return cosine_block(F.normalize(query, dim=1), F.normalize(gallery, dim=1))
+
+
+def squared_euclidean_distance(
+    query_features: Array, gallery_features: Array
+) -> Tensor:
+    """Return the *squared* Euclidean distance between queries and gallery.
+
+    Ranks are those of the Euclidean distance, and for features of length 1 those of
+    the cosine distance too, of which it is twice the value.
+
+    Args:
+        query_features: ``(Q, D)``.
+        gallery_features: ``(G, D)``.
+
+    Returns:
+        ``(Q, G)`` float32, not below 0.
+
+    Raises:
+        ReIDError: If shapes do not fit or a feature is not finite.
+
+    Example:
+        >>> squared_euclidean_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+        tensor([[25.]])
+    """
+    query, gallery = check_features(query_features, gallery_features)
+    return squared_euclidean_block(query, gallery)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Keep TF32 and autocast, which are right for training, out of a ranking."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def cosine_block(query: Tensor, gallery: Tensor) -> Tensor:
+    """`cosine_distance` of features that are checked and have length 1."""
+    with full_precision(query.device):
+        return (query @ gallery.T).neg_().add_(1)
+
+
+def squared_euclidean_block(query: Tensor, gallery: Tensor) -> Tensor:
+    """`squared_euclidean_distance` of features that are checked."""
+    with full_precision(query.device):
+        squares = query.square().sum(1)[:, None] + gallery.square().sum(1)
+        return squares.addmm_(query, gallery.T, alpha=-2).clamp_(min=0)
+
+
+def check_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:
+    """Return both as float32 tensors on one device, or raise."""
+    if not (isinstance(query, Tensor) and isinstance(gallery, Tensor)):
+        query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
+    pair = []
+    for name, features in (("query", query), ("gallery", gallery)):
+        if features.ndim != 2 or 0 in features.shape:
+            raise ReIDError(
+                f"{name} features have shape {tuple(features.shape)}; give (N, D) with "
+                "one image and one number at least"
+            )
+        features = features.detach().to(query.device, torch.float32)
+        bad = (~features.isfinite().all(dim=1)).nonzero().flatten()
+        if len(bad):
+            raise ReIDError(
+                f"{len(bad)} of {len(features)} {name} features are not finite, the "
+                f"first is row {int(bad[0])}; look for a loss of NaN in the training"
+            )
+        pair.append(features)
+    if query.shape[1] != gallery.shape[1]:
+        raise ReIDError(
+            f"query features have {query.shape[1]} dimensions and gallery features "
+            f"{gallery.shape[1]}; extract both with one model"
+        )
+    return pair[0], pair[1]

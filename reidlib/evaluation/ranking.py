@@ -1,0 +1,392 @@
+"""How good a ranking is: CMC, mAP and their kin under the cross-camera protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN, ImageTable
+from reidlib.errors import ReIDError
+from reidlib.evaluation.distances import (
+    Array,
+    check_features,
+    cosine_block,
+    squared_euclidean_block,
+)
+from reidlib.evaluation.rerank import Reranker
+
+# Elements of a block of distances; all that is held for one is about 20 bytes each.
+_BLOCK_CPU, _BLOCK_GPU = 1 << 22, 1 << 26
+_DISTANCES = ("cosine", "squared_euclidean")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` measured; shares are in [0, 1].
+
+    Attributes:
+        cmc: For each rank k the share of queries with a match among the first k.
+        mAP: Mean over the queries of the average precision.
+        mINP: Mean over the queries of the number of matches divided by the rank of the
+            last of them.
+        precision: Mean share of matches among the first ``at`` images.
+        recall: Mean share of a query's matches that are among the first ``at`` images.
+        at: Rank of precision and recall.
+        ap: ``(Q,)`` average precision of each query, NaN for an unmatched one.
+        num_queries: Q, unmatched queries included.
+        num_unmatched: Queries that have no match in the gallery; no mean counts them.
+        unmatched: Their rows in the query table.
+    """
+
+    cmc: dict[int, float]
+    mAP: float
+    mINP: float
+    precision: float
+    recall: float
+    at: int
+    ap: np.ndarray
+    num_queries: int
+    num_unmatched: int
+    unmatched: np.ndarray
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for a JSON file, without the arrays.
+
+        Example:
+            >>> nothing = np.empty(0)
+            >>> one = Evaluation({1: 0.5}, 0.4, 0.2, 0.1, 1.0, 10, nothing, 2, 0, nothing)
+            >>> one.as_dict()["cmc"]
+            {'1': 0.5}
+        """
+        return {
+            "cmc": {str(rank): value for rank, value in self.cmc.items()},
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            "precision": self.precision,
+            "recall": self.recall,
+            "at": self.at,
+            "num_queries": self.num_queries,
+            "num_unmatched": self.num_unmatched,
+        }
+
+
+def evaluate(
+    query_features: Array,
+    gallery_features: Array,
+    query: ImageTable,
+    gallery: ImageTable,
+    *,
+    distance: str = "cosine",
+    ranks: Sequence[int] = (1, 5, 10),
+    at: int = 10,
+    rerank: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Measure how well queries find their people in the gallery.
+
+    The protocol of Market-1501 (Zheng et al., ICCV 2015). For each query the gallery is
+    ranked by distance after leaving out
+
+    - images of the same person under the same camera: to find those is too easy;
+    - junk (person id -1), and images whose identity nobody wrote down (-2): finding
+      one is neither right nor wrong.
+
+    A match is an image of the same person that is left. Distractors (person id 0) stay
+    and are never one. Where a camera is unknown (-1), on either side, the two cameras
+    count as different. A query without a match is counted and otherwise ignored.
+
+    Equal distances are defined so that a model that cannot tell images apart gains
+    nothing: average precision merges them, as scikit-learn's
+    ``average_precision_score`` does; everything else puts other people before matches.
+
+    Gallery images nearer than a match are counted, not sorted, for some queries at a
+    time: memory does not grow with the number of queries.
+
+    Args:
+        query_features: ``(Q, D)`` features; rows belong to ``query``.
+        gallery_features: ``(G, D)`` features; rows belong to ``gallery``.
+        query: Identities and cameras of the queries.
+        gallery: Identities and cameras of the gallery.
+        distance: ``"cosine"``, or ``"squared_euclidean"`` for features whose length
+            matters.
+        ranks: Ranks of the CMC.
+        at: Rank of precision and recall; a list that is shorter counts as if it went
+            on with other people.
+        rerank: Arguments of `k_reciprocal_rerank` (``{}`` for its defaults) to rank by
+            its distance; None to leave re-ranking out.
+
+    Returns:
+        The figures, see `Evaluation`.
+
+    Raises:
+        ReIDError: If tables and features do not fit each other, a feature is not
+            finite, a setting is unknown, or no query has a match.
+
+    Example:
+        >>> from pathlib import Path
+        >>> query = ImageTable(Path(), ("q",), np.array([7]), np.array([0]))
+        >>> gallery = ImageTable(
+        ...     Path(), ("a", "b", "c"), np.array([7, 3, 7]), np.array([0, 1, 1])
+        ... )
+        >>> features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2]])
+        >>> evaluate(features[:1], features, query, gallery).mAP
+        0.5
+    """
+    if not ranks or min(*ranks, at) < 1:
+        raise ReIDError(f"ranks are {tuple(ranks)} and at is {at}; ranks start at 1")
+    search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
+    matched = np.flatnonzero(search.num_matches)
+    if not len(matched):
+        raise ReIDError(_why_unmatched(query, gallery))
+
+    figures = []
+    for rows, block in search.blocks(matched):
+        row, col = search.matches(rows)
+        num_matches = torch.from_numpy(search.num_matches[rows]).to(block.device)
+        figures.append(_figures(block, row, col, num_matches, at).cpu())
+    first, ap, inp, precision, recall = torch.cat(figures, dim=1).numpy()
+
+    all_ap = np.full(len(query), np.nan)
+    all_ap[matched] = ap
+    unmatched = np.flatnonzero(search.num_matches == 0)
+    return Evaluation(
+        cmc={int(rank): float((first <= rank).mean()) for rank in ranks},
+        mAP=float(ap.mean()),
+        mINP=float(inp.mean()),
+        precision=float(precision.mean()),
+        recall=float(recall.mean()),
+        at=at,
+        ap=all_ap,
+        num_queries=len(query),
+        num_unmatched=len(unmatched),
+        unmatched=unmatched,
+    )
+
+
+def top_matches(
+    query_features: Array,
+    gallery_features: Array,
+    query: ImageTable,
+    gallery: ImageTable,
+    k: int = 10,
+    *,
+    distance: str = "cosine",
+    rerank: Mapping[str, Any] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest gallery images of each query, for looking at them.
+
+    What the protocol leaves out of the ranking (see `evaluate`) is left out here.
+
+    Args:
+        query_features: ``(Q, D)`` features; rows belong to ``query``.
+        gallery_features: ``(G, D)`` features; rows belong to ``gallery``.
+        query: Identities and cameras of the queries.
+        gallery: Identities and cameras of the gallery.
+        k: Number of images for each query.
+        distance: As in `evaluate`.
+        rerank: As in `evaluate`.
+
+    Returns:
+        ``(Q, k)`` int64 rows of the gallery, nearest first, -1 where nothing is left;
+        and ``(Q, k)`` bool, whether each is a match.
+
+    Raises:
+        ReIDError: As `evaluate`, but for queries without a match; or if k is below 1.
+
+    Example:
+        >>> from pathlib import Path
+        >>> query = ImageTable(Path(), ("q",), np.array([7]), np.array([0]))
+        >>> gallery = ImageTable(
+        ...     Path(), ("a", "b", "c"), np.array([7, 3, 7]), np.array([0, 1, 1])
+        ... )
+        >>> features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2]])
+        >>> top_matches(features[:1], features, query, gallery, k=3)
+        (array([[ 1,  2, -1]]), array([[False,  True, False]]))
+    """
+    if k < 1:
+        raise ReIDError(f"k is {k}; give 1 or more")
+    search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
+    index = np.full((len(query), k), -1, dtype=np.int64)
+    kept = min(k, len(search.kept))
+    for rows, block in search.blocks(np.arange(len(query))):
+        nearest = block.topk(kept, largest=False)
+        found = search.kept[nearest.indices.cpu().numpy()]
+        left = nearest.values.isfinite().cpu().numpy()
+        index[rows, :kept] = np.where(left, found, -1)
+    pids = gallery.pids[index]
+    hits = (pids == query.pids[:, None]) & (pids > DISTRACTOR) & (index >= 0)
+    return index, hits
+
+
+class _Search:
+    """Who is compared with whom, and the distances between them."""
+
+    def __init__(
+        self,
+        query_features: Array,
+        gallery_features: Array,
+        query: ImageTable,
+        gallery: ImageTable,
+        distance: str,
+        rerank: Mapping[str, Any] | None,
+    ) -> None:
+        if distance not in _DISTANCES:
+            raise ReIDError(
+                f"distance {distance!r} is unknown; choose from {_DISTANCES}"
+            )
+        for name, features, table in (
+            ("query", query_features, query),
+            ("gallery", gallery_features, gallery),
+        ):
+            if not len(table):
+                raise ReIDError(f"the {name} of {table.root} is empty; nothing to rank")
+            if len(features) != len(table):
+                raise ReIDError(
+                    f"{len(features)} {name} features for {len(table)} images of "
+                    f"{table.root}; give one row per image, in the order of the table"
+                )
+        queries, others = check_features(query_features, gallery_features)
+        self.kept = np.flatnonzero((gallery.pids != JUNK) & (gallery.pids != UNKNOWN))
+        if not len(self.kept):
+            raise ReIDError(
+                f"all {len(gallery)} gallery images of {gallery.root} are junk (-1) or "
+                "of unknown identity (-2); ranking needs identities"
+            )
+        others = others[torch.from_numpy(self.kept).to(others.device)]
+        self.distance = _distance(queries, others, distance, rerank)
+        gpu = queries.device.type != "cpu"
+        self.block_size = max(1, (_BLOCK_GPU if gpu else _BLOCK_CPU) // len(others))
+        self._pair(query, gallery[self.kept])
+
+    def _pair(self, query: ImageTable, gallery: ImageTable) -> None:
+        """Find all pairs of one person, in the order of the queries."""
+        order = np.argsort(gallery.pids, kind="stable")
+        sorted_pids = gallery.pids[order]
+        start = np.searchsorted(sorted_pids, query.pids)
+        count = np.searchsorted(sorted_pids, query.pids, side="right") - start
+        count[query.pids <= DISTRACTOR] = 0
+        row = np.repeat(np.arange(len(query)), count)
+        place = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
+        col = order[np.repeat(start, count) + place]
+        camera = query.camids[row]
+        same_camera = (camera == gallery.camids[col]) & (camera != NO_CAMERA)
+        self._matches = row[~same_camera], col[~same_camera]
+        self._removed = row[same_camera], col[same_camera]
+        self.num_matches = np.bincount(self._matches[0], minlength=len(query))
+
+    def matches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return place in ``rows`` (which ascend) and column of each match."""
+        return _within(self._matches, rows)
+
+    def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield some queries and their ``(B, G')`` distances, what is removed at inf."""
+        for begin in range(0, len(rows), self.block_size):
+            part = rows[begin : begin + self.block_size]
+            block = self.distance(torch.from_numpy(part))
+            row, col = _within(self._removed, part)
+            block[torch.from_numpy(row), torch.from_numpy(col)] = torch.inf
+            yield part, block
+
+
+def _within(
+    pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of some queries, each query named by its place in ``rows``."""
+    row, col = pairs
+    first, last = np.searchsorted(row, [rows[0], rows[-1] + 1])
+    row, col = row[first:last], col[first:last]
+    place = np.searchsorted(rows, row)
+    # Queries in between that are not asked for have no pairs to rank.
+    asked = rows[place] == row
+    return place[asked], col[asked]
+
+
+def _distance(
+    query: Tensor, gallery: Tensor, distance: str, rerank: Mapping[str, Any] | None
+) -> Callable[[Tensor], Tensor]:
+    """Return the function from rows of the query to their distances."""
+    if rerank is not None:
+        settings = {"k1": 20, "k2": 6, "lambda_value": 0.3}
+        unknown = sorted(rerank.keys() - settings.keys())
+        if unknown:
+            raise ReIDError(
+                f"rerank has no setting {unknown[0]!r}; choose from {tuple(settings)}"
+            )
+        return Reranker(query, gallery, **{**settings, **rerank})
+    block = squared_euclidean_block
+    if distance == "cosine":
+        query, gallery = F.normalize(query, dim=1), F.normalize(gallery, dim=1)
+        block = cosine_block
+    return lambda rows: block(query[rows.to(query.device)], gallery)
+
+
+def _figures(
+    distance: Tensor, row: np.ndarray, col: np.ndarray, num_matches: Tensor, at: int
+) -> Tensor:
+    """Return the figures of some queries.
+
+    Args:
+        distance: ``(B, G)``, inf for what is left out.
+        row: ``(P,)`` query of each match, ascending.
+        col: ``(P,)`` gallery image of each match.
+        num_matches: ``(B,)`` matches of each query, 1 at least.
+        at: Rank of precision and recall.
+
+    Returns:
+        ``(5, B)`` float64: rank of the first match, average precision, inverse
+        negative penalty, precision and recall.
+    """
+    device, most = distance.device, int(num_matches.max())
+    rows, cols = (torch.from_numpy(index).to(device) for index in (row, col))
+    slot = torch.arange(len(rows), device=device)
+    slot -= (num_matches.cumsum(0) - num_matches)[rows]
+    nearest = distance.new_full((len(distance), most), torch.inf)
+    nearest[rows, slot] = distance[rows, cols]
+    nearest = nearest.sort(dim=1).values  # (B, M) distances of the matches
+
+    # An image is no farther than match j if fewer than j + 1 matches are nearer than
+    # it: one binary search among few matches takes the place of a sort of the gallery.
+    bins = torch.searchsorted(nearest, distance)  # (B, G) matches strictly nearer
+    bins += torch.arange(len(distance), device=device)[:, None] * (most + 1)
+    counts = bins.flatten().bincount(minlength=len(distance) * (most + 1))
+    images = counts.view(len(distance), -1).cumsum(1)[:, :most]  # up to each match
+    matches = torch.searchsorted(nearest, nearest, right=True)
+
+    number = torch.arange(most, device=device)
+    real = number < num_matches[:, None]
+    # Of equal distances, other people come first.
+    rank = images - matches + number + 1
+    total = num_matches.double()
+    average = (matches / images.double()).where(real, 0.0).sum(1) / total
+    last = rank.gather(1, num_matches[:, None] - 1)[:, 0]
+    hits = ((rank <= at) & real).sum(1)
+    return torch.stack(
+        [rank[:, 0].double(), average, total / last, hits / at, hits / total]
+    )
+
+
+def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:
+    """Say why no query has a match."""
+    start = f"none of the {len(query)} queries has a match in the gallery"
+    known = query.pids > DISTRACTOR
+    if not known.any():
+        return f"{start}: no query has an identity; ranking needs identities"
+    found = np.isin(query.pids, gallery.pids) & known
+    if not found.any():
+        return (
+            f"{start}: all query identities do not appear in the gallery (for "
+            f"instance {query.pids[known][0]}); check that both splits show the same "
+            "people and number them alike"
+        )
+    row = int(np.flatnonzero(found)[0])
+    return (
+        f"{start}: the {found.sum()} whose person appears there, for instance "
+        f"{query.paths[row]!r} with person {query.pids[row]}, share the camera with all "
+        "images of that person, and same person with same camera is left out; check the "
+        f"camera ids, or give {NO_CAMERA} where cameras are unknown"
+    )
