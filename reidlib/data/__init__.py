@@ -1,7 +1,7 @@
 """Images with identities and cameras: tables, readers, tensors, batches."""
 
 from reidlib.data.attributes import MarketAttributes, read_market_attributes
-from reidlib.data.check import Report, check_dataset, check_folder, contact_sheet
+from reidlib.data.check import Report, check_dataset, check_path, contact_sheet
 from reidlib.data.images import (
     ImageSource,
     InMemoryImages,
@@ -47,7 +47,7 @@ __all__ = [
     "TestTransform",
     "TrainTransform",
     "check_dataset",
-    "check_folder",
+    "check_path",
     "contact_sheet",
     "crop_people",
     "detect_kind",

@@ -122,7 +122,7 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         )
     try:
         content = loadmat(file, simplify_cells=True)
-    except (MatReadError, ValueError, NotImplementedError, OSError) as error:
+    except (MatReadError, ValueError, RuntimeError, OSError) as error:
         raise ReIDError(
             f"{file} is not a MATLAB file of version 5 ({error}); fetch it again"
         ) from error

@@ -109,9 +109,9 @@ def check_dataset(
     return report
 
 
-def check_folder(
+def check_path(
     path: str | os.PathLike[str],
-    kind: str = "auto",
+    kind: str | None = None,
     sheet: str | os.PathLike[str] | None = None,
     *,
     read_images: bool = True,
@@ -121,7 +121,7 @@ def check_folder(
 
     Args:
         path: Folder or index file, as for `open_dataset`.
-        kind: Kind of data set, ``"auto"`` to tell it from the contents.
+        kind: Kind of data set, None to tell it from the contents.
         sheet: Image file for the contact sheet; by default
             ``contact_sheet_<folder>.jpg`` in the current folder.
         read_images: See `check_dataset`.
@@ -137,7 +137,7 @@ def check_folder(
         >>> import tempfile
         >>> from reidlib.data import open_dataset
         >>> root = open_dataset("synthcity", size="tiny").root
-        >>> report, file = check_folder(root, sheet=tempfile.mkdtemp() + "/sheet.jpg")
+        >>> report, file = check_path(root, sheet=tempfile.mkdtemp() + "/sheet.jpg")
         >>> file.exists()
         True
     """
@@ -146,7 +146,7 @@ def check_folder(
     with warnings.catch_warnings():
         # The report says it, with the rest.
         warnings.filterwarnings("ignore", message=".* is not the published ")
-        dataset = open_dataset(kind, path)
+        dataset = open_dataset(kind or "auto", path)
     report = check_dataset(dataset, read_images=read_images, workers=workers)
     name = Path(path).resolve().stem
     file = Path(sheet or f"contact_sheet_{name}.jpg")
@@ -494,7 +494,8 @@ def _check_queries(report: Report, dataset: ReIDDataset) -> None:
     pairs = np.stack([query.pids, query.camids], axis=1)[asked]
     same_pid = _occurrences(pairs[:, :1], gallery.pids[:, None])
     gallery_pairs = np.stack([gallery.pids, gallery.camids], axis=1)
-    same_both = _occurrences(pairs, gallery_pairs)
+    # A query without a camera cannot share it with an image of the gallery.
+    same_both = _occurrences(pairs, gallery_pairs) * (pairs[:, 1] != NO_CAMERA)
     unmatched = asked[same_pid == same_both]
     report.unmatched_queries = unmatched
     if len(unmatched) == 0:

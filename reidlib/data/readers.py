@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -263,20 +264,18 @@ def _read_msmt17(
         records = [_scan(folder, sub, _MARKET_NAME) for sub in _MARKET_FOLDERS]
     else:
         train_folder, test_folder = layout[-2:]
-        lists = [_msmt_list(folder, train_folder, _MSMT_LISTS[0])]
+        train = _msmt_list(folder, train_folder, _MSMT_LISTS[0])
         if validation:
-            lists[0] += _msmt_list(folder, train_folder, _MSMT_LISTS[1])
-        lists += [_msmt_list(folder, test_folder, name) for name in _MSMT_LISTS[2:]]
-        records = lists
-        train_paths = [path for path, _pid, _cam in records[0]]
-        _check_listed(folder, train_paths, "list_train.txt and list_val.txt")
-        for rows, listing in zip(records[1:], _MSMT_LISTS[2:], strict=True):
+            train += _msmt_list(folder, train_folder, _MSMT_LISTS[1])
+        records = [train]
+        records += [_msmt_list(folder, test_folder, name) for name in _MSMT_LISTS[2:]]
+        listings = ("list_train.txt with list_val.txt", *_MSMT_LISTS[2:])
+        for rows, listing in zip(records, listings, strict=True):
             _check_listed(folder, [row[0] for row in rows], listing)
-    shift = [1, 0, 0]
-    shift[1] = shift[2] = 2 + max((pid for _path, pid, _cam in records[0]), default=0)
+    people = 1 + max(pid for _path, pid, _cam in records[0])
     records = [
         [(path, pid + step if pid >= 0 else pid, cam) for path, pid, cam in rows]
-        for rows, step in zip(records, shift, strict=True)
+        for rows, step in zip(records, (1, 1 + people, 1 + people), strict=True)
     ]
     return _assemble("msmt17", folder, records, keep_junk)
 
@@ -328,8 +327,9 @@ def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
         _from_zero([camids])[0],
         {name: _parsed(_csv_column(header, rows, name)) for name in further},
     )
-    junk = table.pids == JUNK
-    keep = np.full(len(table), True) if keep_junk else ~junk
+    keep = table.pids != JUNK
+    if keep_junk:
+        keep |= splits == "gallery"
     train, query, gallery = (table[(splits == split) & keep] for split in _SPLITS)
     return ReIDDataset("csv", train, query, gallery, int((~keep).sum()))
 
@@ -469,8 +469,9 @@ def _check_zero(dataset: ReIDDataset) -> None:
 
 
 def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
-    seen: set[str] = set()
-    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if not names:
+        raise ReIDError(f"{folder / listing} lists no image; unpack the data set again")
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ReIDError(
             f"{folder / listing} lists {len(twice)} files twice, the first is "

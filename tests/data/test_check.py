@@ -10,11 +10,12 @@ from PIL import Image
 
 from reidlib.data import (
     JUNK,
+    NO_CAMERA,
     UNKNOWN,
     ImageTable,
     ReIDDataset,
     check_dataset,
-    check_folder,
+    check_path,
     contact_sheet,
     open_dataset,
 )
@@ -80,13 +81,15 @@ def test_queries_without_a_match_are_named_and_counted(tmp_path):
 def test_unmatched_queries_agree_with_a_loop(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(20):
-        query = rng.integers([1, 0], [9, 3], (12, 2))
-        gallery = rng.integers([0, 0], [9, 3], (15, 2))
+        query = rng.integers([1, -1], [9, 3], (12, 2))
+        gallery = rng.integers([0, -1], [9, 3], (15, 2))
         dataset = in_memory(tmp_path, GOOD["train"], query, gallery)
         expected = [
             row
             for row, (pid, camid) in enumerate(query)
-            if not any(p == pid and c != camid for p, c in gallery)
+            if not any(
+                p == pid and (c != camid or camid == NO_CAMERA) for p, c in gallery
+            )
         ]
         found = check_dataset(dataset, read_images=False).unmatched_queries
         assert found.tolist() == expected
@@ -164,9 +167,9 @@ def test_copies_are_told_apart(market_root):
     assert check()[0].startswith("1 training images occur again in the test set: bou")
 
 
-def test_check_folder_writes_report_and_sheet(market_root, tmp_path):
+def test_check_path_writes_report_and_sheet(market_root, tmp_path):
     market_root = market_root.rename(tmp_path / "market1501")
-    report, sheet = check_folder(market_root, sheet=tmp_path / "sheet.png")
+    report, sheet = check_path(market_root, sheet=tmp_path / "sheet.png")
     assert report.name == "market1501"
     assert "is not the published" in str(report)
     with Image.open(sheet) as image:
@@ -174,7 +177,7 @@ def test_check_folder_writes_report_and_sheet(market_root, tmp_path):
     for file in (tmp_path / "gone" / "sheet.png", tmp_path / "sheet.doc"):
         message = rf"sheet cannot be written to {file} \(.*\); give another file"
         with pytest.raises(ReIDError, match=message):
-            check_folder(market_root, sheet=file)
+            check_path(market_root, sheet=file)
 
 
 def test_the_sheet_shows_each_image_in_its_place(write_images):

@@ -156,6 +156,9 @@ def test_msmt17_list_errors(write_images):
     listing.write_text("0000/0000_000_02_gone.jpg 0\n")
     with refused("list_query.txt lists 1 of 1 files that do not exist, the first is"):
         open_dataset("msmt17", root)
+    listing.write_text("\n")
+    with refused("list_query.txt lists no image; unpack the data set again"):
+        open_dataset("msmt17", root)
     listing.write_text(MSMT_LISTS["list_query.txt"] * 2)
     with refused("list_query.txt lists 1 files twice, the first is test/0000/0000_"):
         open_dataset("msmt17", root)
