@@ -59,8 +59,8 @@ class Evaluation:
         """Return the figures for a JSON file, without the arrays.
 
         Example:
-            >>> nothing = np.empty(0)
-            >>> one = Evaluation({1: 0.5}, 0.4, 0.2, 0.1, 1.0, 10, nothing, 2, 0, nothing)
+            >>> ap, unmatched = np.array([0.7, 0.1]), np.empty(0)
+            >>> one = Evaluation({1: 0.5}, 0.4, 0.2, 0.1, 1.0, 10, ap, 2, 0, unmatched)
             >>> one.as_dict()["cmc"]
             {'1': 0.5}
         """
@@ -284,7 +284,7 @@ class _Search:
         return _within(self._matches, rows)
 
     def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Yield some queries and their ``(B, G')`` distances, what is removed at inf."""
+        """Yield some queries and their ``(B, G)`` distances, inf where left out."""
         for begin in range(0, len(rows), self.block_size):
             part = rows[begin : begin + self.block_size]
             block = self.distance(torch.from_numpy(part))
@@ -364,7 +364,7 @@ def _figures(
     total = num_matches.double()
     average = (matches / images.double()).where(real, 0.0).sum(1) / total
     last = rank.gather(1, num_matches[:, None] - 1)[:, 0]
-    hits = ((rank <= at) & real).sum(1)
+    hits = ((rank <= at) & real).sum(1).double()
     return torch.stack(
         [rank[:, 0].double(), average, total / last, hits / at, hits / total]
     )
@@ -386,7 +386,7 @@ def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:
     row = int(np.flatnonzero(found)[0])
     return (
         f"{start}: the {found.sum()} whose person appears there, for instance "
-        f"{query.paths[row]!r} with person {query.pids[row]}, share the camera with all "
-        "images of that person, and same person with same camera is left out; check the "
-        f"camera ids, or give {NO_CAMERA} where cameras are unknown"
+        f"{query.paths[row]!r} with person {query.pids[row]}, share the camera with "
+        "all images of that person, and same person with same camera is left out; "
+        f"check the camera ids, or give {NO_CAMERA} where cameras are unknown"
     )

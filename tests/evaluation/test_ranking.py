@@ -1,124 +1,365 @@
-"""CMC, mAP and their kin against the protocol written as a loop."""
-
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN, ImageTable
+from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation import evaluate
-
-SCORES = ("mAP", "mINP", "precision", "recall")
-
-
-def table(pids, camids) -> ImageTable:
-    return ImageTable(Path("x"), [f"{i}.jpg" for i in range(len(pids))], pids, camids)
+from reidlib.evaluation import cosine_distance, evaluate, ranking, top_matches
+from reidlib.evaluation.rerank import k_reciprocal_rerank
 
 
-def on_a_line(*places: float) -> np.ndarray:
-    """Features whose squared Euclidean distance to 0 is the square of the place."""
-    return np.array(places, dtype=np.float32)[:, None]
+def table(pids, camids, name="x"):
+    paths = tuple(f"{name}{i}" for i in range(len(pids)))
+    return ImageTable(Path("data"), paths, np.array(pids), np.array(camids))
 
 
-def random_case(seed, num_query=20, num_gallery=60, num_pids=6, levels=None):
-    """Features and tables with junk, distractors, unknown people and cameras.
-
-    ``levels`` draws whole numbers below it: few of them make many ties.
-    """
-    rng = np.random.default_rng(seed)
-
-    def features(rows):
-        if levels is None:
-            return rng.normal(size=(rows, 4)).astype(np.float32)
-        return rng.integers(0, levels, size=(rows, 2)).astype(np.float32)
-
-    def people(rows):
-        return table(
-            rng.integers(UNKNOWN, num_pids, rows), rng.integers(NO_CAMERA, 3, rows)
-        )
-
-    return (
-        features(num_query),
-        features(num_gallery),
-        people(num_query),
-        people(num_gallery),
-    )
-
-
-def naive(query_features, gallery_features, query, gallery, ranks=(1, 5, 10), at=10):
-    """The protocol, one query and one gallery image at a time."""
-    cmc = {rank: [] for rank in ranks}
-    scores = {name: [] for name in SCORES}
-    every_ap, unmatched = [], []
+def naive(distance, query, gallery, ranks=(1, 5, 10), at=10):
+    """The protocol, written as it is told, one query and one image at a time."""
+    firsts, aps, inps, precisions, recalls = [], [], [], [], []
     for q in range(len(query)):
-        ranked = []
+        left = []  # (distance, 0 for another person and 1 for a match)
         for g in range(len(gallery)):
-            if gallery.pids[g] in (JUNK, UNKNOWN):
+            if gallery.pids[g] in (-1, -2):
                 continue
-            same_pid = query.pids[q] == gallery.pids[g]
-            same_cam = query.camids[q] == gallery.camids[g] != NO_CAMERA
-            if same_pid and same_cam and query.pids[q] > DISTRACTOR:
+            same = gallery.pids[g] == query.pids[q] and query.pids[q] > 0
+            one_camera = gallery.camids[g] == query.camids[q] != -1
+            if same and one_camera:
                 continue
-            match = bool(same_pid) and query.pids[q] > DISTRACTOR
-            difference = query_features[q] - gallery_features[g]
-            ranked.append((float((difference.astype(np.float64) ** 2).sum()), match))
-        ranked.sort()  # False before True: at equal distances, matches last
-        matches = [match for _, match in ranked]
-        if not any(matches):
-            every_ap.append(np.nan)
-            unmatched.append(q)
+            left.append((float(distance[q, g]), int(same)))
+        left.sort()  # equal distances: other people first
+        truth = [match for _, match in left]
+        total = sum(truth)
+        if total == 0:
+            aps.append(np.nan)
             continue
-        places = [place for place, match in enumerate(matches, 1) if match]
-        every_ap.append(
-            average_precision_score(matches, [-distance for distance, _ in ranked])
+        scores = [-value for value, _ in left]
+        aps.append(average_precision_score(truth, scores))
+        places = [place + 1 for place, match in enumerate(truth) if match]
+        firsts.append(places[0])
+        inps.append(total / places[-1])
+        precisions.append(sum(truth[:at]) / at)
+        recalls.append(sum(truth[:at]) / total)
+    return {
+        "ap": aps,
+        "cmc": {k: np.mean([first <= k for first in firsts]) for k in ranks},
+        "mAP": np.nanmean(aps),
+        "mINP": np.mean(inps),
+        "precision": np.mean(precisions),
+        "recall": np.mean(recalls),
+    }
+
+
+def assert_equal(evaluation, expected):
+    np.testing.assert_allclose(evaluation.ap, expected["ap"], atol=1e-9)
+    assert evaluation.cmc == pytest.approx(expected["cmc"])
+    for name in ("mAP", "mINP", "precision", "recall"):
+        assert getattr(evaluation, name) == pytest.approx(expected[name], abs=1e-9)
+    rows = np.flatnonzero(np.isnan(expected["ap"]))
+    assert evaluation.unmatched.tolist() == rows.tolist()
+    assert evaluation.num_unmatched == len(rows)
+
+
+def case(seed, num_queries=12, num_gallery=40, dim=6, levels=None):
+    """Random features, people, cameras; few ``levels`` make many ties."""
+    rng = np.random.default_rng(seed)
+    if levels is None:
+        query, gallery = (rng.normal(size=(n, dim)) for n in (num_queries, num_gallery))
+    else:
+        query, gallery = (
+            np.eye(dim)[rng.integers(levels, size=n)]
+            for n in (num_queries, num_gallery)
         )
-        scores["mAP"].append(every_ap[-1])
-        scores["mINP"].append(len(places) / places[-1])
-        scores["precision"].append(sum(place <= at for place in places) / at)
-        scores["recall"].append(sum(place <= at for place in places) / len(places))
-        for rank in ranks:
-            cmc[rank].append(places[0] <= rank)
     return (
-        {rank: np.mean(found) for rank, found in cmc.items()},
-        {name: np.mean(values) for name, values in scores.items()},
-        np.array(every_ap),
-        unmatched,
+        torch.tensor(query, dtype=torch.float32),
+        torch.tensor(gallery, dtype=torch.float32),
+        table(rng.integers(1, 8, num_queries), rng.integers(-1, 3, num_queries), "q"),
+        table(rng.integers(-2, 8, num_gallery), rng.integers(-1, 3, num_gallery), "g"),
     )
 
 
-def assert_same(got, case, **options):
-    cmc, scores, every_ap, unmatched = naive(*case, **options)
-    assert got.cmc == pytest.approx(cmc)
-    for name in SCORES:
-        assert getattr(got, name) == pytest.approx(scores[name]), name
-    np.testing.assert_allclose(got.ap, every_ap, rtol=1e-12)
-    assert got.unmatched.tolist() == unmatched
-    assert got.num_unmatched == len(unmatched)
-    assert got.num_queries == len(case[2])
+def line(pids, camids, values):
+    """Features of length 1 whose distance from (1, 0) grows with ``values``."""
+    angles = torch.tensor(values)
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    return features, table(pids, camids, "g")
 
 
-@settings(max_examples=80, deadline=None)
+QUERY = torch.tensor([[1.0, 0.0]]), table([7], [0], "q")
+
+
+def test_five_images_by_hand():
+    # In order: same person and camera (left out), miss, match, distractor, match, junk.
+    features, gallery = line(
+        [7, 3, 7, 0, 7, -1], [0, 1, 1, 2, 2, 1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.05]
+    )
+    result = evaluate(QUERY[0], features, QUERY[1], gallery, ranks=(1, 2), at=3)
+    assert result.cmc == {1: 0.0, 2: 1.0}
+    assert result.mAP == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert result.mINP == pytest.approx(2 / 4)
+    assert result.precision == pytest.approx(1 / 3)
+    assert result.recall == pytest.approx(1 / 2)
+    assert (result.num_queries, result.num_unmatched, result.at) == (1, 0, 3)
+
+
+def test_perfect_and_worst_ranking():
+    pids, camids = [7, 7, 3, 3, 3], [1, 2, 1, 1, 2]
+    features, gallery = line(pids, camids, [0.1, 0.2, 0.3, 0.4, 0.5])
+    best = evaluate(QUERY[0], features, QUERY[1], gallery)
+    assert (best.cmc[1], best.mAP, best.mINP, best.recall) == (1, 1, 1, 1)
+    features, gallery = line(pids, camids, [0.5, 0.4, 0.3, 0.2, 0.1])
+    worst = evaluate(QUERY[0], features, QUERY[1], gallery)
+    assert worst.cmc == {1: 0, 5: 1, 10: 1}
+    assert worst.mAP == pytest.approx((1 / 4 + 2 / 5) / 2)
+    assert worst.mINP == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("levels", [None, 4, 1])
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_the_naive_protocol(seed, levels):
+    query_features, gallery_features, query, gallery = case(seed, levels=levels)
+    result = evaluate(query_features, gallery_features, query, gallery, at=5)
+    distance = cosine_distance(query_features, gallery_features)
+    assert_equal(result, naive(distance, query, gallery, at=5))
+
+
+@settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**32 - 1),
-    num_gallery=st.integers(5, 80),
-    num_pids=st.integers(2, 8),
-    levels=st.sampled_from([None, 1, 2, 5]),
-    at=st.integers(1, 30),
+    seed=st.integers(0, 10_000),
+    num_queries=st.integers(1, 6),
+    num_gallery=st.integers(1, 15),
+    levels=st.sampled_from([None, 1, 2, 3]),
+    block=st.sampled_from([1, 20, 1 << 20]),
 )
-def test_evaluate_is_the_protocol_written_as_a_loop(
-    seed, num_gallery, num_pids, levels, at
+def test_equals_the_naive_protocol_on_any_case(
+    seed, num_queries, num_gallery, levels, block
 ):
-    case = random_case(seed, 12, num_gallery, num_pids, levels)
-    options = {"ranks": (1, 2, 7), "at": at}
-    if len(naive(*case, **options)[3]) == len(case[2]):
-        with pytest.raises(ReIDError, match="none of the 12 queries"):
-            evaluate(*case, distance="squared_euclidean", **options)
-    else:
-        got = evaluate(*case, distance="squared_euclidean", **options)
-        assert_same(got, case, **options)
+    query_features, gallery_features, query, gallery = case(
+        seed, num_queries, num_gallery, dim=3, levels=levels
+    )
+    distance = cosine_distance(query_features, gallery_features)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_BLOCK_CPU", block)
+        try:
+            result = evaluate(query_features, gallery_features, query, gallery)
+        except ReIDError:
+            # Right only where nobody has a match.
+            pairs = (query.pids[:, None] == gallery.pids) & (gallery.pids > 0)
+            cameras = (query.camids[:, None] == gallery.camids) & (gallery.camids >= 0)
+            assert not (pairs & ~cameras).any()
+            return
+        assert_equal(result, naive(distance, query, gallery))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    data = case(3)
+    whole = evaluate(*data)
+    monkeypatch.setattr(ranking, "_BLOCK_CPU", 40 * 5)
+    parts = evaluate(*data)
+    assert parts.as_dict() == whole.as_dict()
+    np.testing.assert_array_equal(parts.ap, whole.ap)
+
+
+def test_order_and_length_do_not_matter():
+    query_features, gallery_features, query, gallery = case(4)
+    expected = evaluate(query_features, gallery_features, query, gallery)
+    order = np.random.default_rng(0).permutation(len(gallery))
+    features = 7 * gallery_features[order]
+    other = evaluate(query_features, features, query, gallery[order])
+    assert other.as_dict() == expected.as_dict()
+    rows = np.arange(len(query))[::-1].copy()
+    arrays = query_features[rows].numpy(), gallery_features.numpy()
+    other = evaluate(*arrays, query[rows], gallery)
+    np.testing.assert_allclose(other.ap[::-1], expected.ap)
+    assert other.cmc == expected.cmc
+
+
+def test_squared_euclidean_ranks_by_length_too():
+    query_features, gallery_features, query, gallery = case(5)
+    result = evaluate(
+        query_features, gallery_features, query, gallery, distance="squared_euclidean"
+    )
+    distance = torch.cdist(query_features.double(), gallery_features.double())
+    assert_equal(result, naive(distance, query, gallery))
+    cosine = evaluate(query_features, gallery_features, query, gallery)
+    assert result.mAP != cosine.mAP
+    unit = [
+        torch.nn.functional.normalize(f) for f in (query_features, gallery_features)
+    ]
+    assert evaluate(
+        *unit, query, gallery, distance="squared_euclidean"
+    ).mAP == pytest.approx(cosine.mAP)
+
+
+@pytest.mark.parametrize("dim", [3, 257, 2048])
+def test_a_constant_feature_gains_nothing(dim):
+    """All images alike: AP is the share of matches, and no match comes early."""
+    _, _, query, gallery = case(6, num_queries=37, num_gallery=301)
+    feature = torch.randn(1, dim, generator=torch.Generator().manual_seed(0))
+    result = evaluate(feature.repeat(37, 1), feature.repeat(301, 1), query, gallery)
+    assert result.cmc == {1: 0, 5: 0, 10: 0}
+    assert result.precision == result.recall == 0
+    valid = (gallery.pids >= 0) & ~(
+        (gallery.pids == query.pids[0])
+        & (gallery.camids == query.camids[0])
+        & (gallery.camids >= 0)
+    )
+    share = (gallery.pids == query.pids[0])[valid].mean()
+    assert result.ap[0] == pytest.approx(share)
+
+
+def test_more_junk_changes_nothing_and_more_distractors_only_hurt():
+    query_features, gallery_features, query, gallery = case(7)
+    before = evaluate(query_features, gallery_features, query, gallery)
+    extra = query_features[:5] + 0.01
+    features = torch.cat([gallery_features, extra])
+
+    def with_extra(pid):
+        pids = np.concatenate([gallery.pids, np.full(5, pid)])
+        more = table(pids, np.concatenate([gallery.camids, np.zeros(5, int)]))
+        return evaluate(query_features, features, query, more)
+
+    assert with_extra(-1).as_dict() == before.as_dict()
+    assert with_extra(-2).as_dict() == before.as_dict()
+    worse = with_extra(0)
+    assert worse.mAP < before.mAP
+    assert worse.cmc[1] <= before.cmc[1]
+
+
+def test_unknown_cameras_count_as_different():
+    features, gallery = line([7, 3], [-1, 0], [0.1, 0.2])
+    assert evaluate(QUERY[0], features, QUERY[1], gallery).mAP == 1
+    no_camera = table([7], [-1])
+    features, gallery = line([7, 3], [0, 0], [0.1, 0.2])
+    assert evaluate(QUERY[0], features, no_camera, gallery).mAP == 1
+
+
+def test_unmatched_queries_are_named_and_left_out():
+    features, gallery = line([7, 3, 3], [1, 1, 0], [0.1, 0.2, 0.3])
+    # Matched; not in the gallery; only under its own camera; junk; distractor; unknown.
+    query = table([7, 9, 7, -1, 0, -2], [0, 0, 1, 0, 0, 0])
+    result = evaluate(QUERY[0].repeat(6, 1), features, query, gallery)
+    assert result.unmatched.tolist() == [1, 2, 3, 4, 5]
+    assert (result.num_queries, result.num_unmatched) == (6, 5)
+    assert result.mAP == result.cmc[1] == 1
+    assert np.isnan(result.ap).tolist() == [False] + [True] * 5
+
+
+def test_as_dict_is_json():
+    written = json.loads(json.dumps(evaluate(*case(8), ranks=(1, 20)).as_dict()))
+    assert set(written["cmc"]) == {"1", "20"}
+    assert 0 < written["mAP"] < 1
+    assert written["num_queries"] == 12
+
+
+def test_top_matches_are_the_filtered_ranking():
+    query_features, gallery_features, query, gallery = case(9)
+    index, hits = top_matches(query_features, gallery_features, query, gallery, k=40)
+    distance = cosine_distance(query_features, gallery_features).numpy()
+    for q in range(len(query)):
+        keep = gallery.pids >= 0
+        same = gallery.pids == query.pids[q]
+        keep &= ~(same & (gallery.camids == query.camids[q]) & (gallery.camids >= 0))
+        order = np.argsort(distance[q])
+        expected = order[keep[order]]
+        assert index[q, : len(expected)].tolist() == expected.tolist()
+        assert (index[q, len(expected) :] == -1).all()
+        assert hits[q, : len(expected)].tolist() == same[expected].tolist()
+        assert not hits[q, len(expected) :].any()
+    few, few_hits = top_matches(query_features, gallery_features, query, gallery, k=3)
+    np.testing.assert_array_equal(few, index[:, :3])
+    np.testing.assert_array_equal(few_hits, hits[:, :3])
+    first = evaluate(query_features, gallery_features, query, gallery).cmc[1]
+    matched = [i for i in range(len(query)) if hits[i].any()]
+    assert few_hits[matched, 0].mean() == pytest.approx(first)
+
+
+def test_top_matches_show_queries_without_a_match_too():
+    features, gallery = line([3, 0], [1, 1], [0.1, 0.2])
+    query = table([0], [0])
+    index, hits = top_matches(QUERY[0], features, query, gallery, k=3)
+    assert index.tolist() == [[0, 1, -1]]
+    assert not hits.any()
+
+
+def test_rerank_is_ranked_by_its_distance():
+    query_features, gallery_features, query, gallery = case(10)
+    kept = gallery.pids >= 0
+    distance = torch.full((12, 40), torch.inf)
+    distance[:, kept] = k_reciprocal_rerank(
+        query_features, gallery_features[kept], k1=5, k2=2, lambda_value=0.4
+    )
+    setting = {"k1": 5, "k2": 2, "lambda_value": 0.4}
+    result = evaluate(query_features, gallery_features, query, gallery, rerank=setting)
+    assert_equal(result, naive(distance, query, gallery))
+    plain = evaluate(query_features, gallery_features, query, gallery)
+    assert result.mAP != plain.mAP
+
+
+def refused(message, **changes):
+    names = ("query_features", "gallery_features", "query", "gallery")
+    arguments = {**dict(zip(names, case(0), strict=True)), **changes}
+    with pytest.raises(ReIDError, match=message) as info:
+        evaluate(**arguments)
+    assert "\n" not in str(info.value)
+
+
+def test_bad_features_are_refused():
+    query_features, gallery_features, query, gallery = case(0)
+    broken = gallery_features.clone()
+    broken[3, 1] = torch.nan
+    refused(
+        "1 of 40 gallery features are not finite, .* row 3", gallery_features=broken
+    )
+    refused("12 of 12 query features", query_features=query_features * torch.inf)
+    refused(
+        "6 dimensions and gallery features 5", gallery_features=gallery_features[:, :5]
+    )
+    refused("11 query features for 12 images", query_features=query_features[1:])
+    refused("39 gallery features for 40 images", gallery_features=gallery_features[1:])
+    refused(r"shape \(40, 0\)", gallery_features=gallery_features[:, :0])
+    empty = slice(0)
+    refused(
+        "the query of data is empty",
+        query_features=query_features[empty],
+        query=query[empty],
+    )
+    refused(
+        "the gallery of data is empty",
+        gallery_features=gallery_features[empty],
+        gallery=gallery[empty],
+    )
+
+
+def test_bad_settings_are_refused():
+    refused("distance 'hamming' is unknown; choose from", distance="hamming")
+    refused("ranks start at 1", ranks=(0, 5))
+    refused("ranks start at 1", at=0)
+    refused("ranks start at 1", ranks=())
+    refused("no setting 'k3'; choose from", rerank={"k3": 1})
+    refused("k1 = -1 and k2 = 6", rerank={"k1": -1})
+    with pytest.raises(ReIDError, match="k is 0"):
+        top_matches(*case(0), k=0)
+
+
+def test_no_match_at_all_says_why():
+    gallery = table(np.arange(1, 41), np.zeros(40, int), "g")
+    refused(
+        "all query identities do not appear in the gallery .*instance 91.*number them",
+        query=table(np.full(12, 91), np.ones(12, int)),
+        gallery=gallery,
+    )
+    refused(
+        "the 12 whose person appears there, .* 'q0' with person 1, share the camera",
+        query=table(np.arange(1, 13), np.zeros(12, int), "q"),
+        gallery=gallery,
+    )
+    refused("no query has an identity", query=table(np.full(12, -2), np.zeros(12, int)))
+    refused("all 40 gallery images", gallery=table(np.full(40, -1), np.zeros(40, int)))

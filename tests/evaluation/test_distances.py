@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from reidlib.errors import ReIDError
+from reidlib.evaluation import cosine_distance, squared_euclidean_distance
+
+
+@pytest.fixture
+def features():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(7, 5)), rng.normal(size=(9, 5))
+
+
+def test_equal_scipys(features):
+    expected = cdist(*features, metric="cosine")
+    np.testing.assert_allclose(cosine_distance(*features), expected, atol=1e-5)
+    expected = cdist(*features, metric="sqeuclidean")
+    np.testing.assert_allclose(
+        squared_euclidean_distance(*features), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_squared_euclidean_is_twice_the_cosine_distance_at_length_one(features):
+    unit = [torch.nn.functional.normalize(torch.tensor(f)) for f in features]
+    torch.testing.assert_close(
+        squared_euclidean_distance(*unit), 2 * cosine_distance(*unit), atol=1e-5, rtol=0
+    )
+
+
+def test_right_angles_and_the_3_4_5_triangle():
+    points = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    square = squared_euclidean_distance(points, points)
+    torch.testing.assert_close(square, torch.tensor([[0.0, 25.0], [25.0, 0.0]]))
+    torch.testing.assert_close(cosine_distance(points, points), 1 - torch.eye(2))
+    torch.testing.assert_close(
+        cosine_distance(points, -points).diag(), torch.tensor([2.0, 2.0])
+    )
+
+
+def test_autocast_does_not_reach_the_product(features):
+    expected = cosine_distance(*features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        distance = cosine_distance(*features)
+    assert distance.dtype == torch.float32
+    assert torch.equal(distance, expected)
+
+
+@pytest.mark.parametrize("distance", [cosine_distance, squared_euclidean_distance])
+def test_bad_features_are_refused(distance):
+    good = torch.ones(3, 4)
+    with pytest.raises(ReIDError, match="4 dimensions and gallery features 2"):
+        distance(good, good[:, :2])
+    with pytest.raises(ReIDError, match=r"query features have shape \(4,\)"):
+        distance(good[0], good)
+    with pytest.raises(ReIDError, match="1 of 3 gallery features are not finite"):
+        distance(good, torch.tensor([[1.0], [np.inf], [0.0]]).expand(3, 4))
