@@ -17,6 +17,8 @@ import pandas as pd
 
 from reidlib.papers.tables import PAPERS
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @dataclass(frozen=True)
 class Item:
@@ -76,13 +78,14 @@ def coverage() -> pd.DataFrame:
     return frame
 
 
-def coverage_markdown(items: Iterable[Item] | None = None) -> str:
+def coverage_markdown(items: Iterable[Item] | None = None, root: Path = ROOT) -> str:
     """Return the page ``book/coverage.md``: the share done, and a table per paper.
 
     ``python -m reidlib.papers > book/coverage.md`` writes it.
 
     Args:
         items: Items to show; all of them unless given.
+        root: Root of the repository, whose pages are linked to.
 
     Example:
         >>> print(coverage_markdown().splitlines()[0])
@@ -111,7 +114,7 @@ def coverage_markdown(items: Iterable[Item] | None = None) -> str:
             "| Item | Kind | What | Code | Page | Done |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        lines += [_markdown_row(item) for item in group]
+        lines += [_markdown_row(item, root) for item in group]
     return "\n".join(lines) + "\n"
 
 
@@ -146,21 +149,18 @@ def coverage_problems(root: Path, items: Iterable[Item] | None = None) -> list[s
     return problems
 
 
-def _markdown_row(item: Item) -> str:
+def _markdown_row(item: Item, root: Path) -> str:
     page, _, anchor = item.page.partition("#")
     link = ""
     if page:
         target = f"../{PurePosixPath(page).with_suffix('.html')}"
-        target += f"#{_html_id(anchor)}" if anchor else ""
+        if anchor and (root / page).is_file():
+            target += f"#{_anchors(root / page).get(anchor.lower(), '')}"
         # Plain HTML: the target is a page of the rendered book, not a source file.
         link = f'<a href="{escape(target)}">{escape(PurePosixPath(page).stem)}</a>'
     code = f"`{item.code.replace(':', '.')}`" if item.code else ""
     done = "yes" if item.status == "closed" else "no"
     return f"| {item.id} | {item.kind} | {item.what} | {code} | {link} | {done} |"
-
-
-def _html_id(anchor: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", anchor.lower()).strip("-")
 
 
 def _code_problem(code: str) -> str:
@@ -205,26 +205,34 @@ def _page_problem(root: Path, page: str) -> str:
         return f"{page!r}: there is no file {file} in book/ or notebooks/"
     if not anchor:
         return f"{page!r} needs an #anchor" if path.suffix == ".ipynb" else ""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
-        cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
-        text = "\n".join("".join(cell["source"]) for cell in cells)
-    if anchor.lower() not in _anchors(text):
+    if anchor.lower() not in _anchors(path):
         return f"{page!r}: {file} has no anchor {anchor!r}"
     return ""
 
 
-def _anchors(text: str) -> set[str]:
-    # MyST: (target)=, an option of a directive, an equation's label, a heading.
-    patterns = (
-        r"^\(([^)\s]+)\)=\s*$",
-        r"^:(?:label|name):\s*(\S+)\s*$",
-        r"\$\$\s*\(([^)\s]+)\)\s*$",
-    )
-    anchors = {a.lower() for p in patterns for a in re.findall(p, text, re.MULTILINE)}
-    headings = re.findall(r"^#+\s+(.+?)\s*$", text, re.MULTILINE)
-    slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
-    return anchors | slugs
+def _anchors(path: Path) -> dict[str, str]:
+    """Return the anchors of a page in lower case, and their names once rendered."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+
+    def found(pattern: str) -> list[str]:
+        return [a.lower() for a in re.findall(pattern, text, re.MULTILINE)]
+
+    def rendered(name: str) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+
+    headings = found(r"^#+\s+(.+?)\s*$")
+    slugs = [re.sub(r"[^\w\- ]", "", h).replace(" ", "-") for h in headings]
+    targets = found(r"^\(([^)\s]+)\)=\s*$") + found(r"^:(?:label|name):\s*(\S+)\s*$")
+    equations = found(r"\$\$\s*\(([^)\s]+)\)\s*$")
+    equations += found(r"\{math\}\s*\n(?::.*\n)*?:label:\s*(\S+)")
+    return {
+        **{slug: slug for slug in slugs},
+        **{name: rendered(name) for name in targets},
+        **{name: rendered(f"equation-{name}") for name in equations},
+    }
 
 
 def _result_problem(root: Path, result: str) -> str:

@@ -169,26 +169,37 @@ def test_frame_has_every_item() -> None:
     assert frame.loc["QAFM-F10", "kind"] == "figure"
 
 
-def test_markdown_has_the_share_and_every_item() -> None:
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [
+        ("notebooks/01.ipynb#CALR-E1", "../notebooks/01.html#calr-e1"),
+        ("notebooks/01.ipynb#a-title-one", "../notebooks/01.html#a-title-one"),
+        ("book/page.md#AFF-E7", "../book/page.html#equation-aff-e7"),
+        ("book/page.md#aff-e8", "../book/page.html#equation-aff-e8"),
+        ("book/page.md", "../book/page.html"),
+    ],
+)
+def test_markdown_links_to_the_rendered_page(
+    repository: Path, page: str, link: str
+) -> None:
+    text = coverage_markdown([replace(GOOD, page=page)], repository)
+    (row,) = [line for line in text.splitlines() if line.startswith("| CALR-E1 |")]
+    assert f'<a href="{link}">' in row
+    assert "`reidlib.papers.tables.PaperTable.to_frame`" in row
+
+
+def test_markdown_has_the_share_and_every_item(repository: Path) -> None:
     items = tuple(
-        replace(GOOD, id=item.id)
-        if item.id == "AFF-E7"
-        else replace(item, status="open")
-        for item in coverage_items()
+        replace(GOOD, id=i.id) if i.id == "AFF-E7" else replace(i, status="open")
+        for i in coverage_items()
     )
-    lines = coverage_markdown(items).splitlines()
+    lines = coverage_markdown(items, repository).splitlines()
     assert "| AFF_SCL | 28 | 1 | 4 % |" in lines
     assert "| All | 97 | 1 | 1 % |" in lines
-    rows = [
-        line for line in lines if line.split(" ")[1:2] and "-" in line.split(" ")[1]
-    ]
-    assert [line.split(" ")[1] for line in rows if "---" not in line] == [
-        item.id for item in items
-    ]
-    (row,) = [line for line in lines if line.startswith("| AFF-E7 |")]
-    assert '<a href="../notebooks/01.html#calr-e1">01</a>' in row
-    assert row.endswith("| yes |")
-    assert all(line.count("|") == 7 for line in rows if "---" not in line)
+    rows = {row.split(" | ")[0][2:]: row for row in lines if row.count("|") == 7}
+    ids = [item.id for item in items]
+    assert [name for name in rows if name in ids] == ids
+    assert [name for name in ids if rows[name].endswith("| yes |")] == ["AFF-E7"]
 
 
 def test_the_page_of_the_book_is_up_to_date() -> None:
