@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +12,9 @@ from torch import Tensor
 from reidlib.errors import ReIDError
 
 Array: TypeAlias = Tensor | np.ndarray
+
+# Rows of the gallery that are widened to float64 at a time.
+_ROWS = 2048
 
 
 def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
@@ -64,29 +65,30 @@ def squared_euclidean_distance(
     return squared_euclidean_block(query, gallery)
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep TF32 and autocast, which are right for training, out of a ranking."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
 def cosine_block(query: Tensor, gallery: Tensor) -> Tensor:
     """`cosine_distance` of features that are checked and have length 1."""
-    with full_precision(query.device):
-        return (query @ gallery.T).neg_().add_(1)
+    return _products(query, gallery).neg_().add_(1)
 
 
 def squared_euclidean_block(query: Tensor, gallery: Tensor) -> Tensor:
     """`squared_euclidean_distance` of features that are checked."""
-    with full_precision(query.device):
-        squares = query.square().sum(1)[:, None] + gallery.square().sum(1)
-        return squares.addmm_(query, gallery.T, alpha=-2).clamp_(min=0)
+    squares = query.square().sum(1)[:, None] + gallery.square().sum(1)
+    return squares.sub_(_products(query, gallery), alpha=2).clamp_(min=0)
+
+
+def _products(query: Tensor, gallery: Tensor) -> Tensor:
+    """Return ``(Q, G)`` float32 inner products, equal ones for equal features.
+
+    A float32 product sums the last rows of a matrix in another order than the others:
+    copies of an image would differ by rounding, and by their place. Rounded from
+    float64 they are equal, and neither TF32 nor autocast has a say.
+    """
+    products = query.new_empty((len(query), len(gallery)))
+    wide = query.double()
+    for start in range(0, len(gallery), _ROWS):
+        part = slice(start, start + _ROWS)
+        products[:, part] = wide @ gallery[part].double().T
+    return products
 
 
 def check_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:

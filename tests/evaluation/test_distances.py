@@ -50,6 +50,25 @@ def test_autocast_does_not_reach_the_product(features):
 
 
 @pytest.mark.parametrize("distance", [cosine_distance, squared_euclidean_distance])
+def test_copies_of_an_image_have_equal_distances_wherever_they_stand(distance):
+    # Shapes that leave over a few rows for the other kernels of a float32 product.
+    generator = torch.Generator().manual_seed(0)
+    for num_queries, num_gallery, dim in (
+        (1, 31, 7),
+        (6, 51, 64),
+        (1, 379, 100),
+        (1, 127, 511),
+        (1, 2142, 511),
+        (3, 2393, 2048),
+    ):
+        for _ in range(10):
+            query = torch.randn(num_queries, dim, generator=generator)
+            copies = torch.randn(1, dim, generator=generator).repeat(num_gallery, 1)
+            got = distance(query, copies)
+            assert torch.equal(got, got[:, :1].expand_as(got))
+
+
+@pytest.mark.parametrize("distance", [cosine_distance, squared_euclidean_distance])
 def test_bad_features_are_refused(distance):
     good = torch.ones(3, 4)
     with pytest.raises(ReIDError, match="4 dimensions and gallery features 2"):
