@@ -55,9 +55,7 @@ unit: $(INSTALLED) ## Run the unit tests alone
 	$(BIN)/python -m pytest --doctest-modules reidlib tests --ignore tests/book
 
 notebooks: $(INSTALLED) ## Execute the notebooks in place: the outputs that are committed
-	for notebook in $(NOTEBOOKS); do \
-		$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
-			"$$notebook" || exit 1; done
+	$(BIN)/python notebooks/execute.py $(NOTEBOOKS)
 
 format: $(INSTALLED) ## Format code and notebooks, mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
@@ -71,7 +69,7 @@ types: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
 bench: $(INSTALLED) ## Measure speed and memory against public peers
-	for script in $(wildcard benchmarks/bench_*.py); do \
+	for script in $(wildcard benchmarks/*.py); do \
 		$(BIN)/python "$$script" || exit 1; done
 
 clean: ## Remove what was built; the environment and the run cache stay
