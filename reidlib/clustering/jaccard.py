@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from torch import Tensor
 
 from reidlib.clustering._checks import Array, check_count, check_features
@@ -45,8 +44,7 @@ def jaccard_distance(
         features: ``(N, D)`` L2-normalised features, on any device.
         k1: Neighbourhood in which images must find each other, the image itself
             counted: 30 means 29 others. Larger joins more images of a person and more
-            people; about the number of images a person is a good start. Above N it
-            acts as N.
+            people. Above N it acts as N.
         k2: Neighbourhood that is averaged over, the image itself counted; 1 switches
             the expansion off. At most k1.
         backend: Passed to `nearest_neighbors`.
@@ -61,6 +59,7 @@ def jaccard_distance(
             or k2 is above k1.
 
     Example:
+        >>> import torch
         >>> points = torch.eye(2)[[0, 0, 1, 1]]
         >>> dense_distance(jaccard_distance(points, k1=2, k2=1))
         array([[0., 0., 1., 1.],
@@ -77,7 +76,7 @@ def jaccard_distance(
             f"among the k1, so give k2 <= k1"
         )
     num_images = len(features)
-    half = min(round(k1 / 2) + 1, k1, num_images)
+    half = min(_half(k1), num_images)
     k1, k2 = min(k1, num_images), min(k2, num_images)
     ranking = np.arange(num_images)[:, None]
     if k1 > 1:
@@ -112,6 +111,11 @@ def dense_distance(distance: sp.csr_matrix) -> np.ndarray:
     return full
 
 
+def _half(k1: int) -> int:
+    """Return the size of the smaller neighbourhood, the image itself counted."""
+    return min(round(k1 / 2) + 1, k1)  # round() takes halves to the even number
+
+
 def _rows_to_matrix(ranking: np.ndarray, value: float) -> sp.csr_matrix:
     """Return the sparse matrix with ``value`` at (i, ranking[i, j])."""
     rows, width = ranking.shape
@@ -143,18 +147,17 @@ def _expanded_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
 def _softmax_weights(features: Tensor, sets: sp.csr_matrix) -> sp.csr_matrix:
     """Return the softmax of the negative squared distance over each row's set."""
     pairs = sets.tocoo()
-    rows = torch.from_numpy(pairs.row.astype(np.int64)).to(features.device)
-    cols = torch.from_numpy(pairs.col.astype(np.int64)).to(features.device)
-    # On the CPU, a block of both factors that stays in the cache is many times faster.
-    block = max(1, (1 << (26 if features.is_cuda else 17)) // features.shape[1])
-    similarity = torch.cat(
-        [
-            (features.index_select(0, i) * features.index_select(0, j)).sum(dim=1)
-            for i, j in zip(rows.split(block), cols.split(block))
-        ]
-    )
+    # numpy on one thread, in blocks that stay in the cache: the order of the sum is
+    # fixed, and for products this small threads cost more than they save.
+    vectors = features.cpu().numpy()
+    block = max(1, (1 << 16) // vectors.shape[1])
+    similarity = np.empty(sets.nnz)
+    for start in range(0, sets.nnz, block):
+        part = slice(start, start + block)
+        one, other = vectors[pairs.row[part]], vectors[pairs.col[part]]
+        similarity[part] = np.einsum("pd,pd->p", one, other)
     # -|f_i - f_j|^2 = 2 s_ij - 2 for unit vectors
-    weights = np.exp(2.0 * similarity.double().cpu().numpy() - 2.0)
+    weights = np.exp(2 * similarity - 2)
     totals = np.bincount(pairs.row, weights, minlength=len(features))
     weights /= totals[pairs.row]
     return sp.csr_matrix((weights, (pairs.row, pairs.col)), shape=sets.shape)

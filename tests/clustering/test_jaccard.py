@@ -78,19 +78,10 @@ def test_is_a_distance() -> None:
     assert 200 < distance.nnz < 200 * 200
 
 
-def test_half_set_is_rounded_half_to_even(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    original = module._expanded_sets
-
-    def spy(ranking: np.ndarray, half: int) -> sp.csr_matrix:
-        seen.append((ranking.shape[1], half))
-        return original(ranking, half)
-
-    monkeypatch.setattr(module, "_expanded_sets", spy)
-    for k1 in (30, 15, 5, 1):
-        jaccard_distance(people(60, 5), k1, 1)
-    # Columns of the ranking, the image itself included; half of 2.5 rounds to 2.
-    assert seen == [(30, 16), (15, 9), (5, 3), (1, 1)]
+def test_half_set_is_rounded_half_to_even() -> None:
+    # As published for k1 = 30 and 15; 2.5 is rounded to 2.
+    sizes = {k1: module._half(k1) for k1 in (30, 15, 5, 2, 1)}
+    assert sizes == {30: 16, 15: 9, 5: 3, 2: 2, 1: 1}
 
 
 def test_expansion_needs_more_than_two_thirds() -> None:
