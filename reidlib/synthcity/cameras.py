@@ -173,7 +173,7 @@ def draw_cameras(
                 wall=WALLS[walls[index % len(WALLS)]],
                 pitch=0.12 + shift * float(rng.uniform(-0.06, 0.2)),
                 yaw=float(yaw),
-                yaw_spread=0.5 + 2.6 * (1.0 - shift),
+                yaw_spread=0.6 + 1.2 * (1.0 - shift),
                 gamma=(float(gamma[0]), float(gamma[1]), float(gamma[2])),
                 gain=(float(gain[0]), float(gain[1]), float(gain[2])),
                 lift=(float(lift[0]), float(lift[1]), float(lift[2])),
@@ -181,9 +181,9 @@ def draw_cameras(
                 saturation=0.9
                 + shift * 0.35 * float(spread[order["saturation"][index]]),
                 resolution=float(
-                    np.clip(1.0 - poor * (0.25 + 0.75 * shift * (1.0 - sharp)), 0.3, 1)
+                    np.clip(1.0 - poor * (0.2 + 0.6 * shift * (1.0 - sharp)), 0.3, 1)
                 ),
-                noise=float(poor * (4.0 + 8.0 * shift * rng.random())),
+                noise=float(poor * (4.0 + 6.0 * shift * rng.random())),
                 jpeg=int(95 - poor * (15 + 40 * shift * rng.random())),
                 light=float(rng.uniform(-0.7, 0.7)),
             )
@@ -198,10 +198,21 @@ def _rgb(colour: Colour | np.ndarray) -> np.ndarray:
 def _noise(
     rng: np.random.Generator, shape: tuple[int, int], smooth: tuple[float, float]
 ) -> np.ndarray:
+    """Return smooth noise of zero mean and unit deviation."""
+    # Broad blobs need few pixels: draw them small, enlarge them afterwards.
+    steps = [max(1, int(width / 1.5)) for width in smooth]
+    small = tuple(-(-length // step) + 1 for length, step in zip(shape, steps))
+    widths = [width / step for width, step in zip(smooth, steps)]
     field = ndimage.gaussian_filter(
-        rng.standard_normal(shape).astype(np.float32), smooth, mode="wrap"
+        rng.standard_normal(small).astype(np.float32), widths, mode="wrap"
     )
-    return field / (field.std() + 1e-6)
+    if steps != [1, 1]:
+        image = Image.fromarray(field).resize(
+            (small[1] * steps[1], small[0] * steps[0]), Image.Resampling.BICUBIC
+        )
+        field = np.asarray(image)
+    field = field[: shape[0], : shape[1]]
+    return (field - field.mean()) / (field.std() + 1e-6)
 
 
 def _paint(image: np.ndarray, mask: np.ndarray, colour: Colour | np.ndarray) -> None:
@@ -387,8 +398,8 @@ def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
     contact = np.exp(-np.abs(np.arange(SCENE[0]) - GROUND_ROW) / 9.0)
     image *= (1.0 - 0.25 * contact)[:, None, None]
     _furniture(image, rng)
-    # A few broad shadows, and the softness of a lens.
-    broad = ndimage.zoom(_noise(rng, (27, 48), (2.5, 5)), 20, order=1)
+    # A few broad shadows, and the softness of a lens focused on the people.
+    broad = _noise(rng, SCENE, (50, 100))
     image *= (1.0 + 0.10 * np.clip(broad, -1.5, 1.0))[..., None]
-    image = ndimage.gaussian_filter(image, (0.7, 0.7, 0))
+    image = ndimage.gaussian_filter(image, (2.6, 2.6, 0), truncate=2.5)
     return np.clip(image, 0, 255).astype(np.uint8)

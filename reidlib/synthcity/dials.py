@@ -40,13 +40,13 @@ class Dials:
         0.0
     """
 
-    camera_shift: float = 0.8
-    occlusion: float = 0.3
-    image_quality: float = 0.5
-    identity_similarity: float = 0.3
+    camera_shift: float = 0.45
+    occlusion: float = 0.2
+    image_quality: float = 0.8
+    identity_similarity: float = 0.1
     images_per_camera: float = 1.0
-    misalignment: float = 0.5
-    lighting: float = 0.5
+    misalignment: float = 0.6
+    lighting: float = 0.25
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -127,7 +127,7 @@ _DOWN_SHARE = {
     "purple": 0.01,
 }
 _PATTERN_SHARE = {
-    "plain": 0.22,
+    "plain": 0.10,
     "stripes": 0.11,
     "pinstripes": 0.06,
     "plaid": 0.09,
@@ -351,7 +351,7 @@ def _garment(
         name=name,
         colours=(main, others[0], others[1]),
         pattern=pattern,
-        scale=float(np.exp(rng.normal(0.0, 0.3))),
+        scale=float(1.25 * np.exp(rng.normal(0.0, 0.3))),
         seed=int(rng.integers(2**31)),
     )
 
@@ -403,7 +403,7 @@ def draw_identity(pid: int, rng: np.random.Generator, dials: Dials) -> Identity:
     long_sleeves = jacket or rng.random() < 0.26
     skirt = bool(female and rng.random() < 0.36)
     short = rng.random() < (0.65 if skirt else 0.36)
-    lower = _garment(_DOWN_SHARE, rng, power, 0.75 if skirt else 0.22 * patterned)
+    lower = _garment(_DOWN_SHARE, rng, power, (0.85 if skirt else 0.5) * patterned)
     if skirt and rng.random() < 0.35:  # a one-piece dress
         name = upper.name if upper.name in _DOWN_SHARE else "black"
         lower = Garment(name, upper.colours, upper.pattern, upper.scale, upper.seed)

@@ -232,7 +232,7 @@ def paint_occluder(canvas: np.ndarray, kind: str, rng: np.random.Generator) -> N
     """
     height, width = canvas.shape[1:]
     x = np.arange(width, dtype=np.float32)[None, :] / width
-    y = np.arange(height, dtype=np.float32)[:, None] / width
+    y = 2.0 * np.arange(height, dtype=np.float32)[:, None] / height
     colour = rng.uniform(25, 225, 3).astype(np.float32)
     soft = 0.5 * width
     centre = rng.uniform(0.0, 1.0)
@@ -254,7 +254,8 @@ def paint_occluder(canvas: np.ndarray, kind: str, rng: np.random.Generator) -> N
         )
     elif kind == "bush":
         noise = ndimage.gaussian_filter(
-            rng.standard_normal((height // 4, width // 4)).astype(np.float32), 1.3
+            rng.standard_normal((height // 4 + 1, width // 4 + 1)).astype(np.float32),
+            1.3,
         )
         leaves = ndimage.zoom(noise / noise.std(), 4, order=1)[:height, :width]
         inside = y - rng.uniform(1.35, 1.65) - 0.25 * (x - centre) ** 2 + 0.05 * leaves
@@ -383,14 +384,20 @@ def cut_scene(camera: Camera, box: Box, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(cut).transpose(2, 0, 1), dtype=np.float32)
 
 
-def reduce(canvas: np.ndarray, factor: int = SUPERSAMPLING) -> np.ndarray:
-    """Average blocks of ``factor`` x ``factor`` pixels of a ``(3, H, W)`` canvas."""
-    if factor == 1:
-        return canvas
-    total = canvas[:, ::factor, ::factor].copy()
-    for row in range(factor):
-        for column in range(factor):
-            if row or column:
-                total += canvas[:, row::factor, column::factor]
-    total *= 1.0 / factor**2
-    return total
+def reduce(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale a large canvas down to the picture's size, averaging over areas.
+
+    Args:
+        canvas: ``(3, H, W)`` float32 colours from 0 to 255.
+        size: Height and width of the result, not above those of the canvas.
+
+    Returns:
+        ``(3, *size)`` float32.
+
+    Example:
+        >>> reduce(np.ones((3, 8, 6), np.float32), (4, 3)).shape
+        (3, 4, 3)
+    """
+    pixels = np.clip(canvas.transpose(1, 2, 0) + 0.5, 0.0, 255.0).astype(np.uint8)
+    image = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1), dtype=np.float32)
