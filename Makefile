@@ -31,6 +31,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 book: $(INSTALLED) _build/.library ## Execute every notebook here and render the book
+	$(BIN)/python -c 'from reidlib.synthcity import ensure_synthcity; \
+		[ensure_synthcity(size) for size in ("tiny", "course")]'
 	$(BIN)/jupyter-book build . -W -n --keep-going --all
 	REIDLIB_BOOK=$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(HTML)/index.html"
@@ -45,9 +47,10 @@ _build/.library: $(SOURCES) requirements.lock
 # One pytest run, so that its last line speaks for everything: the unit tests, the
 # examples in the docstrings, the notebooks (nbval executes each once and compares it with
 # its stored output), the book built from those very outputs with warnings as errors, and
-# its pages opened in a browser.
+# its pages opened in a browser. The time limit is that of a cell which trains a model that
+# the cache does not hold yet.
 test: lint types ## Check style and types, run every test, notebook and page
-	$(BIN)/python -m pytest --durations=10 --doctest-modules \
+	$(BIN)/python -m pytest --durations=10 --timeout 1500 --doctest-modules \
 		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		reidlib tests $(NOTEBOOKS)
 
