@@ -23,9 +23,6 @@ from reidlib.evaluation.rerank import Reranker
 
 # Elements of a block of distances; all that is held for one is about 20 bytes each.
 _BLOCK_CPU, _BLOCK_GPU = 1 << 22, 1 << 26
-# Up to so many matches of a query, a comparison with each beats a binary search among
-# them, while the distances stay in a processor's cache.
-_FEW, _CACHED = 128, 1 << 18
 _DISTANCES = ("cosine", "squared_euclidean")
 
 
@@ -352,7 +349,12 @@ def _figures(
     nearest[rows, slot] = distance[rows, cols]
     nearest = nearest.sort(dim=1).values  # (B, M) distances of the matches
 
-    images = _count_within(distance, nearest)
+    # An image is no farther than match j if fewer than j + 1 matches are nearer than
+    # it: one binary search among few matches takes the place of a sort of the gallery.
+    bins = torch.searchsorted(nearest, distance)  # (B, G) matches strictly nearer
+    bins += torch.arange(len(distance), device=device)[:, None] * (most + 1)
+    counts = bins.flatten().bincount(minlength=len(distance) * (most + 1))
+    images = counts.view(len(distance), -1).cumsum(1)[:, :most]  # up to each match
     matches = torch.searchsorted(nearest, nearest, right=True)
 
     number = torch.arange(most, device=device)
@@ -366,36 +368,6 @@ def _figures(
     return torch.stack(
         [rank[:, 0].double(), average, total / last, hits / at, hits / total]
     )
-
-
-def _count_within(distance: Tensor, limits: Tensor) -> Tensor:
-    """Count, for each query, the images that are not farther than each limit.
-
-    Args:
-        distance: ``(B, G)``.
-        limits: ``(B, M)``, ascending.
-
-    Returns:
-        ``(B, M)`` int64.
-    """
-    num_limits = limits.shape[1]
-    if num_limits > _FEW:
-        # The number of limits that are nearer than an image says where it counts.
-        bins = torch.searchsorted(limits, distance)
-        bins += torch.arange(len(bins), device=bins.device)[:, None] * (num_limits + 1)
-        counts = bins.flatten().bincount(minlength=len(bins) * (num_limits + 1))
-        return counts.view(len(bins), -1).cumsum(1)[:, :num_limits]
-    counts = torch.empty_like(limits, dtype=torch.int64)
-    size = len(limits) if distance.is_cuda else max(1, _CACHED // distance.shape[1])
-    for start in range(0, len(limits), size):
-        rows = slice(start, start + size)
-        # Comparisons kept as float32 sum several times faster than booleans, exactly
-        # up to 2^24 images.
-        within = torch.empty_like(distance[rows])
-        for j in range(num_limits):
-            torch.le(distance[rows], limits[rows, j : j + 1], out=within)
-            counts[rows, j] = within.sum(1).long()
-    return counts
 
 
 def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:
