@@ -19,9 +19,9 @@ _POOLINGS = {"gap": GlobalAveragePool, "gem": GeM}
 class ReIDNet(nn.Module):
     """Backbone, pooling, batch norm neck, length 1.
 
-    The network of ClusterContrast and CALR (``papers/notes`` A 2.7) and the "bag of
-    tricks" (Luo et al., 2019): the neck is a batch norm over the features whose bias
-    stays 0, so that features are centred before their length is made 1.
+    The network of ClusterContrast and CALR, and the "bag of tricks" (Luo et al., 2019):
+    the neck is a batch norm over the features whose bias stays 0, so that features are
+    centred before their length is made 1.
 
     Args:
         backbone: Name of the backbone, see `build_backbone`.
