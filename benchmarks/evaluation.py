@@ -6,8 +6,8 @@
 The sort is what the evaluators of the field do, with numpy: one ``argsort`` of all
 distances and a loop over the queries. Both get the same features and must give the same
 figures. Each is measured in a process of its own, on one core, in processor time;
-memory is what it adds, at its peak, to the features. The library's products are float64, so
-that copies of an image tie: there its time goes, and not into the ranking.
+memory is what it adds, at its peak, to the features. The library multiplies in float64,
+so that copies of an image tie: there its time goes, and not into the ranking.
 """
 
 from __future__ import annotations
