@@ -1,0 +1,295 @@
+"""The command line: ``reidlib data | train | evaluate | reproduce | report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidlib import __version__
+from reidlib.errors import ReIDError
+
+if TYPE_CHECKING:
+    from reidlib.data.table import ReIDDataset
+
+# The heavy imports (torch, timm) stand in the commands, so that --help answers at once.
+
+_KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
+_SIZES = ("tiny", "course", "market")
+_RECIPES = ("direct", "baseline", "supervised")
+_PRESETS = ("quick", "ablation", "course", "paper")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after ``reidlib``; by default those of the process.
+
+    Returns:
+        Exit status: 0, or 2 for input that cannot be worked with (one line on standard
+        error says why), or 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options, rest = _parser().parse_known_args(words)
+        if rest and options.command is not _train:
+            raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
+        options.command(options, rest)
+    except ReIDError as error:
+        print(f"reidlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("reidlib: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reidlib", description="Person re-identification, from the shell."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="make or check a data set")
+    data_commands = data.add_subparsers(required=True, metavar="COMMAND")
+    make = data_commands.add_parser("make", help="draw a synthetic data set")
+    make.add_argument("what", choices=["synthcity"])
+    make.add_argument("path", type=Path, help="folder to write; it must not exist yet")
+    make.add_argument("--size", choices=_SIZES, default="course")
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--workers", type=int, help="processes (default: one a core)")
+    make.set_defaults(command=_data_make)
+    check = data_commands.add_parser("check", help="report what is wrong with data")
+    check.add_argument("path", type=Path, help="folder, or CSV file")
+    check.add_argument("--kind", choices=_KINDS, default=None, help="default: guessed")
+    check.add_argument("--sheet", type=Path, help="where to write the contact sheet")
+    check.set_defaults(command=_data_check)
+
+    train = commands.add_parser(
+        "train",
+        help="train a method",
+        add_help=False,
+        allow_abbrev=False,  # --k must not become somebody else's option
+        description="Every field of the recipe's configuration is an option too: "
+        "reidlib train baseline --help lists them.",
+    )
+    train.add_argument("recipe", choices=_RECIPES)
+    train.add_argument("--preset", choices=_PRESETS, default="course")
+    train.add_argument(
+        "--out", type=Path, help="folder of the run (default: a new one)"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out"
+    )
+    train.add_argument("-h", "--help", action="store_true")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a trained model")
+    evaluate.add_argument("run", type=Path, help="folder of a run, or its checkpoint")
+    evaluate.add_argument(
+        "--rerank", action="store_true", help="k-reciprocal re-ranking"
+    )
+    evaluate.add_argument("--figure", type=Path, help="write retrievals as a picture")
+    evaluate.add_argument("--json", type=Path, help="write the figures as JSON")
+    evaluate.set_defaults(command=_evaluate)
+
+    reproduce = commands.add_parser("reproduce", help="make the runs of a table")
+    reproduce.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    reproduce.set_defaults(command=_reproduce)
+    report = commands.add_parser("report", help="print a table from its result files")
+    report.set_defaults(command=_report)
+    for command in (reproduce, report):
+        command.add_argument("table", help="name of the table, for instance baseline")
+        command.add_argument("--preset", choices=_PRESETS, default="ablation")
+        command.add_argument("--size", choices=_SIZES, default="course")
+
+    for command in (train, evaluate):
+        command.add_argument(
+            "--data", choices=_KINDS, help="kind of data (default: synthcity)"
+        )
+        command.add_argument(
+            "--root", type=Path, help="its folder; the kind is then guessed"
+        )
+        command.add_argument("--size", choices=_SIZES, help="size of SynthCity")
+        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
+    from reidlib.data import open_dataset
+    from reidlib.synthcity import ensure_synthcity
+
+    kind = options.data or ("auto" if options.root else "synthcity")
+    if options.root is not None:
+        return open_dataset(kind, options.root)
+    if kind != "synthcity":
+        raise ReIDError(f"--data {kind} needs --root, the folder that holds the data")
+    return open_dataset("synthcity", ensure_synthcity(options.size or default_size))
+
+
+def _data_make(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.synthcity import make_synthcity
+
+    path = make_synthcity(
+        options.path, size=options.size, seed=options.seed, workers=options.workers
+    )
+    print(f"SynthCity {options.size} (seed {options.seed}) is at {path}")
+
+
+def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.data import check_path
+
+    report, sheet = check_path(options.path, kind=options.kind, sheet=options.sheet)
+    print(report)
+    if sheet is not None:
+        print(f"contact sheet: {sheet}")
+    if report.problems:
+        raise ReIDError(
+            f"{options.path} has {len(report.problems)} problems (listed above); mend "
+            "them before training"
+        )
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> None:
+    import tyro
+
+    from reidlib.engine.run import Run
+    from reidlib.recipes import RECIPES
+
+    recipe = RECIPES[options.recipe]
+    if options.help:
+        rest = [*rest, "--help"]
+    default = recipe.PRESETS[options.preset]
+    program = f"reidlib train {options.recipe}"
+    if options.help:
+        # argparse's half; tyro prints the configuration's half and leaves.
+        print(_train_usage(program))
+    config: Any = tyro.cli(
+        type(default),
+        args=rest,
+        default=default,
+        prog=program,
+        description=f"Settings of the recipe (preset {options.preset}):",
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    if options.resume and options.out is None:
+        raise ReIDError("--resume needs --out, the folder of the run to go on with")
+    dataset = _open(options, "tiny" if options.preset == "quick" else "course")
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = f"{options.recipe}-{options.preset}-{dataset.name}-s{config.seed}"
+    out = options.out or Path("runs") / f"{name}-{now}"
+    with Run(
+        out,
+        recipe=options.recipe,
+        config=config,
+        dataset=dataset,
+        resume=options.resume,
+        device=options.device,
+    ) as run:
+        result = recipe.train(config, dataset, run)
+    print(_table(result["metrics"]))
+    print(f"result: {out / 'result.json'}")
+
+
+def _train_usage(program: str) -> str:
+    return (
+        f"usage: {program} [--preset {{{','.join(_PRESETS)}}}] "
+        f"[--data {{{','.join(_KINDS)}}}]\n"
+        "         [--root FOLDER] [--size {tiny,course,market}] [--out FOLDER] "
+        "[--resume]\n         [--device {auto,cpu,cuda}] [SETTINGS]\n"
+    )
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
+    import torch
+    from lightning_fabric import Fabric
+
+    from reidlib.data.images import open_images
+    from reidlib.engine.checkpoint import write_atomically
+    from reidlib.evaluation import evaluate
+    from reidlib.recipes.common import extract, load_model
+
+    model, config = load_model(options.run)
+    dataset = _open(options, "course")
+    device = Fabric(accelerator=options.device, devices=1).device
+    model = model.to(device)
+    query, gallery = (
+        extract(
+            model,
+            open_images(
+                split, config.size, device=device, memory_budget=config.memory_budget
+            ),
+            config,
+        )
+        for split in (dataset.query, dataset.gallery)
+    )
+    rerank = {"k1": 20, "k2": 6, "lambda_value": 0.3} if options.rerank else None
+    with torch.inference_mode():
+        evaluation = evaluate(
+            query, gallery, dataset.query, dataset.gallery, rerank=rerank
+        )
+    print(_table(evaluation.as_dict()))
+    if options.json is not None:
+        data = json.dumps({"dataset": dataset.name, **evaluation.as_dict()}, indent=1)
+        write_atomically(options.json, data.encode())
+    if options.figure is not None:
+        import matplotlib.pyplot as plt
+
+        from reidlib.plotting import use_style
+        from reidlib.recipes.figures import plot_retrievals
+
+        use_style()
+        plot_retrievals(query, gallery, dataset)
+        try:
+            plt.savefig(options.figure, dpi=150)
+        except OSError as error:
+            raise ReIDError(
+                f"cannot write {options.figure}: {error.strerror}; choose another place"
+            ) from error
+        print(f"retrievals: {options.figure}")
+
+
+def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.reproduce import reproduce
+
+    if options.seeds < 1:
+        raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
+    reproduce(
+        options.table,
+        preset=options.preset,
+        seeds=range(options.seeds),
+        data_name=options.size,
+        device=options.device,
+    )
+    _report(options, rest)
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.reproduce import report
+
+    print(report(options.table, preset=options.preset, data_name=options.size))
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """Format retrieval figures for people: percent, one line each."""
+    if "mAP" not in metrics:
+        return "no query and gallery in this data set: nothing to score"
+    cmc = {f"Rank-{rank}": value for rank, value in metrics["cmc"].items()}
+    rows = {"mAP": metrics["mAP"], **cmc, "mINP": metrics["mINP"]}
+    lines = [f"{name:>8} {100 * value:6.1f} %" for name, value in rows.items()]
+    counted = metrics["num_queries"] - metrics["num_unmatched"]
+    lines.append(
+        f"over {counted} of {metrics['num_queries']} queries that have a match"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Direct transfer: ImageNet features as they are, without any training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reidlib.data.table import ReIDDataset
+from reidlib.engine.run import Run
+from reidlib.recipes.common import (
+    CommonConfig,
+    build_model,
+    final_metrics,
+    open_training_images,
+)
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """Settings of direct transfer."""
+
+    pooling: str = "gap"  # type: ignore[assignment]
+    """Feature map to vector. The mean: what the ImageNet classifier was trained on."""
+
+
+PRESETS = {
+    "quick": Config(height=96, width=48),
+    "ablation": Config(),
+    "course": Config(),
+    "paper": Config(backbone="resnet50", height=256, width=128),
+}
+
+
+def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
+    """Score ImageNet features (the name is that of every recipe; nothing is trained).
+
+    Args:
+        config: Settings.
+        dataset: Data.
+        run: The run that keeps log and results.
+
+    Returns:
+        The content of the result file.
+    """
+    images = open_training_images(dataset, config, run.device)
+    model = run.setup(build_model(config, run))
+    run.track(model=model)
+    for _ in run.epochs(1):  # one epoch of nothing, for a checkpoint like any other
+        pass
+    return run.finish(final_metrics(model, images, dataset, config, run.device))
