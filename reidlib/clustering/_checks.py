@@ -77,20 +77,18 @@ def check_number(
     value: object, name: str, where: str, low: float, high: float, *, open_low: bool
 ) -> float:
     """Return a number inside ``[low, high]``, or ``(low, high]``, or raise."""
-    inside = (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
-        and low <= float(value) <= high
-        and not (open_low and float(value) == low)
+    number = (
+        float(value)
+        if isinstance(value, Real) and not isinstance(value, bool)
+        else float("nan")
     )
-    if not inside:
+    if not low <= number <= high or (open_low and number == low):
         bracket = "(" if open_low else "["
         raise ReIDError(
             f"{where}: {name} is {value!r}; give a number in "
             f"{bracket}{low:g}, {high:g}]"
         )
-    assert isinstance(value, Real)
-    return float(value)
+    return number
 
 
 def resolve_num_clusters(num_clusters: object, num_images: int, where: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import matplotlib as mpl
-from cycler import cycler
+from matplotlib.rcsetup import cycler
 
 COLOURS = (
     "#0072B2",  # blue
@@ -39,7 +39,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "figure.figsize": (6.4, 3.6),
-            "figure.dpi": 110,
+            "figure.dpi": 100,
             "figure.facecolor": PAPER,
             "savefig.facecolor": PAPER,
             "savefig.bbox": "tight",
