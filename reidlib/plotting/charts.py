@@ -212,7 +212,7 @@ def plot_embedding(
         ax.scatter(
             here[:, 0],
             here[:, 1],
-            s=16,
+            s=30 if rest.any() else 16,
             alpha=0.85,
             lw=0,
             color=COLOURS[i],
