@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -158,8 +160,6 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
-    import tyro
-
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
 
@@ -171,14 +171,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     if options.help:
         # argparse's half; tyro prints the configuration's half and leaves.
         print(_train_usage(program))
-    config: Any = tyro.cli(
-        type(default),
-        args=rest,
-        default=default,
-        prog=program,
-        description=f"Settings of the recipe (preset {options.preset}):",
-        config=(tyro.conf.FlagConversionOff,),
-    )
+    config = _configure(default, rest, program, options.preset)
     if options.resume and options.out is None:
         raise ReIDError("--resume needs --out, the folder of the run to go on with")
     dataset = _open(options, "tiny" if options.preset == "quick" else "course")
@@ -196,6 +189,32 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         result = recipe.train(config, dataset, run)
     print(_table(result["metrics"]))
     print(f"result: {out / 'result.json'}")
+
+
+def _configure(default: Any, words: list[str], program: str, preset: str) -> Any:
+    """Return the configuration with the fields that ``words`` set."""
+    import tyro
+
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(
+                type(default),
+                args=words,
+                default=default,
+                prog=program,
+                description=f"Settings of the recipe (preset {preset}):",
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as leaving:
+        # tyro frames the ValueError of a configuration in a box; here it is one line.
+        error: BaseException | None = leaving
+        while error is not None and not isinstance(error, ReIDError):
+            error = error.__context__
+        if error is not None:
+            raise error from None
+        sys.stderr.write(told.getvalue())
+        raise
 
 
 def _train_usage(program: str) -> str:

@@ -78,8 +78,13 @@ def test_a_missing_folder(tmp_path, capsys):
 
 
 def test_an_empty_folder(tmp_path, capsys):
-    line = failing(["train", "direct", "--root", tmp_path], capsys)
-    assert "bounding_box_train" in line
+    assert "is empty" in failing(["train", "direct", "--root", tmp_path], capsys)
+
+
+def test_a_folder_of_another_layout(tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    words = ["train", "direct", "--data", "market1501", "--root", tmp_path]
+    assert "bounding_box_train" in failing(words, capsys)
 
 
 def test_real_data_needs_a_root(capsys):
