@@ -86,9 +86,7 @@ _SMALL: dict[str, Any] = {
 }
 
 PRESETS = {
-    "quick": Config(
-        **_SMALL, height=96, width=48, epochs=4, iterations=16, num_labels=12
-    ),
+    "quick": Config(**_SMALL, epochs=6, iterations=18, num_labels=8),
     "ablation": Config(**_SMALL, epochs=8, iterations=28),
     "course": Config(**_SMALL, epochs=20, iterations=60),
     "paper": Config(backbone="resnet50", height=256, width=128),

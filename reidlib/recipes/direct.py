@@ -24,7 +24,7 @@ class Config(CommonConfig):
 
 
 PRESETS = {
-    "quick": Config(height=96, width=48),
+    "quick": Config(),
     "ablation": Config(),
     "course": Config(),
     "paper": Config(backbone="resnet50", height=256, width=128),

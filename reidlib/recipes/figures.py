@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from reidlib.data.images import read_image
-from reidlib.data.table import ReIDDataset
+from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
 from reidlib.evaluation.ranking import top_matches
 from reidlib.plotting import plot_ranking
 
@@ -64,8 +64,8 @@ def plot_retrievals(
         hits,
         query_pids=chosen.pids,
         query_camids=chosen.camids,
-        pids=gallery.pids[matches],
-        camids=gallery.camids[matches],
+        pids=np.where(matches >= 0, gallery.pids[matches], UNKNOWN),
+        camids=np.where(matches >= 0, gallery.camids[matches], NO_CAMERA),
         title=title,
         ax=ax,
     )
