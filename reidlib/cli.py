@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest and options.command is not _train:
             raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
         options.command(options, rest)
-    except ReIDError as error:
+    except (ReIDError, OSError) as error:
         print(f"reidlib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Every field of the recipe's configuration is an option too: "
         "reidlib train baseline --help lists them.",
     )
-    train.add_argument("recipe", choices=_RECIPES)
+    train.add_argument("recipe", choices=_RECIPES, nargs="?")
     train.add_argument("--preset", choices=_PRESETS, default="course")
     train.add_argument(
         "--out", type=Path, help="folder of the run (default: a new one)"
@@ -121,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--size", choices=_SIZES, help="size of SynthCity")
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument(
+            "--unreadable",
+            choices=("refuse", "skip", "trust"),
+            default="refuse",
+            help="images that cannot be decoded: stop, leave out, or do not look",
+        )
     return parser
 
 
@@ -129,8 +135,10 @@ def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
     from reidlib.synthcity import ensure_synthcity
 
     kind = options.data or ("auto" if options.root else "synthcity")
+    if options.root is not None and options.size is not None:
+        raise ReIDError("--size draws SynthCity and --root reads a folder: give one")
     if options.root is not None:
-        return open_dataset(kind, options.root)
+        return open_dataset(kind, options.root, unreadable=options.unreadable)
     if kind != "synthcity":
         raise ReIDError(f"--data {kind} needs --root, the folder that holds the data")
     return open_dataset("synthcity", ensure_synthcity(options.size or default_size))
@@ -163,6 +171,15 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
 
+    if options.recipe is None:
+        if not options.help:
+            raise ReIDError(f"train what? Name a recipe: {', '.join(_RECIPES)}")
+        print(_train_usage("reidlib train RECIPE"))
+        print(
+            f"RECIPE is one of {', '.join(_RECIPES)}; its settings are listed by\n"
+            "reidlib train RECIPE --help"
+        )
+        return
     recipe = RECIPES[options.recipe]
     if options.help:
         rest = [*rest, "--help"]
@@ -228,16 +245,24 @@ def _train_usage(program: str) -> str:
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     import torch
-    from lightning_fabric import Fabric
 
     from reidlib.data.images import open_images
     from reidlib.engine.checkpoint import write_atomically
+    from reidlib.engine.run import open_fabric
     from reidlib.evaluation import evaluate
-    from reidlib.recipes.common import extract, load_model
+    from reidlib.recipes.common import check_test_split, extract, load_model
 
     model, config = load_model(options.run)
     dataset = _open(options, "course")
-    device = Fabric(accelerator=options.device, devices=1).device
+    _check_same_data(options, dataset)
+    device = open_fabric(options.device).device
+    if not len(dataset.query) or not len(dataset.gallery):
+        raise ReIDError(f"{dataset.root} has no query and gallery: nothing to score")
+    check_test_split(dataset)
+    print(
+        f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
+        f"{len(dataset.gallery)} gallery images"
+    )
     model = model.to(device)
     query, gallery = (
         extract(
@@ -268,11 +293,28 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         plot_retrievals(query, gallery, dataset)
         try:
             plt.savefig(options.figure, dpi=150)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ReIDError(
-                f"cannot write {options.figure}: {error.strerror}; choose another place"
+                f"cannot write {options.figure}: {str(error).splitlines()[0]}; choose "
+                "another place or another file type (.png, .svg, .pdf)"
             ) from error
         print(f"retrievals: {options.figure}")
+
+
+def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
+    """Refuse to score a run silently on data that it was not trained on."""
+    folder = options.run if options.run.is_dir() else options.run.parent
+    manifest = folder / "manifest.json"
+    chosen = options.data or options.root or options.size
+    if chosen or not manifest.is_file():
+        return
+    trained = json.loads(manifest.read_text(encoding="utf-8"))["dataset"]
+    if trained["sha256"] != dataset.fingerprint():
+        raise ReIDError(
+            f"{options.run} was trained on {trained['name']} with "
+            f"{trained['images']['train']} training images, and SynthCity course is "
+            "other data; say what to score with --size or --root"
+        )
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:

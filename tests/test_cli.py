@@ -115,12 +115,100 @@ def test_an_unwritable_output_folder(tiny_root, tmp_path, capsys):
     assert "--out" in line
 
 
+def crops(folder, names=("a.jpg", "b.jpg", "c.jpg")):
+    from PIL import Image
+
+    folder.mkdir()
+    for name in names:
+        Image.new("RGB", (32, 64), "grey").save(folder / name)
+    return folder
+
+
+def write_index(folder, text):
+    (folder / "index.csv").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"these are words", "not an image"), (b"", "0 bytes"), (None, "damaged")],
+    ids=["text", "empty", "truncated"],
+)
+def test_an_image_that_is_none(tmp_path, capsys, content, reason):
+    folder = write_index(crops(tmp_path / "crops"), "path\na.jpg\nb.jpg\nc.jpg\n")
+    whole = (folder / "b.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(whole[:-200] if content is None else content)
+    line = failing(["train", "direct", "--root", folder], capsys)
+    assert reason in line
+    assert "b.jpg" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file\na.jpg\n", "path"),
+        ("path,pid\na.jpg,anna\n", "anna"),
+        ("path\na.jpg\na.jpg\n", "a.jpg"),
+        ("path\na.jpg\n", "1 training images"),
+    ],
+    ids=["column", "number", "duplicate", "one-image"],
+)
+def test_an_index_that_cannot_be_read(tmp_path, capsys, text, reason):
+    folder = write_index(crops(tmp_path / "crops"), text)
+    words = ["train", "baseline", "--root", folder, "--out", tmp_path / "run"]
+    assert reason in failing(words, capsys)
+
+
+def test_a_device_that_is_not_there(tiny_root, tmp_path, capsys):
+    words = ["train", "direct", "--root", tiny_root, "--device", "abacus"]
+    line = failing([*words, "--out", tmp_path / "run"], capsys)
+    assert "device 'abacus' cannot be used here" in line
+
+
+FULL = """
+import resource, signal, sys
+from reidlib.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk(tiny_root, tmp_path):
+    """No file may pass a megabyte, and a checkpoint is larger."""
+    words = ["train", "direct", *("--preset", "quick"), "--root", str(tiny_root)]
+    words += ["--out", str(tmp_path / "run"), "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if line.startswith("reidlib: ")]
+    assert len(told) == 1, done.stderr
+    assert "cannot write" in told[0]
+    assert "Traceback" not in done.stderr
+
+
 def test_a_finished_run_is_not_overwritten(trained, tiny_root, capsys):
     before = (trained / "result.json").read_bytes()
     words = ["train", "baseline", *QUICK, "--root", tiny_root, "--out", trained]
     assert "holds a run already" in failing(words, capsys)
     assert "another config" in failing([*words, "--resume", "--lr", "0.1"], capsys)
     assert (trained / "result.json").read_bytes() == before
+
+
+def test_a_run_is_not_scored_silently_on_other_data(trained, capsys):
+    line = failing(["evaluate", trained], capsys)
+    assert "was trained on" in line
+    assert "--root" in line
+
+
+def test_a_recipe_must_be_named(capsys):
+    assert "Name a recipe" in failing(["train"], capsys)
+    assert main(["train", "--help"]) == 0
+    assert "baseline" in capsys.readouterr().out
 
 
 def test_resume_needs_a_folder(tiny_root, capsys):

@@ -7,7 +7,7 @@ from reidlib.engine.checkpoint import (
     write_atomically,
 )
 from reidlib.engine.manifest import code_hash, environment
-from reidlib.engine.run import DivergedError, Run, RunConfig
+from reidlib.engine.run import DivergedError, Run, RunConfig, open_fabric
 
 __all__ = [
     "DivergedError",
@@ -17,6 +17,7 @@ __all__ = [
     "environment",
     "load_checkpoint",
     "load_weights",
+    "open_fabric",
     "save_checkpoint",
     "write_atomically",
 ]

@@ -48,7 +48,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         kept = "the previous file is intact" if path.exists() else "nothing was written"
         raise ReIDError(
             f"cannot write {path}: {error.strerror or error} ({kept}); free some space "
-            "or choose another folder with --out, then go on with --resume"
+            "or choose another place"
         ) from error
 
 

@@ -40,6 +40,13 @@ def git_commit() -> str | None:
     """Return the commit of the checkout, ``-dirty`` where the library was changed."""
     git = ["git", "-C", str(_PACKAGE_ROOT)]
     try:
+        # Installed into an environment inside another project, the library would
+        # otherwise report that project's commit.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", "__init__.py"],
+            capture_output=True,
+            check=True,
+        )
         commit = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()

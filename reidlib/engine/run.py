@@ -7,6 +7,7 @@ that nothing is lost when the machine, the disk or the user stops it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ class Run:
         self._open(settings, resume)
         _seed_everything(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.fabric = Fabric(accelerator=device, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        self.fabric = open_fabric(device, config.precision)
         self.manifest = {
             **settings,
             **environment(),
@@ -341,11 +342,7 @@ class Run:
         """
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise DivergedError(
-                f"the loss is {value} in epoch {self.epoch + 1}, batch "
-                f"{len(self._losses) + 1}; {self._way_back()}, with a lower learning "
-                "rate or in 32-true precision"
-            )
+            self._diverged(f"the loss is {value}")
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if clip is not None:
@@ -353,6 +350,16 @@ class Run:
         optimizer.step()
         self._losses.append(value)
         return value
+
+    def _diverged(self, what: str) -> NoReturn:
+        kept = "no epoch was complete before"
+        if self.checkpoint_path.exists():
+            kept = f"the last good checkpoint is {self.checkpoint_path}"
+        raise DivergedError(
+            f"{what} in epoch {self.epoch + 1}, batch {len(self._losses) + 1}; {kept}; "
+            "start again in another folder (--out) with a lower --lr or with "
+            "--precision 32-true"
+        )
 
     @property
     def mean_loss(self) -> float:
@@ -373,11 +380,15 @@ class Run:
 
     def log(self, message: str) -> None:
         """Write a line for people, to ``log.txt`` and to standard error."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with (self.directory / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{now} {message}\n")
         if self._show:
             tqdm.write(message, file=sys.stderr)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        # A full disk must not hide, behind a second error, what the line says.
+        with (
+            contextlib.suppress(OSError),
+            (self.directory / "log.txt").open("a", encoding="utf-8") as file,
+        ):
+            file.write(f"{now} {message}\n")
 
     def finish(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write the result file.
@@ -398,6 +409,9 @@ class Run:
     # -- the end of an epoch ------------------------------------------------------
 
     def _end_epoch(self, count: int) -> None:
+        for name, item in self._tracked.items():
+            if isinstance(item, nn.Module) and not _is_finite(item):
+                self._diverged(f"a weight of {name!r} is not finite")
         record = _plain({"epoch": self.epoch + 1, **self._record})
         self.history.append(record)
         state = {
@@ -412,16 +426,15 @@ class Run:
         }
         try:
             save_checkpoint(self.checkpoint_path, state)
-        except ReIDError:
+        except BaseException:
             self.history.pop()  # this epoch is not kept: messages must not count it
             raise
-        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self._rewrite_metrics()
         self._write_tensorboard(record)
         self.log(f"epoch {self.epoch + 1}/{count}: {_short(record)}")
 
     def _rewrite_metrics(self) -> None:
-        """Drop the lines of epochs that the checkpoint does not hold."""
+        """Write one line for each epoch that the checkpoint holds, and no other."""
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_atomically(self.directory / "metrics.jsonl", lines.encode())
 
@@ -437,6 +450,25 @@ class Run:
         self._writer.flush()
 
 
+def open_fabric(device: str, precision: str = "32-true") -> Fabric:
+    """Return Lightning Fabric on one device.
+
+    Args:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another name that Fabric knows.
+        precision: ``"32-true"`` or ``"bf16-mixed"``.
+
+    Raises:
+        ReIDError: If the machine has no such device.
+    """
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError) as error:
+        raise ReIDError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
+            "choose auto, cpu or cuda"
+        ) from error
+
+
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -445,6 +477,11 @@ def _seed_everything(seed: int) -> None:
         # The fastest convolution is chosen by timing it, so it differs between runs.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+
+
+def _is_finite(module: nn.Module) -> bool:
+    tensors = module.state_dict().values()
+    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
 def _in_main_thread() -> bool:

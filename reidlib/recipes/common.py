@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from reidlib.clustering.neighbors import nearest_neighbors
 from reidlib.clustering.quality import cluster_quality
 from reidlib.data.images import ImageSource, open_images
 from reidlib.data.samplers import sequential_batches
-from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform, TrainTransform
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
-from reidlib.engine.run import PRECISIONS, Run
+from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import evaluate
 from reidlib.models.reid_net import ReIDNet, extract_features
@@ -60,10 +60,7 @@ class CommonConfig:
     """Bytes of decoded images to keep in memory; beyond that they are streamed."""
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ReIDError(
-                f"precision is {self.precision!r}; choose from {PRECISIONS}"
-            )
+        check_choices(self)
         at_least = {"height": 16, "width": 8, "extract_batch": 1, "bn_splits": 1}
         check_at_least(self, **at_least, frozen_stages=0)
 
@@ -115,7 +112,7 @@ class TrainingConfig(CommonConfig):
                 raise ReIDError(
                     f"{name} is {getattr(self, name)}; a probability is in [0, 1]"
                 )
-        if self.lr <= 0:
+        if not self.lr > 0:  # NaN is not, either
             raise ReIDError(f"lr is {self.lr}; a learning rate is positive")
         if self.num_labels * self.num_instances % self.bn_splits:
             raise ReIDError(
@@ -133,6 +130,16 @@ class TrainingConfig(CommonConfig):
             erasing=self.erasing,
             jitter=self.jitter,
         )
+
+
+def check_choices(config: object) -> None:
+    """Raise where a setting with named choices has another value."""
+    for name, kind in get_type_hints(type(config)).items():
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if choices and getattr(config, name) not in choices:
+            raise ReIDError(
+                f"{name} is {getattr(config, name)!r}; choose from {', '.join(choices)}"
+            )
 
 
 def check_at_least(config: object, **lowest: float) -> None:
@@ -167,14 +174,41 @@ def build_model(config: CommonConfig, run: Run) -> ReIDNet:
 def open_training_images(
     dataset: ReIDDataset, config: CommonConfig, device: torch.device
 ) -> ImageSource:
-    """Open the training split at the size of the configuration."""
+    """Open the training split at the size of the configuration.
+
+    Raises:
+        ReIDError: If there is too little to learn from, or if the test split could not
+            be scored in the end: better now than after hours of training.
+    """
     if len(dataset.train) < 2:
         raise ReIDError(
             f"{dataset.root} has {len(dataset.train)} training images; two are the "
             "least from which anything can be learned"
         )
+    check_test_split(dataset)
     budget = config.memory_budget
     return open_images(dataset.train, config.size, device=device, memory_budget=budget)
+
+
+def check_test_split(dataset: ReIDDataset) -> None:
+    """Raise if there are queries and none of them has a match in the gallery."""
+    query, gallery = dataset.query, dataset.gallery
+    if not len(query) or not len(gallery):
+        return
+    people = gallery.pids > DISTRACTOR
+    views = set(zip(gallery.pids[people], gallery.camids[people], strict=True))
+    seen: dict[int, set[int]] = {}
+    for pid, camid in views:
+        seen.setdefault(int(pid), set()).add(int(camid))
+    for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True):
+        cameras = seen.get(pid, set()) if pid > DISTRACTOR else set()
+        if cameras - {camid} or (cameras and camid == NO_CAMERA):
+            return
+    raise ReIDError(
+        f"none of the {len(query)} queries of {dataset.root} shows a person whom the "
+        "gallery shows under another camera, so nothing could be scored; run `reidlib "
+        "data check` on it, or leave query and gallery out"
+    )
 
 
 def extract(model: nn.Module, images: ImageSource, config: CommonConfig) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine import DivergedError, Run
+from reidlib.engine import DivergedError, Run, load_checkpoint
 from reidlib.engine.cache import cached_run, run_key
 from reidlib.engine.manifest import code_hash
 from reidlib.errors import ReIDError
@@ -77,6 +77,8 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
     assert "go on with --resume" in (tmp_path / "cut" / "log.txt").read_text()
     with open_run(tmp_path / "cut", dataset, resume=True) as run:
         cut = fit(run)
+    # A run that began again from nothing would give the same numbers.
+    assert "resumed after epoch 1" in (tmp_path / "cut" / "log.txt").read_text()
     assert cut["metrics"] == whole["metrics"]
     assert without_times(cut["epochs"]) == without_times(whole["epochs"])
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
@@ -114,7 +116,7 @@ def test_the_result_file_says_what_the_numbers_depend_on(tmp_path, dataset):
 
 def test_a_nan_loss_names_epoch_batch_and_checkpoint(tmp_path, dataset):
     with (
-        pytest.raises(DivergedError, match=r"nan in epoch 2, batch 3; 1 complete") as e,
+        pytest.raises(DivergedError, match=r"nan in epoch 2, batch 3; the last") as e,
         open_run(tmp_path / "run", dataset) as run,
     ):
         fit(run, poison=(1, 2))
@@ -122,6 +124,46 @@ def test_a_nan_loss_names_epoch_batch_and_checkpoint(tmp_path, dataset):
     assert "\n" not in str(e.value)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["status"] == "failed"
+
+
+def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path, dataset):
+    """The loss of an epoch's last batch can be finite and its gradient not."""
+
+    def poison(run):
+        layer = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        layer, optimizer = run.setup(layer, optimizer)
+        run.track(layer=layer)
+        for epoch in run.epochs(2):
+            factor = 0.0 if epoch == 0 else float("inf")
+            run.step((layer(torch.ones(1, 2)) * 0.0).sum(), optimizer)
+            layer.weight.data.mul_(1.0 + factor)
+
+    with (
+        pytest.raises(
+            DivergedError, match=r"weight of 'layer' is not finite in epoch 2"
+        ),
+        open_run(tmp_path / "run", dataset) as run,
+    ):
+        poison(run)
+    saved = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert len(saved["history"]) == 1
+    assert saved["objects"]["layer"]["weight"].isfinite().all()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, dataset):
+    with pytest.raises(ReIDError, match=r"device 'abacus' cannot be used here"):
+        open_run(tmp_path / "run", dataset, device="abacus")
+
+
+def test_a_full_disk_ends_in_the_line_that_says_so(tmp_path, dataset):
+    """The log is on the full disk, too."""
+    with open_run(tmp_path / "run", dataset) as run:
+        (tmp_path / "run" / "log.txt").unlink()
+        (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
+        run.log("not lost on the screen")
+        fit(run)
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_folder_with_a_run_is_never_overwritten(tmp_path, dataset):
@@ -157,8 +199,10 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(train, "__module__", "reidlib.engine.run")
     first, folder = cached_run(train, Settings(), dataset, device="cpu")
+    log = (folder / "log.txt").read_text()
     second, same = cached_run(train, Settings(), dataset, device="cpu")
-    assert first == second  # times included: it was read, not made again
+    assert first == second
+    assert (folder / "log.txt").read_text() == log  # it was read, not run again
     assert folder == same
     key = run_key(train, Settings(), dataset)
     assert run_key(train, Settings(seed=1), dataset) != key

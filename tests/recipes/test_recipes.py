@@ -172,6 +172,16 @@ def test_one_image_is_too_few(people, tmp_path):
         run(baseline, small_baseline(), dataset, tmp_path / "run")
 
 
+def test_a_test_split_that_cannot_be_scored_is_refused_before_training(
+    people, tmp_path
+):
+    nobody = dataclasses.replace(people.query, pids=np.full(len(people.query), UNKNOWN))
+    dataset = dataclasses.replace(people, query=nobody)
+    with pytest.raises(ReIDError, match=r"none of the \d+ queries .* data check"):
+        run(baseline, small_baseline(), dataset, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
 def test_bf16_trains_and_stores_float32(people, tmp_path):
     config = small_baseline(precision="bf16-mixed", epochs=1, iterations=2)
     run(baseline, config, people, tmp_path / "run")
@@ -199,6 +209,8 @@ def test_an_epoch_can_be_scored_on_the_way(people, tmp_path):
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"bn_splits": 3}, "in 3 equal chunks"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"clustering": "optics"}, "clustering is 'optics'; choose from dbscan"),
+        ({"lr": float("nan")}, "lr is nan"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, message):
@@ -249,6 +261,7 @@ def test_a_killed_run_resumes_to_the_numbers_of_a_whole_one(tiny_root, tmp_path)
     assert json.loads((cut / "manifest.json").read_text())["status"] == "running"
 
     subprocess.run(command(cut, "--resume"), env=env, check=True, capture_output=True)
+    assert "resumed after epoch" in (cut / "log.txt").read_text()
     one, two = result_of(whole), result_of(cut)
     assert one["metrics"] == two["metrics"]
     assert without_times(one["epochs"]) == without_times(two["epochs"])
