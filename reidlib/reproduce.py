@@ -26,8 +26,15 @@ from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES
 from reidlib.synthcity import ensure_synthcity
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
-"""Where the result files of the book are kept, in a checkout."""
+
+def results_dir() -> Path:
+    """Return where result files are kept.
+
+    ``results`` of the checkout that holds the library, or, where it was installed
+    without one, ``results`` of the current folder.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "results"
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def plan(table: str) -> tuple[Row, ...]:
 
 def result_file(table: str, row: Row, preset: str, data: str, seed: int) -> Path:
     """Return where the result of one run is kept."""
-    return RESULTS / table / f"{row.name}-{preset}-{data}-s{seed}.json"
+    return results_dir() / table / f"{row.name}-{preset}-{data}-s{seed}.json"
 
 
 def _config(row: Row, preset: str, seed: int) -> Any:
@@ -139,11 +146,11 @@ def load_results(table: str, *, preset: str, data_name: str = "course") -> pd.Da
     lines = []
     for row in plan(table):
         pattern = f"{row.name}-{preset}-{data_name}-s*.json"
-        found = sorted((RESULTS / table).glob(pattern))
+        found = sorted((results_dir() / table).glob(pattern))
         if not found:
             raise ReIDError(
-                f"no result of {row.name!r} in {RESULTS / table}; make it with "
-                f"`reidlib reproduce {table} --preset {preset}`"
+                f"no result of {row.name!r} in {results_dir() / table}; make it with "
+                f"`reidlib reproduce {table} --preset {preset} --size {data_name}`"
             )
         for file in found:
             result = json.loads(file.read_text(encoding="utf-8"))

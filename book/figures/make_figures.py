@@ -24,7 +24,7 @@ from PIL import Image
 
 from reidlib.errors import ReIDError
 from reidlib.plotting import plot_images, use_style
-from reidlib.reproduce import RESULTS, load_results
+from reidlib.reproduce import load_results, results_dir
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -38,7 +38,7 @@ from reidlib.synthcity import (
 FOLDER = Path(__file__).parent
 SEED = 0
 LIMIT = 300_000  # bytes: the pictures are part of the repository
-ACCEPTANCE = RESULTS / "synthcity_acceptance.json"
+ACCEPTANCE = results_dir() / "synthcity_acceptance.json"
 MEASURES = ("rank1", "mAP")
 ACCEPTANCE_COMMAND = "python benchmarks/synthcity_acceptance.py"
 TRAINED_COMMAND = "reidlib reproduce baseline --preset ablation"
