@@ -203,7 +203,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         resume=options.resume,
         device=options.device,
     ) as run:
-        result = recipe.train(config, dataset, run)
+        result = run.result() or recipe.train(config, dataset, run)
     print(_table(result["metrics"]))
     print(f"result: {out / 'result.json'}")
 
@@ -246,11 +246,10 @@ def _train_usage(program: str) -> str:
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     import torch
 
-    from reidlib.data.images import open_images
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.engine.run import open_fabric
     from reidlib.evaluation import evaluate
-    from reidlib.recipes.common import check_test_split, extract, load_model
+    from reidlib.recipes.common import check_test_split, extract_test, load_model
 
     model, config = load_model(options.run)
     dataset = _open(options, "course")
@@ -264,16 +263,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         f"{len(dataset.gallery)} gallery images"
     )
     model = model.to(device)
-    query, gallery = (
-        extract(
-            model,
-            open_images(
-                split, config.size, device=device, memory_budget=config.memory_budget
-            ),
-            config,
-        )
-        for split in (dataset.query, dataset.gallery)
-    )
+    query, gallery = extract_test(model, dataset, config, device)
     rerank = {"k1": 20, "k2": 6, "lambda_value": 0.3} if options.rerank else None
     with torch.inference_mode():
         evaluation = evaluate(

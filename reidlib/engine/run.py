@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
+# What a resumed run keeps of each of its parts: they may come from two machines.
+_PROVENANCE = ("commit", "versions", "hardware", "device", "started", "seconds")
+
 
 class RunConfig(Protocol):
     """What a run needs to know of a recipe's configuration (a frozen dataclass)."""
@@ -143,7 +146,7 @@ class Run:
             },
         }
         self._checkpoint: dict[str, Any] | None = None
-        self._open(settings, resume)
+        earlier = self._open(settings, resume)
         _seed_everything(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.fabric = open_fabric(device, config.precision)
@@ -154,12 +157,19 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "status": "running",
         }
+        if earlier:
+            self.manifest["earlier"] = earlier
 
     # -- the folder ---------------------------------------------------------------
 
-    def _open(self, settings: dict[str, Any], resume: bool) -> None:
-        """Make the folder, or check that what is there can be gone on with."""
+    def _open(self, settings: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+        """Make the folder, or check that what is there can be gone on with.
+
+        Returns:
+            Where and when the earlier parts of the run were made, oldest first.
+        """
         manifest, checkpoint = self.directory / "manifest.json", self.checkpoint_path
+        earlier: list[dict[str, Any]] = []
         if manifest.exists():
             if not resume:
                 raise ReIDError(
@@ -178,6 +188,8 @@ class Run:
                     )
             if checkpoint.exists():
                 self._checkpoint = load_checkpoint(checkpoint)
+                part = {name: before.get(name) for name in _PROVENANCE}
+                earlier = [*before.get("earlier", []), part]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / "log.txt").open("a").close()
@@ -186,6 +198,7 @@ class Run:
                 f"cannot write to {self.directory}: {error.strerror}; choose another "
                 "folder (--out)"
             ) from error
+        return earlier
 
     @property
     def checkpoint_path(self) -> Path:
@@ -201,6 +214,12 @@ class Run:
     def device(self) -> torch.device:
         """The device that tensors of this run live on."""
         return self.fabric.device
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the content of the result file, or None if the run is not complete."""
+        if not self.result_path.is_file():
+            return None
+        return json.loads(self.result_path.read_text(encoding="utf-8"))
 
     def __enter__(self) -> Run:
         self._write_manifest("running")
@@ -454,14 +473,17 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     """Return Lightning Fabric on one device.
 
     Args:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another name that Fabric knows.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, a certain GPU as ``"cuda:1"``, or
+            another name that Fabric knows.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
 
     Raises:
         ReIDError: If the machine has no such device.
     """
+    name, _, number = device.partition(":")
+    devices: int | list[int] = [int(number)] if number.isdigit() else 1
     try:
-        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=name, devices=devices, precision=precision)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise ReIDError(
             f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "

@@ -26,6 +26,7 @@ from reidlib.errors import ReIDError
 from reidlib.losses.memory import ClusterMemory, cluster_centroids
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.recipes.common import (
+    CollapseError,
     TrainingConfig,
     batches_of,
     build_model,
@@ -104,7 +105,7 @@ def cluster(features: Tensor, config: Config) -> Tensor:
         ``(N,)`` int64 clusters from 0, -1 for an outlier.
 
     Raises:
-        ReIDError: If fewer than two clusters come out: there is nothing to contrast.
+        CollapseError: If fewer than two clusters come out: nothing to contrast.
     """
     k1 = min(config.k1, len(features) - 1)
     num_clusters = config.num_clusters or max(2, len(features) // 8)
@@ -121,7 +122,7 @@ def cluster(features: Tensor, config: Config) -> Tensor:
         labels = agglomerative(distance, num_clusters)
     found, outliers = int(labels.max()) + 1, int((labels < 0).sum())
     if found < 2:
-        raise ReIDError(
+        raise CollapseError(
             f"{config.clustering} found {found} clusters and {outliers} outliers in "
             f"{len(labels)} images, and contrast needs two clusters: raise eps or "
             "lower min_samples if all are outliers, lower eps or k1 if all are one"

@@ -32,6 +32,10 @@ Backbone = Literal[
 ]
 
 
+class CollapseError(ReIDError):
+    """The pseudo labels left nothing to learn from: one cluster, or none."""
+
+
 @dataclass(frozen=True)
 class CommonConfig:
     """Settings of network and images that every recipe has."""
@@ -45,7 +49,10 @@ class CommonConfig:
     pooling: Literal["gap", "gem"] = "gem"
     """Feature map to vector: mean, or generalised mean."""
     weights: str | None = None
-    """File with the backbone's ImageNet weights; None: its usual source."""
+    """File with the backbone's ImageNet weights; None: their usual source; "random":
+    none at all, as a control."""
+    last_stride: int = 1
+    """Stride of the backbone's last down-sampling; 1 leaves it out."""
     frozen_stages: int = 0
     """Number of leading stages, the stem included, that keep their ImageNet weights."""
     bn_splits: int = 1
@@ -158,12 +165,14 @@ def build_model(config: CommonConfig, run: Run) -> ReIDNet:
         config: Settings.
         run: The run whose log and manifest name the source of the weights.
     """
+    pretrained = config.weights != "random"
     model = ReIDNet(
         backbone=config.backbone,
         pooling=config.pooling,
-        pretrained=True,
-        weights=config.weights,
+        pretrained=pretrained,
         frozen_stages=config.frozen_stages,
+        last_stride=config.last_stride,
+        weights=config.weights if pretrained else None,
     )
     run.manifest["weights"] = model.backbone.source
     run.log(f"{config.backbone}: weights: {model.backbone.source}")
@@ -227,23 +236,36 @@ def extract(model: nn.Module, images: ImageSource, config: CommonConfig) -> Tens
     return extract_features(model, (normalise(b) for b in images.batches(index)))
 
 
+def extract_test(
+    model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the features of all queries and of the gallery, on the CPU.
+
+    Args:
+        model: Network on ``device``.
+        dataset: Data with a test split.
+        config: For the size of images.
+        device: Where the network is.
+
+    Returns:
+        ``(Q, D)`` and ``(G, D)`` features of length 1.
+    """
+    options = {"device": device, "memory_budget": config.memory_budget}
+    query, gallery = (
+        extract(model, open_images(split, config.size, **options), config)  # type: ignore[arg-type]
+        for split in (dataset.query, dataset.gallery)
+    )
+    return query, gallery
+
+
 def score(
     model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
 ) -> dict[str, Any]:
     """Return CMC, mAP and their kin on the test split, if there is one."""
     if not len(dataset.query) or not len(dataset.gallery):
         return {}
-    query, gallery = (
-        extract(
-            model,
-            open_images(
-                split, config.size, device=device, memory_budget=config.memory_budget
-            ),
-            config,
-        )
-        for split in (dataset.query, dataset.gallery)
-    )
-    return evaluate(query, gallery, dataset.query, dataset.gallery).as_dict()
+    features = extract_test(model, dataset, config, device)
+    return evaluate(*features, dataset.query, dataset.gallery).as_dict()
 
 
 def health(pseudo_labels: Tensor, table: ImageTable) -> dict[str, Any]:
@@ -337,7 +359,12 @@ def load_model(path: str | Path) -> tuple[ReIDNet, CommonConfig]:
     known = {field.name for field in fields(CommonConfig)}
     saved = checkpoint["config"]
     config = CommonConfig(**{k: v for k, v in saved.items() if k in known})
-    model = ReIDNet(config.backbone, config.pooling, pretrained=False)
+    model = ReIDNet(
+        config.backbone,
+        config.pooling,
+        pretrained=False,
+        last_stride=config.last_stride,
+    )
     load_weights(model, checkpoint["objects"]["model"], str(path))
     return model.to(memory_format=torch.channels_last).eval(), config
 

@@ -17,6 +17,7 @@ from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine import DivergedError, Run, load_checkpoint
 from reidlib.engine.cache import cached_run, run_key
 from reidlib.engine.manifest import code_hash
+from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
 
 
@@ -83,6 +84,23 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
     assert without_times(cut["epochs"]) == without_times(whole["epochs"])
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    # Both parts are on record: they may come from two commits or two machines.
+    assert [part["started"] for part in cut["earlier"]] == [manifest["started"]]
+    assert cut["earlier"][0]["versions"] == cut["versions"]
+    assert "earlier" not in whole
+
+
+def test_a_complete_run_has_its_result_and_others_have_none(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset) as run:
+        assert run.result() is None
+        result = fit(run)
+    with open_run(tmp_path / "run", dataset, resume=True) as run:
+        assert run.result() == result
+
+
+def test_a_gpu_is_chosen_by_its_number():
+    with pytest.raises(ReIDError, match="device 'cuda:99' cannot be used here"):
+        open_fabric("cuda:99")
 
 
 def test_seeds_repeat_and_differ(tmp_path, dataset):

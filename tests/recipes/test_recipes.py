@@ -18,7 +18,12 @@ from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
 from reidlib.engine import Run
 from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES, baseline, direct, supervised
-from reidlib.recipes.common import TrainingConfig, load_model, result_of
+from reidlib.recipes.common import (
+    CollapseError,
+    TrainingConfig,
+    load_model,
+    result_of,
+)
 
 SMALL = {
     "height": 64,
@@ -84,6 +89,16 @@ def test_every_preset_is_valid_and_every_field_is_documented(name):
     for field in dataclasses.fields(module.Config):
         line = sources.split(f"    {field.name}: ", 1)[1].split("\n")
         assert line[1].strip().startswith('"""'), f"{field.name} has no description"
+
+
+def test_random_weights_and_the_stride_are_settings_that_a_checkpoint_keeps(
+    people, tmp_path
+):
+    config = direct.Config(height=64, width=32, weights="random", last_stride=2)
+    result = run(direct, config, people, tmp_path / "random")
+    assert result["weights"] == "none, a random start"
+    model, _ = load_model(tmp_path / "random")
+    assert model.backbone(torch.zeros(1, 3, 64, 32)).shape[2:] == (2, 1)
 
 
 def test_direct_scores_without_training(people, tmp_path):
@@ -157,12 +172,12 @@ def test_other_clusterings_train_too(people, tmp_path, clustering):
 
 
 def test_nothing_but_outliers_says_what_to_change(people, tmp_path):
-    with pytest.raises(ReIDError, match=r"found 0 clusters .* raise eps or lower"):
+    with pytest.raises(CollapseError, match=r"found 0 clusters .* raise eps or lower"):
         run(baseline, small_baseline(eps=0.2, min_samples=90), people, tmp_path / "run")
 
 
 def test_one_cluster_says_what_to_change(people, tmp_path):
-    with pytest.raises(ReIDError, match=r"found 1 clusters .* lower eps or k1"):
+    with pytest.raises(CollapseError, match=r"found 1 clusters .* lower eps or k1"):
         run(baseline, small_baseline(eps=1.0, k1=60), people, tmp_path / "run")
 
 
