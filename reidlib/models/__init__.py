@@ -2,6 +2,7 @@
 
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm
+from reidlib.models.cost import Cost, network_cost
 from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet, extract_features
 
@@ -9,10 +10,12 @@ __all__ = [
     "BACKBONES",
     "IBN",
     "Backbone",
+    "Cost",
     "GeM",
     "GlobalAveragePool",
     "ReIDNet",
     "build_backbone",
     "extract_features",
+    "network_cost",
     "split_batch_norm",
 ]
