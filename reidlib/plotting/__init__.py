@@ -13,18 +13,25 @@ from reidlib.plotting.charts import (
     plot_embedding,
     plot_health,
 )
+from reidlib.plotting.clusters import plot_cluster_map, plot_clusters, plot_sweep
+from reidlib.plotting.interactive import explore, make_explorer
 from reidlib.plotting.style import COLOURS, MARKERS, use_style
 from reidlib.plotting.tiles import plot_images, plot_ranking
 
 __all__ = [
     "COLOURS",
     "MARKERS",
+    "explore",
+    "make_explorer",
     "plot_bars",
+    "plot_cluster_map",
+    "plot_clusters",
     "plot_cmc",
     "plot_distributions",
     "plot_embedding",
     "plot_health",
     "plot_images",
     "plot_ranking",
+    "plot_sweep",
     "use_style",
 ]

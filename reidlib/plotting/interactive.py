@@ -1,0 +1,182 @@
+"""Figures that a reader can turn, with a static form that says the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from reidlib.errors import ReIDError
+
+STATIC = "REIDLIB_STATIC"
+"""Environment variable: set to anything but 0, figures take their static form."""
+
+Draw = Callable[..., Any]
+Settings = Mapping[str, Any]
+
+
+def is_live() -> bool:
+    """Return whether `explore` shows sliders here.
+
+    It does in a Jupyter kernel that has ipywidgets, unless the environment variable
+    ``REIDLIB_STATIC`` is set. The book and the tests set it: a stored widget would
+    fetch its scripts from the network.
+
+    Example:
+        >>> is_live()  # this is no kernel
+        False
+    """
+    if os.environ.get(STATIC, "0") not in ("", "0"):
+        return False
+    if importlib.util.find_spec("ipywidgets") is None:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def explore(
+    draw: Draw,
+    controls: Mapping[str, Sequence[Any]],
+    *,
+    static: Sequence[Settings],
+    live: bool | None = None,
+) -> None:
+    """Let a reader turn the settings of a figure.
+
+    Where there is a kernel to answer, each control becomes a slider over its values,
+    and ``draw`` is called again whenever one is let go. Elsewhere the same ``draw`` is
+    called for the settings of ``static``, one after the other. Both forms write the
+    settings above what ``draw`` prints and draws, so the static form shows what the
+    live one would show at these settings.
+
+    Args:
+        draw: Called with one value per control, by name. It draws into a new figure
+            and prints its numbers.
+        controls: For each control the values to choose from, in their order.
+        static: Settings of the static form, each with a value for every control; the
+            first is where the sliders start.
+        live: Sliders or not; None: as `is_live` says.
+
+    Raises:
+        ReIDError: If there is no control, no value or no static setting, or if a
+            static setting is not one that the sliders could be set to.
+
+    Example:
+        >>> def draw(eps, k1):
+        ...     print("drawn")
+        >>> controls = {"k1": [15, 30], "eps": [0.4, 0.5]}
+        >>> explore(draw, controls, static=[{"k1": 15, "eps": 0.5}], live=False)
+        k1 = 15, eps = 0.5
+        drawn
+    """
+    _check(controls, static)
+    if is_live() if live is None else live:
+        from IPython.display import display
+
+        display(make_explorer(draw, controls, start=static[0]))
+        return
+    for settings in static:
+        _show(draw, controls, settings)
+
+
+def make_explorer(
+    draw: Draw, controls: Mapping[str, Sequence[Any]], *, start: Settings
+) -> Any:
+    """Return the live form of `explore`: a slider per control above its output.
+
+    An error in ``draw`` shows its traceback where the figure would be.
+
+    Args:
+        draw: As for `explore`.
+        controls: As for `explore`.
+        start: The settings to start from.
+
+    Returns:
+        An ``ipywidgets.VBox`` of the sliders, in the order of the controls, and an
+        ``ipywidgets.Output``.
+
+    Raises:
+        ReIDError: As `explore`, or if ipywidgets is missing.
+
+    Example:
+        >>> def draw(eps):
+        ...     print(f"eps is {eps}")
+        >>> explorer = make_explorer(draw, {"eps": [0.4, 0.5]}, start={"eps": 0.4})
+        eps = 0.4
+        eps is 0.4
+        >>> [label for label, value in explorer.children[0].options]
+        ['0.4', '0.5']
+    """
+    _check(controls, [start])
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise ReIDError(
+            "make_explorer: ipywidgets is not installed; run 'pip install ipywidgets' "
+            "or call explore with live=False"
+        ) from error
+
+    sliders = {
+        name: ipywidgets.SelectionSlider(
+            options=[(str(value), value) for value in values],
+            value=start[name],
+            description=name,
+            continuous_update=False,
+        )
+        for name, values in controls.items()
+    }
+    output = ipywidgets.Output()
+
+    def update(change: object = None) -> None:
+        if change is not None:
+            output.clear_output(wait=True)
+        # On an error the output shows the traceback: it is the context manager that
+        # turns it into an output, nothing here catches it.
+        with output:
+            values = {name: slider.value for name, slider in sliders.items()}
+            _show(draw, controls, values)
+
+    for slider in sliders.values():
+        slider.observe(update, names="value")
+    update()
+    return ipywidgets.VBox([*sliders.values(), output])
+
+
+def _show(
+    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
+) -> None:
+    """Write the settings, then call ``draw`` with them and show its figure."""
+    print(", ".join(f"{name} = {settings[name]}" for name in controls))
+    draw(**settings)
+    if plt.get_fignums():
+        plt.show()
+
+
+def _check(controls: Mapping[str, Sequence[Any]], settings: Sequence[Settings]) -> None:
+    empty = [name for name, values in controls.items() if not len(values)]
+    if not controls or empty:
+        raise ReIDError(
+            f"controls: got {len(controls)}, {', '.join(empty) or 'none'} of them "
+            "without a value; give {name: values to choose from}"
+        )
+    if not settings:
+        raise ReIDError(
+            "static: got no setting; give at least one, {name: value} for each of "
+            f"{', '.join(controls)}"
+        )
+    for i, setting in enumerate(settings):
+        if set(setting) != set(controls):
+            raise ReIDError(
+                f"static[{i}]: sets {', '.join(sorted(setting)) or 'nothing'}; give a "
+                f"value for each of {', '.join(controls)} and for nothing else"
+            )
+        for name, value in setting.items():
+            if value not in controls[name]:
+                raise ReIDError(
+                    f"static[{i}]: {name} is {value!r}, which the slider cannot be set "
+                    f"to; give one of {', '.join(map(str, controls[name]))}"
+                )
