@@ -1,14 +1,43 @@
-"""Distances, re-ranking, and the figures of a ranking."""
+"""Distances, re-ranking, the figures of a ranking, and what a distance means."""
 
+from reidlib.evaluation.calibration import (
+    CameraRates,
+    CameraThresholds,
+    camera_thresholds,
+    rates_by_cameras,
+)
 from reidlib.evaluation.distances import cosine_distance, squared_euclidean_distance
+from reidlib.evaluation.intervals import MatchRates, match_rates
+from reidlib.evaluation.open_set import (
+    Alarms,
+    expected_alarms,
+    identification,
+    take_people_out,
+)
+from reidlib.evaluation.pairs import Pairs, pair_distances
 from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
 from reidlib.evaluation.rerank import k_reciprocal_rerank
+from reidlib.evaluation.thresholds import TradeOff, trade_off
 
 __all__ = [
+    "Alarms",
+    "CameraRates",
+    "CameraThresholds",
     "Evaluation",
+    "MatchRates",
+    "Pairs",
+    "TradeOff",
+    "camera_thresholds",
     "cosine_distance",
     "evaluate",
+    "expected_alarms",
+    "identification",
     "k_reciprocal_rerank",
+    "match_rates",
+    "pair_distances",
+    "rates_by_cameras",
     "squared_euclidean_distance",
+    "take_people_out",
     "top_matches",
+    "trade_off",
 ]

@@ -1,0 +1,167 @@
+"""How sure an error rate is: intervals over people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from reidlib.data.table import DISTRACTOR
+from reidlib.errors import ReIDError
+from reidlib.evaluation.calibration import Threshold, accepted
+from reidlib.evaluation.pairs import Pairs, check_both
+
+
+@dataclass(frozen=True)
+class MatchRates:
+    """Error rates at a threshold, with intervals, see `match_rates`.
+
+    Attributes:
+        fpr: False-match rate.
+        fpr_interval: Its lower and upper limit; NaN where no error was seen.
+        tpr: True-match rate.
+        tpr_interval: Its lower and upper limit.
+        confidence: Probability that the intervals are made for.
+        num_people: People, each distractor counted as one.
+        num_negatives: Negative pairs.
+        num_positives: Positive pairs.
+    """
+
+    fpr: float
+    fpr_interval: tuple[float, float]
+    tpr: float
+    tpr_interval: tuple[float, float]
+    confidence: float
+    num_people: int
+    num_negatives: int
+    num_positives: int
+
+
+def match_rates(
+    pairs: Pairs,
+    threshold: Threshold,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int | np.random.Generator = 0,
+) -> MatchRates:
+    """Measure a threshold, with intervals from a bootstrap over people.
+
+    All pairs of a person stand and fall together: somebody in plain black is mistaken
+    in each of a thousand pairs. So people are drawn with replacement, not pairs, and a
+    pair counts as often as its two people together: ``w_a w_b`` times, or ``w_a`` times
+    if it shows one (the pigeonhole bootstrap, Owen, Annals of Applied Statistics 2007,
+    with the same people on both sides). Distractors are drawn apart from people. The
+    limits lie Student's t standard deviations of the draws to both sides of the logit
+    of the rate: rates are near 0 and skewed, and quantiles of the draws come out too
+    narrow. In the simulated worlds of the tests, of 30 people each, 95 % intervals held
+    the true rate in 93 % of cases; taking pairs for independent, in 9 %.
+
+    Where a rate is 0 or 1 in the data, it is so in every draw, and the bootstrap cannot
+    say how far from it the truth may be: that limit is NaN.
+
+    Args:
+        pairs: Pairs to measure on, of people on whom the threshold was not chosen.
+        threshold: One for all, or one for each pair of cameras.
+        confidence: Probability of the interval.
+        num_resamples: Number of draws.
+        seed: Seed or generator of the draws.
+
+    Returns:
+        The rates.
+
+    Raises:
+        ReIDError: If a positive or a negative pair is missing, or a setting is out of
+            range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from reidlib.data.table import ImageTable
+        >>> from reidlib.evaluation.pairs import pair_distances
+        >>> table = ImageTable(Path(), ("x",) * 60, np.arange(60) // 2 + 1,
+        ...                    np.arange(60) % 2)
+        >>> features = np.random.default_rng(0).normal(size=(60, 8))
+        >>> pairs = pair_distances(features, features, table, table)
+        >>> rates = match_rates(pairs, 0.5)
+        >>> rates.fpr_interval[0] < rates.fpr < rates.fpr_interval[1]
+        True
+    """
+    if not 0 < confidence < 1 or num_resamples < 1:
+        raise ReIDError(
+            f"confidence is {confidence} and num_resamples {num_resamples}; give a "
+            "confidence in (0, 1) and one draw at least"
+        )
+    check_both(pairs, "match_rates")
+    right = accepted(pairs, threshold)
+    first, second = pairs.people
+    people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))
+    row, col = np.searchsorted(people, first), np.searchsorted(people, second)
+    weights = _draws(people > DISTRACTOR, num_resamples, np.random.default_rng(seed))
+
+    rates, limits = [], []
+    for sign in (False, True):
+        mask = pairs.positive == sign
+        drawn = _drawn(row[mask], col[mask], right[mask], weights, one=sign)
+        rate = float(right[mask].mean())
+        rates.append(rate)
+        limits.append(_interval(rate, drawn, int(mask.sum()), len(people), confidence))
+    return MatchRates(
+        fpr=rates[0],
+        fpr_interval=limits[0],
+        tpr=rates[1],
+        tpr_interval=limits[1],
+        confidence=confidence,
+        num_people=len(people),
+        num_negatives=int((~pairs.positive).sum()),
+        num_positives=int(pairs.positive.sum()),
+    )
+
+
+def _interval(
+    rate: float, drawn: np.ndarray, num_pairs: int, num_people: int, confidence: float
+) -> tuple[float, float]:
+    """Return the limits of a rate from its draws; NaN where they say nothing."""
+    if rate in (0, 1):
+        return (0.0, np.nan) if rate == 0 else (np.nan, 1.0)
+    # A draw without any error counts as half an error.
+    edge = 0.5 / num_pairs
+    error = float(np.std(logit(drawn[np.isfinite(drawn)].clip(edge, 1 - edge))))
+    reach = float(student.ppf((1 + confidence) / 2, num_people - 1)) * error
+    low, high = expit(logit(rate) - reach), expit(logit(rate) + reach)
+    return float(low), float(high)
+
+
+def _draws(
+    real: np.ndarray, num_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return ``(R, U)`` how often each is drawn, people and distractors apart."""
+    weights = np.zeros((num_resamples, len(real)))
+    for group in (np.flatnonzero(real), np.flatnonzero(~real)):
+        if len(group):
+            equal = np.full(len(group), 1 / len(group))
+            weights[:, group] = rng.multinomial(len(group), equal, num_resamples)
+    return weights
+
+
+def _drawn(
+    row: np.ndarray,
+    col: np.ndarray,
+    right: np.ndarray,
+    weights: np.ndarray,
+    *,
+    one: bool,
+) -> np.ndarray:
+    """Return ``(R,)`` the rate in each draw, of pairs of ``one`` person or of two."""
+    size = weights.shape[1]
+    numbers = []
+    for value in (right.astype(np.float64), np.ones(len(right))):
+        table = sp.csr_matrix((value, (row, col)), (size, size))
+        if one:
+            numbers.append(weights @ table.diagonal())
+        else:
+            numbers.append(np.sum(weights * (table.T @ weights.T).T, axis=1))
+    with np.errstate(invalid="ignore"):  # a draw of one person has no negatives
+        return numbers[0] / numbers[1]
