@@ -6,6 +6,7 @@ and into a figure of their own otherwise, and return the axes that they drew.
 
 from __future__ import annotations
 
+from reidlib.plotting.backbones import plot_curves, plot_heat_maps
 from reidlib.plotting.charts import (
     plot_bars,
     plot_cmc,
@@ -27,9 +28,11 @@ __all__ = [
     "plot_cluster_map",
     "plot_clusters",
     "plot_cmc",
+    "plot_curves",
     "plot_distributions",
     "plot_embedding",
     "plot_health",
+    "plot_heat_maps",
     "plot_images",
     "plot_ranking",
     "plot_sweep",
