@@ -18,6 +18,11 @@ from reidlib.plotting.clusters import plot_cluster_map, plot_clusters, plot_swee
 from reidlib.plotting.interactive import explore, make_explorer
 from reidlib.plotting.style import COLOURS, MARKERS, use_style
 from reidlib.plotting.tiles import plot_images, plot_ranking
+from reidlib.plotting.verification import (
+    plot_camera_pairs,
+    plot_identification,
+    plot_trade_off,
+)
 
 __all__ = [
     "COLOURS",
@@ -25,6 +30,7 @@ __all__ = [
     "explore",
     "make_explorer",
     "plot_bars",
+    "plot_camera_pairs",
     "plot_cluster_map",
     "plot_clusters",
     "plot_cmc",
@@ -33,8 +39,10 @@ __all__ = [
     "plot_embedding",
     "plot_health",
     "plot_heat_maps",
+    "plot_identification",
     "plot_images",
     "plot_ranking",
     "plot_sweep",
+    "plot_trade_off",
     "use_style",
 ]
