@@ -9,7 +9,7 @@ import numpy as np
 
 from reidlib.data.table import NO_CAMERA
 from reidlib.errors import ReIDError
-from reidlib.evaluation.pairs import Pairs, check_both
+from reidlib.evaluation.pairs import Pairs
 from reidlib.evaluation.thresholds import MIN_ERRORS, trade_off
 
 
@@ -53,7 +53,8 @@ def camera_thresholds(
 
     Distances mean different things between different cameras: two people look more
     alike in one light than in two. The order of the two cameras does not matter. Only
-    negative pairs are used.
+    negative pairs are used, and pairs need not be labelled one by one for it: nearly
+    all pairs of a city are negative.
 
     - ``"normalise"``: distances become ``z = (d - mean) / std`` with mean and standard
       deviation of the negatives of their camera pair (as Z-norm does for speakers), and
@@ -75,7 +76,8 @@ def camera_thresholds(
         The thresholds.
 
     Raises:
-        ReIDError: If no image has a camera, or as `TradeOff.threshold_at`.
+        ReIDError: If no image has a camera, if there is no negative pair, or as
+            `TradeOff.threshold_at`.
 
     Example:
         >>> from pathlib import Path
@@ -93,7 +95,6 @@ def camera_thresholds(
         raise ReIDError(f"method {method!r} is unknown; normalise or quantile")
     if min_negatives < 2:
         raise ReIDError(f"min_negatives is {min_negatives}; two are the least")
-    check_both(pairs, "camera_thresholds")
     cameras = _cameras(pairs)
     negative = pairs[~pairs.positive]
     default = trade_off([np.inf], negative.distance).threshold_at(fpr)

@@ -157,8 +157,17 @@ def test_a_threshold_between_two_float32_numbers_accepts_what_it_says():
     assert (accepted(pairs, 0.7) == (pairs.distance.astype(float) <= 0.7)).all()
 
 
+def test_no_positive_pair_is_needed():
+    pairs = pairs_of(SHIFT)
+    negative = pairs[~pairs.positive]
+    one, other = (camera_thresholds(p, 0.05).threshold for p in (pairs, negative))
+    assert (one == other).all()
+
+
 def test_faults_are_refused():
     pairs = pairs_of(SHIFT)
+    with pytest.raises(ReIDError, match="negatives: got 0 distances"):
+        camera_thresholds(pairs[pairs.positive], 0.05)
     with pytest.raises(ReIDError, match="method 'other' is unknown"):
         camera_thresholds(pairs, 0.05, method="other")
     with pytest.raises(ReIDError, match="min_negatives is 1"):
