@@ -15,6 +15,7 @@ from reidlib.plotting.charts import (
     plot_health,
 )
 from reidlib.plotting.clusters import plot_cluster_map, plot_clusters, plot_sweep
+from reidlib.plotting.diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from reidlib.plotting.interactive import explore, make_explorer
 from reidlib.plotting.style import COLOURS, MARKERS, use_style
 from reidlib.plotting.tiles import plot_images, plot_ranking
@@ -26,6 +27,7 @@ from reidlib.plotting.verification import (
 
 __all__ = [
     "COLOURS",
+    "DIAGRAMS",
     "MARKERS",
     "explore",
     "make_explorer",
@@ -35,6 +37,7 @@ __all__ = [
     "plot_clusters",
     "plot_cmc",
     "plot_curves",
+    "plot_diagram",
     "plot_distributions",
     "plot_embedding",
     "plot_health",
@@ -42,6 +45,7 @@ __all__ = [
     "plot_identification",
     "plot_images",
     "plot_ranking",
+    "plot_sightings",
     "plot_sweep",
     "plot_trade_off",
     "use_style",
