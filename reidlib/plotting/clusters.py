@@ -232,8 +232,7 @@ def plot_sweep(
     Args:
         sweeps: For each name (``"k1 = 15"``) the quality at each value of the setting:
             a ``ClusterQuality`` or a mapping with the ``measures``. NaN is a gap.
-        measures: Fields to draw, in this order; all but ``clusters`` on a scale from 0
-            to 1.
+        measures: Fields to draw, in this order, each on a scale of its own from 0.
         xlabel: What the setting is.
         num_pids: True number of identities: a level in the panel of ``clusters``.
         title: Title of the figure.
@@ -297,18 +296,20 @@ def plot_sweep(
                 marker=MARKERS[i],
                 label=name,
             )
-        if measure == "clusters":
-            ax.set_ylim(bottom=0)
-            if num_pids is not None:
-                ax.axhline(num_pids, color=INK, ls="--", lw=1.2, label="people")
-        else:
-            ax.set_ylim(-0.02, 1.02)
+        if measure == "clusters" and num_pids is not None:
+            ax.axhline(num_pids, color=INK, ls="--", lw=1.2, label="people")
+        # From 0, so that heights compare; an adjusted index may lie below it.
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if _negative(ax) else 0.0)
         ax.set(xlabel=xlabel, title=MEASURES.get(measure, measure.replace("_", " ")))
     axes[0].legend()
     figure = axes[0].figure
     if title and figure is not None:
         figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
     return np.array(axes, dtype=object)
+
+
+def _negative(ax: Axes) -> bool:
+    return any(np.nanmin(np.asarray(line.get_ydata())) < 0 for line in ax.lines)
 
 
 def _fields(quality: Any) -> Mapping[str, Any]:

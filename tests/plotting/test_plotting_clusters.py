@@ -162,6 +162,9 @@ def test_sweep_draws_each_measure_sorted_with_people_as_a_level():
     assert outliers.lines[0].get_ydata().tolist() == [1 / 7, 0]
     assert [ax.get_title("left") for ax in axes[1:]] == ["pair F", "outlier share"]
     assert len({line.get_marker() for line in clusters.lines[:2]}) == 2
+    # The level is in sight, and heights start at 0.
+    assert clusters.get_ylim()[0] == 0
+    assert clusters.get_ylim()[1] > 4
     assert clusters.figure.get_suptitle() == "DBSCAN"
     assert len(clusters.figure.axes) == 3  # the spare panel is gone
 
@@ -170,12 +173,13 @@ def test_sweep_draws_into_given_axes_and_leaves_gaps_for_nan():
     _, given = plt.subplots(1, 2)
     sweep = {
         1: {"nmi_cam": float("nan"), "rest": 1.0},
-        2: {"nmi_cam": 0.5, "rest": 0.0},
+        2: {"nmi_cam": 0.5, "rest": -0.1},
     }
     axes = plot_sweep({"a": sweep}, measures=["nmi_cam", "rest"], axes=given)
     assert axes[0] is given[0]
     assert np.isnan(axes[0].lines[0].get_ydata()[0])
     assert axes[1].get_title("left") == "rest"
+    assert axes[1].get_ylim()[0] < -0.1
 
 
 @pytest.mark.parametrize(
