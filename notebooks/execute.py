@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ def execute(path: Path) -> None:
         nbclient.exceptions.CellExecutionError: If a cell fails that is not tagged
             ``raises-exception``.
     """
+    os.environ["REIDLIB_STATIC"] = "1"  # the kernel inherits it: no widgets
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,

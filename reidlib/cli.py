@@ -104,13 +104,23 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="make the runs of a table")
     reproduce.add_argument("--seeds", type=int, default=3, help="number of seeds")
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    reproduce.add_argument(
+        "--processes",
+        type=int,
+        help="runs at once (default: one a GPU or, without one, one a core)",
+    )
     reproduce.set_defaults(command=_reproduce)
     report = commands.add_parser("report", help="print a table from its result files")
+    report.add_argument("--html", type=Path, help="write it as HTML to this file")
     report.set_defaults(command=_report)
     for command in (reproduce, report):
-        command.add_argument("table", help="name of the table, for instance baseline")
+        command.add_argument(
+            "table", help="identifier, for instance baseline or AFF-F4"
+        )
         command.add_argument("--preset", choices=_PRESETS, default="ablation")
         command.add_argument("--size", choices=_SIZES, default="course")
+        command.add_argument("--data", choices=_KINDS[1:], help="kind of real data")
+        command.add_argument("--root", type=Path, help="its folder")
 
     for command in (train, evaluate):
         command.add_argument(
@@ -308,24 +318,43 @@ def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.reproduce import reproduce
+    from reidlib.report import report
+    from reidlib.reproduce import Data, reproduce
 
     if options.seeds < 1:
         raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
-    reproduce(
+    if (options.data is None) != (options.root is None):
+        raise ReIDError("--data and --root belong together: give both or neither")
+    data = Data(options.size, options.data or "auto", options.root)
+    outcomes = reproduce(
         options.table,
         preset=options.preset,
         seeds=range(options.seeds),
-        data_name=options.size,
+        data=data,
         device=options.device,
+        processes=options.processes,
     )
-    _report(options, rest)
+    print(report(options.table, preset=options.preset, data=data))
+    missing = [outcome for outcome in outcomes if outcome.status == "missing"]
+    if missing:
+        raise ReIDError(
+            f"{len(missing)} of {len(outcomes)} runs could not be made "
+            f"({missing[0].job.row.name}: {missing[0].message})"
+        )
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.reproduce import report
+    from reidlib.engine.checkpoint import write_atomically
+    from reidlib.report import report
+    from reidlib.reproduce import Data
 
-    print(report(options.table, preset=options.preset, data_name=options.size))
+    # Reading result files needs no folder of data, only its name.
+    root = options.root or (Path("PATH") if options.data else None)
+    data = Data(options.size, options.data or "auto", root)
+    table = report(options.table, preset=options.preset, data=data)
+    print(table)
+    if options.html is not None:
+        write_atomically(options.html, table.html().encode())
 
 
 def _table(metrics: dict[str, Any]) -> str:

@@ -1,85 +1,266 @@
-"""A table of the book: its runs, their result files, and the table made from them.
+"""A table of the book: its rows, their runs, and the result file of each run.
 
-A plan names the rows of a table. ``reproduce`` makes the runs that are missing, each
-with its seeds, and writes one result file per run; ``report`` reads these files and
-nothing else. A number in the book therefore always has a file that says which code,
-data, settings and hardware it came from.
+A plan (``plans.toml``) names the rows of a table. ``reproduce`` makes the runs that are
+missing or stale, each with its seeds, and writes one result file a run;
+`reidlib.report` reads these files and nothing else. A number in the book therefore
+always has a file that says which code, data, settings and hardware it came from.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from reidlib.data.readers import open_dataset
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.cache import cached_run, run_key
+from reidlib.engine.cache import cached_run, config_hash, run_folder, run_key
 from reidlib.engine.checkpoint import write_atomically
+from reidlib.engine.manifest import code_hash
+from reidlib.engine.run import DivergedError
 from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES
-from reidlib.synthcity import ensure_synthcity
+from reidlib.recipes.common import CollapseError
+from reidlib.synthcity import ensure_synthcity, synthcity_path
+
+_MEMORY_PER_RUN = 4 << 30  # bytes that a run with the embedded backbone stays below
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a recipe and what it changes in the preset.
+
+    Attributes:
+        name: What the row is called.
+        recipe: One of `reidlib.recipes.RECIPES`.
+        changes: Settings that differ from the preset's.
+        paper: A table of `reidlib.papers` and the keys of one of its rows: the figures
+            to put beside this row's. Empty if no paper has them.
+    """
+
+    name: str
+    recipe: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    paper: tuple[str, ...] = ()
+
+    def config(self, preset: str, seed: int) -> Any:
+        """Return the configuration of one run of this row.
+
+        Raises:
+            ReIDError: If the recipe has no such preset.
+        """
+        presets = RECIPES[self.recipe].PRESETS
+        if preset not in presets:
+            raise ReIDError(
+                f"no preset {preset!r} of {self.recipe}; there is {', '.join(presets)}"
+            )
+        return dataclasses.replace(presets[preset], **self.changes, seed=seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table or figure that is made from runs."""
+
+    id: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+@functools.cache
+def plans() -> dict[str, Plan]:
+    """Return every table and figure that can be made, by its identifier.
+
+    Example:
+        >>> plans()["AFF-F4"].rows[0].changes
+        {'eps': 0.3}
+    """
+    text = resources.files("reidlib").joinpath("plans.toml").read_text("utf-8")
+    found = {}
+    for name, raw in tomllib.loads(text).items():
+        rows = tuple(
+            Row(**{**row, "paper": tuple(row.get("paper", ()))}) for row in raw["rows"]
+        )
+        found[name] = Plan(name, raw["title"], rows)
+    return found
+
+
+def plan(table: str) -> Plan:
+    """Return the plan of a table.
+
+    Raises:
+        ReIDError: If there is no such plan.
+    """
+    if table not in plans():
+        raise ReIDError(f"no plan for {table!r}; there is {', '.join(sorted(plans()))}")
+    return plans()[table]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a table: SynthCity, one city for each seed, or a folder.
+
+    Attributes:
+        size: Size of SynthCity; not looked at if there is a ``root``.
+        kind: Kind of the folder, as for `reidlib.data.open_dataset`.
+        root: A folder with real data. All seeds then share it.
+    """
+
+    size: str = "course"
+    kind: str = "auto"
+    root: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What result files call the data."""
+        return self.size if self.root is None else self.kind
+
+    @property
+    def label(self) -> str:
+        """What tables call the data."""
+        return f"SynthCity {self.size}" if self.root is None else self.kind
+
+    def open(self, seed: int) -> ReIDDataset:
+        """Return the data of a seed."""
+        if self.root is None:
+            return open_dataset("synthcity", ensure_synthcity(self.size, seed=seed))
+        return open_dataset(self.kind, self.root)
+
+    def version(self, seed: int) -> str | None:
+        """Return a hash of what a city depends on; None for a folder.
+
+        It is known without drawing the city.
+        """
+        return synthcity_path(self.size, seed).name if self.root is None else None
 
 
 def results_dir() -> Path:
     """Return where result files are kept.
 
-    ``results`` of the checkout that holds the library, or, where it was installed
-    without one, ``results`` of the current folder.
+    ``REIDLIB_RESULTS`` if that is set; else ``results`` of the checkout that holds the
+    library, or, where it was installed without one, of the current folder.
     """
+    if os.environ.get("REIDLIB_RESULTS"):
+        return Path(os.environ["REIDLIB_RESULTS"])
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "results"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a table: a recipe and what it changes in the preset."""
+class Job:
+    """One run of a table."""
 
-    name: str
-    recipe: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    table: str
+    row: Row
+    preset: str
+    data: Data
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """Where the result is kept."""
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", self.row.name).strip("-")
+        name = f"{name}-{self.preset}-{self.data.name}-s{self.seed}.json"
+        return results_dir() / self.table / name
+
+    def inputs(self) -> dict[str, str | None]:
+        """Return hashes of all that the result depends on."""
+        recipe = RECIPES[self.row.recipe]
+        return {
+            "settings": config_hash(self.row.config(self.preset, self.seed)),
+            "code": code_hash(recipe.__name__),
+            "data": self.data.version(self.seed),
+        }
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the result file, or None if there is none.
+
+        Raises:
+            ReIDError: If it cannot be read.
+        """
+        try:
+            return json.loads(self.file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, json.JSONDecodeError) as error:
+            raise ReIDError(
+                f"{self.file} is damaged ({error}); remove it and make it again with "
+                f"`{self.command}`"
+            ) from error
+
+    def stale(self, result: dict[str, Any]) -> list[str]:
+        """Name what a result was made with that is different now.
+
+        Args:
+            result: Content of the result file.
+
+        Returns:
+            Some of ``"settings"``, ``"code"`` and ``"data"``; empty if it is current.
+        """
+        then = result.get("inputs", {})
+        return [
+            name
+            for name, now in self.inputs().items()
+            # A folder's files are not read again only to print a table.
+            if now is not None and then.get(name) != now
+        ]
+
+    def is_current(self, result: dict[str, Any]) -> bool:
+        """Return whether a result need not be made again."""
+        if self.stale(result):
+            return False
+        if self.data.root is None:
+            return True
+        config = self.row.config(self.preset, self.seed)
+        dataset = self.data.open(self.seed)
+        train = RECIPES[self.row.recipe].train
+        return result.get("key") == run_key(train, config, dataset)
+
+    @property
+    def command(self) -> str:
+        """The command that makes the result."""
+        words = [f"reidlib reproduce {self.table}"]
+        if self.preset != "ablation":
+            words.append(f"--preset {self.preset}")
+        if self.data.root is not None:
+            words.append(f"--data {self.data.kind} --root PATH")
+        elif self.data.size != "course":
+            words.append(f"--size {self.data.size}")
+        return " ".join(words)
 
 
-PLANS: dict[str, tuple[Row, ...]] = {
-    "baseline": (
-        Row("direct", "direct"),
-        Row("baseline", "baseline"),
-        Row("supervised", "supervised"),
-    ),
-}
-"""The tables that can be made, by name."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
 
-
-def plan(table: str) -> tuple[Row, ...]:
-    """Return the rows of a table.
-
-    Raises:
-        ReIDError: If there is no such table.
+    Attributes:
+        job: The run.
+        status: ``"kept"`` (it was there), ``"made"``, ``"failed"`` (the method broke
+            down, which is a result and has a file) or ``"missing"`` (it could not be
+            made here, and has none).
+        message: Why it failed or is missing.
     """
-    if table not in PLANS:
-        raise ReIDError(f"no table {table!r}; known are {', '.join(sorted(PLANS))}")
-    return PLANS[table]
 
-
-def result_file(table: str, row: Row, preset: str, data: str, seed: int) -> Path:
-    """Return where the result of one run is kept."""
-    return results_dir() / table / f"{row.name}-{preset}-{data}-s{seed}.json"
-
-
-def _config(row: Row, preset: str, seed: int) -> Any:
-    default = RECIPES[row.recipe].PRESETS[preset]
-    return dataclasses.replace(default, **row.changes, seed=seed)
-
-
-def _world(size: str) -> Callable[[int], ReIDDataset]:
-    """Return the data of a seed: another seed draws another city, too."""
-    return lambda seed: open_dataset("synthcity", ensure_synthcity(size, seed=seed))
+    job: Job
+    status: Literal["kept", "made", "failed", "missing"]
+    message: str = ""
 
 
 def reproduce(
@@ -87,105 +268,202 @@ def reproduce(
     *,
     preset: str = "ablation",
     seeds: Sequence[int] = (0, 1, 2),
-    data: Callable[[int], ReIDDataset] | None = None,
-    data_name: str = "course",
+    data: Data | None = None,
     device: str = "auto",
+    processes: int | None = None,
     progress: bool = True,
-) -> list[Path]:
-    """Make the runs of a table that are not there yet, and write their result files.
+) -> list[Outcome]:
+    """Make the runs of a table that are missing or stale, and write their result files.
+
+    Runs that exist are kept, interrupted ones are gone on with after their last
+    complete epoch, and one that cannot be made does not stop the others.
 
     Args:
         table: Name of a plan.
         preset: Preset of every row.
         seeds: Seeds of every row. On SynthCity a seed draws the city as well, so that
             the spread is over worlds and over training.
-        data: Function from seed to data set; by default SynthCity ``data_name``.
-        data_name: Size of SynthCity, or the name of ``data`` in file names.
-        device: As for ``reidlib.engine.Run``.
-        progress: Show progress bars.
+        data: The data; SynthCity ``course`` if not given.
+        device: As for `reidlib.engine.Run`.
+        processes: Number of runs at once; by default one for each GPU or, without one,
+            for each core, as far as there is memory.
+        progress: Show a bar with the time to expect.
 
     Returns:
-        The result files, rows first.
-    """
-    data = data or _world(data_name)
-    rows, files = plan(table), []
-    jobs = [(row, seed) for seed in seeds for row in rows]
-    for row, seed in tqdm(jobs, desc=table, disable=not progress):
-        file = result_file(table, row, preset, data_name, seed)
-        recipe, config = RECIPES[row.recipe], _config(row, preset, seed)
-        dataset = data(seed)
-        key = run_key(recipe.train, config, dataset)
-        files.append(file)
-        if file.is_file() and json.loads(file.read_text()).get("key") == key:
-            continue
-        result, _ = cached_run(
-            recipe.train, config, dataset, device=device, progress=progress
-        )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"table": table, "row": row.name, "preset": preset, "key": key}
-        data_bytes = json.dumps({**content, **result}, indent=1).encode()
-        write_atomically(file, data_bytes)
-    return files
-
-
-def load_results(table: str, *, preset: str, data_name: str = "course") -> pd.DataFrame:
-    """Return the result files of a table, one line a run.
-
-    Args:
-        table: Name of a plan.
-        preset: Preset of the runs.
-        data_name: Data of the runs.
-
-    Returns:
-        A frame with ``row``, ``seed``, ``mAP``, ``Rank-1`` (both in percent), the
-        diagnosis of the features and ``result``, the whole file as a dict.
+        What became of each run, seeds first, so that a table that was stopped half-way
+        has all of its rows.
 
     Raises:
-        ReIDError: If a row has no result file; names the command that makes it.
+        ReIDError: If there is no such plan or preset, the data cannot be read, or the
+            process of a run was killed.
     """
-    lines = []
-    for row in plan(table):
-        pattern = f"{row.name}-{preset}-{data_name}-s*.json"
-        found = sorted((results_dir() / table).glob(pattern))
-        if not found:
-            raise ReIDError(
-                f"no result of {row.name!r} in {results_dir() / table}; make it with "
-                f"`reidlib reproduce {table} --preset {preset} --size {data_name}`"
-            )
-        for file in found:
-            result = json.loads(file.read_text(encoding="utf-8"))
-            metrics = result["metrics"]
-            kmeans = metrics["diagnosis"]["kmeans"]
-            lines.append(
-                {
-                    "row": row.name,
-                    "seed": result["config"]["seed"],
-                    "Rank-1": 100 * metrics["cmc"]["1"],
-                    "mAP": 100 * metrics["mAP"],
-                    "NMI camera": kmeans["nmi_cam"],
-                    "NMI identity": kmeans["nmi_pid"],
-                    "same camera": metrics["diagnosis"]["same_camera_share"],
-                    "seconds": result["seconds"],
-                    "result": result,
-                }
-            )
-    return pd.DataFrame(lines)
+    data = data or Data()
+    rows = plan(table).rows
+    jobs = [Job(table, row, preset, data, seed) for seed in seeds for row in rows]
+    results = [job.read() for job in jobs]
+    waiting = [
+        number
+        for number, (job, result) in enumerate(zip(jobs, results, strict=True))
+        if result is None or not job.is_current(result)
+    ]
+    for seed in sorted({jobs[number].seed for number in waiting}):
+        data.open(seed)  # drawn here, by all cores, and not by each process
+    devices = _devices(device, processes, len(waiting))
+    outcomes = {number: Outcome(job, "kept") for number, job in enumerate(jobs)}
+    made = _make_all([jobs[number] for number in waiting], devices, progress)
+    with tqdm(
+        made, desc=table, total=len(waiting), unit="run", disable=not progress
+    ) as bar:
+        for number, outcome in bar:
+            outcomes[waiting[number]] = outcome
+            bar.set_postfix_str(f"{outcome.job.row.name}, seed {outcome.job.seed}")
+            if outcome.message:
+                tqdm.write(f"{outcome.status}: {outcome.message}")
+    return [outcomes[number] for number in range(len(jobs))]
 
 
-def report(table: str, *, preset: str = "ablation", data_name: str = "course") -> str:
-    """Return a table of mean ± standard deviation over the seeds, as Markdown."""
-    frame = load_results(table, preset=preset, data_name=data_name)
-    frame = frame.drop(columns="result")
-    digits = {"Rank-1": 1, "mAP": 1, "seconds": 0}
-    lines = ["| row | seeds | " + " | ".join(frame.columns[2:]) + " |"]
-    lines.append("| --- " * len(frame.columns) + "|")
-    for name, group in frame.groupby("row", sort=False):
-        cells = []
-        for column in frame.columns[2:]:
-            n = digits.get(column, 3)
-            cell = f"{group[column].mean():.{n}f}"
-            if len(group) > 1:
-                cell += f" ± {group[column].std(ddof=1):.{n}f}"
-            cells.append(cell)
-        lines.append(f"| {name} | {len(group)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outcome:
+    """Make one run and write its result file.
+
+    Args:
+        job: The run.
+        device: As for `reidlib.engine.Run`.
+        progress: Show the bars of the run.
+    """
+    train = RECIPES[job.row.recipe].train
+    config = job.row.config(job.preset, job.seed)
+    dataset = job.data.open(job.seed)
+    status: Literal["made", "failed"] = "made"
+    message = ""
+    try:
+        result, _ = cached_run(train, config, dataset, device=device, progress=progress)
+    except (CollapseError, DivergedError) as error:
+        # That a method breaks down with these settings is what the table must show.
+        status, message = "failed", str(error)
+        result = {**_record(run_folder(train, config, dataset)), "error": message}
+    except ReIDError as error:
+        return Outcome(job, "missing", str(error))
+    about = {"table": job.table, "row": job.row.name, "preset": job.preset}
+    about |= {"data": job.data.label, "key": run_key(train, config, dataset)}
+    content = {**about, "inputs": job.inputs(), **result}
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.file, json.dumps(content, indent=1).encode())
+    return Outcome(job, status, message)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return manifest and epochs of a run that broke down."""
+    lines = folder / "metrics.jsonl"
+    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    return {
+        **json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
+        "epochs": [json.loads(line) for line in text.splitlines()],
+    }
+
+
+def _devices(device: str, processes: int | None, runs: int) -> list[str]:
+    """Return one device for each run that is made at the same time."""
+    if processes is not None and processes < 1:
+        raise ReIDError(f"processes is {processes}; give 1 or more")
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if processes is None:
+        processes = gpus or min(_cores(), max(_memory() // _MEMORY_PER_RUN, 1))
+    processes = max(1, min(processes, runs))
+    if gpus > 1:
+        return [f"cuda:{number % gpus}" for number in range(processes)]
+    return [device] * processes
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 0
+
+
+def _make_all(
+    jobs: Sequence[Job], devices: Sequence[str], progress: bool
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield the number and the outcome of each job as it ends."""
+    if len(devices) == 1:
+        for number, job in enumerate(jobs):
+            yield number, make_result(job, devices[0], progress)
+        return
+    # A new interpreter for each process: CUDA does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    free = context.Queue()
+    for device in devices:
+        free.put(device)
+    threads = max(_cores() // len(devices), 1)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        len(devices), context, initializer=_start, initargs=(free, threads)
+    )
+    with _terminated_as_interrupted(), pool:
+        futures = {pool.submit(_make, job): n for n, job in enumerate(jobs)}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # a run keeps its last epoch, as after Ctrl-C
+            if isinstance(error, BrokenProcessPool):
+                raise ReIDError(
+                    "the process of a run was killed, most likely for want of memory; "
+                    "complete epochs are kept: start again with --processes 1"
+                ) from error
+            raise
+
+
+_device = "auto"
+
+
+def _start(free: multiprocessing.Queue[str], threads: int) -> None:
+    """Set up a process: its device, its share of the cores, no say in Ctrl-C."""
+    global _device
+    _device = free.get()
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Stop this process when its parent is gone, however that came about.
+
+    It would wait for another run for ever. The first signal stops a run as Ctrl-C does,
+    the next one ends the process.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def _make(job: Job) -> Outcome:
+    return make_result(job, _device)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that no run goes on without its parent."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

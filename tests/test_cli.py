@@ -267,3 +267,22 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tiny_root, tmp_path, number):
     assert "Traceback" not in told
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
+
+
+def test_a_table_without_results_is_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path / "results"))
+    words = ["baseline", "--preset", "quick", "--size", "tiny"]
+    html = tmp_path / "table.html"
+    assert main(["report", *words, "--html", str(html)]) == 0
+    told = capsys.readouterr().out
+    assert "missing: `reidlib reproduce baseline --preset quick --size tiny`" in told
+    assert html.read_text().startswith('<div class="report"')
+
+
+def test_tables_refuse_what_cannot_be_meant(tmp_path, capsys):
+    told = failing(["reproduce", "baseline", "--seeds", "0"], capsys)
+    assert "a table needs one seed or more" in told
+    told = failing(["reproduce", "baseline", "--root", tmp_path], capsys)
+    assert "--data and --root belong together" in told
+    assert "there is" in failing(["report", "T99"], capsys)
+    assert "no plan for 'CALR-T4'" in failing(["reproduce", "CALR-T4"], capsys)

@@ -1,60 +1,245 @@
-"""Tables of the book: runs made once, and read from their files alone."""
+"""Tables of the book: runs made once, skipped, made again when they are stale."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from reidlib import reproduce
 from reidlib.errors import ReIDError
-from reidlib.reproduce import Row, load_results, report
+from reidlib.papers import load_table
+from reidlib.recipes import RECIPES
+from reidlib.reproduce import Data, Job, Plan, Row, plans
+
+TINY = Data("tiny")
+SMALL = {"height": 64, "width": 32}
+LEARNING = (("a", 1e-3), ("b", 1e-4))
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch):
-    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(reproduce, "results_dir", lambda: tmp_path / "results")
-    rows = (Row("small", "direct", {"height": 64, "width": 32}),)
-    monkeypatch.setitem(reproduce.PLANS, "trial", rows)
-    return tmp_path / "results" / "trial"
+def results(tmp_path, monkeypatch) -> Path:
+    """An empty place for runs and results; the drawn city is shared."""
+    from reidlib.paths import cache_dir
+
+    runs = tmp_path / "cache"
+    runs.mkdir()
+    (runs / "synthcity").symlink_to(cache_dir() / "synthcity")
+    monkeypatch.setenv("REIDLIB_CACHE", str(runs))
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
 
 
-def test_a_table_is_made_once_and_read_from_its_files(table, tiny):
-    options = {"preset": "quick", "data": lambda seed: tiny, "data_name": "tiny"}
-    made = reproduce.reproduce("trial", **options, seeds=(0, 1), progress=False)
-    assert [file.name for file in made] == [
-        "small-quick-tiny-s0.json",
-        "small-quick-tiny-s1.json",
-    ]
-    before = [file.read_bytes() for file in made]
-    reproduce.reproduce("trial", **options, seeds=(0, 1), progress=False)
-    assert [file.read_bytes() for file in made] == before
+@pytest.fixture
+def trial(results, tiny_root, monkeypatch):
+    """A plan of one's own: ``trial(rows)`` registers it."""
 
-    frame = load_results("trial", preset="quick", data_name="tiny")
-    assert frame["seed"].tolist() == [0, 1]
-    told = json.loads(before[0])["metrics"]["mAP"]
-    assert frame["mAP"][0] == pytest.approx(100 * told)
-    assert f"{100 * told:.1f} ± 0.0" in report(
-        "trial", preset="quick", data_name="tiny"
+    def register(*rows: Row) -> None:
+        plan = Plan("trial", "A trial", rows)
+        monkeypatch.setattr(reproduce, "plans", lambda: {"trial": plan})
+
+    return register
+
+
+def make(**options):
+    options = {"preset": "quick", "seeds": (0,), "data": TINY, **options}
+    return reproduce.reproduce("trial", **options, progress=False)
+
+
+def test_runs_are_made_once_and_again_when_a_setting_changes(trial, results):
+    trial(Row("a row", "direct", SMALL))
+    (outcome,) = make()
+    file = results / "trial" / "a-row-quick-tiny-s0.json"
+    assert (outcome.status, outcome.job.file) == ("made", file)
+    result = json.loads(file.read_text())
+    assert result["data"] == "SynthCity tiny"
+    assert outcome.job.stale(result) == []
+    before = file.stat().st_mtime_ns
+    assert [o.status for o in make()] == ["kept"]
+    assert file.stat().st_mtime_ns == before
+
+    trial(Row("a row", "direct", {**SMALL, "pooling": "gem"}))
+    assert make()[0].status == "made"
+    assert json.loads(file.read_text())["config"]["pooling"] == "gem"
+
+
+@pytest.mark.parametrize("changed", ["settings", "code", "data"])
+def test_a_result_of_other_inputs_is_stale_and_made_again(trial, changed):
+    trial(Row("small", "direct", SMALL))
+    (outcome,) = make()
+    file = outcome.job.file
+    result = json.loads(file.read_text())
+    result["inputs"][changed] = "something else"
+    result["metrics"]["mAP"] = 2.0
+    file.write_text(json.dumps(result))
+    assert outcome.job.stale(result) == [changed]
+    assert make()[0].status == "made"
+    assert json.loads(file.read_text())["metrics"]["mAP"] <= 1
+
+
+def test_a_result_without_a_record_of_its_inputs_is_stale(trial):
+    trial(Row("small", "direct", SMALL))
+    job = Job("trial", reproduce.plan("trial").rows[0], "quick", TINY, 0)
+    assert job.stale({"metrics": {}}) == ["settings", "code", "data"]
+
+
+def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
+    root = tmp_path / "copy"
+    shutil.copytree(tiny_root, root)
+    trial(Row("small", "direct", SMALL))
+    data = Data(kind="market-style", root=root)
+    (outcome,) = make(data=data)
+    assert outcome.status == "made"
+    assert outcome.job.file.name == "small-quick-market-style-s0.json"
+    assert make(data=data)[0].status == "kept"
+    next((root / "bounding_box_train").glob("*.jpg")).unlink()
+    assert make(data=data)[0].status == "made"
+
+
+def test_a_breakdown_is_a_result_and_is_not_tried_again(trial):
+    # Nobody has that many neighbours.
+    trial(Row("strict", "baseline", {"min_samples": 500, **SMALL}))
+    (outcome,) = make()
+    assert outcome.status == "failed"
+    result = json.loads(outcome.job.file.read_text())
+    assert "found 0 clusters" in result["error"]
+    assert result["config"]["min_samples"] == 500
+    assert result["epochs"] == []
+    assert make()[0].status == "kept"
+
+
+def test_what_cannot_be_made_here_does_not_stop_the_others(trial, tmp_path):
+    trial(
+        Row("lost", "direct", {**SMALL, "weights": str(tmp_path / "none.pth")}),
+        Row("small", "direct", SMALL),
+    )
+    lost, small = make()
+    assert (lost.status, small.status) == ("missing", "made")
+    assert "none.pth" in lost.message
+    assert not lost.job.file.exists()
+
+
+SCRIPT = """
+import sys
+from reidlib import reproduce
+from reidlib.errors import ReIDError
+from reidlib.reproduce import Data, Plan, Row
+
+# A new process imports this file again: only the first one makes the table.
+if __name__ == "__main__":
+    rows = {rows}
+    reproduce.plans = lambda: {{"trial": Plan("trial", "A trial", rows)}}
+    try:
+        outcomes = reproduce.reproduce(
+            "trial", preset="quick", seeds=(0,), data=Data("tiny"), processes=2,
+            device="cpu", progress=False,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print([outcome.status for outcome in outcomes])
+"""
+
+
+def start(rows: str, results: Path) -> subprocess.Popen[str]:
+    """Make a table with two processes, from a script of its own."""
+    script = results.parent / "script.py"
+    script.write_text(SCRIPT.format(rows=rows))
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
-def test_a_missing_result_names_the_command_that_makes_it(table):
-    with pytest.raises(ReIDError, match="reidlib reproduce trial --preset paper"):
-        load_results("trial", preset="paper")
+def test_several_processes_make_the_numbers_of_one(results, trial, tiny_root):
+    rows = (Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
+    told, errors = start(repr(rows), results).communicate(timeout=300)
+    assert told.strip() == "['made', 'made']", errors
+    files = sorted((results / "trial").glob("*.json"))
+    of_two = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
+    shutil.rmtree(results)
+    shutil.rmtree(results.parent / "cache" / "runs")
+    trial(*rows)
+    assert [outcome.status for outcome in make(processes=1)] == ["made", "made"]
+    of_one = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
+    assert of_one == pytest.approx(of_two, abs=1e-3)
 
 
-def test_an_unknown_table_names_the_known_ones():
-    with pytest.raises(ReIDError, match=r"no table 'T99'; known are .*baseline"):
-        load_results("T99", preset="quick")
+def is_alive(session: int) -> bool:
+    """Whether any process of a session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
-def test_the_pattern_that_the_city_must_show_holds_in_the_kept_results():
-    frame = load_results("baseline", preset="ablation")
-    assert frame.groupby("row")["seed"].apply(sorted).tolist() == [[0, 1, 2]] * 3
-    scores = frame.pivot(index="seed", columns="row", values="mAP")
-    assert (scores["baseline"] - scores["direct"] >= 15).all()
-    assert (scores["supervised"] > scores["baseline"]).all()
-    bias = frame.groupby("row")["NMI camera"].mean()
-    assert bias["baseline"] < bias["direct"]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_table_stops_its_processes_and_keeps_their_epochs(
+    results, tiny_root, number
+):
+    long = {**SMALL, "frozen_stages": 8, "epochs": 500, "iterations": 1}
+    rows = tuple(Row(name, "baseline", {**long, "lr": lr}) for name, lr in LEARNING)
+    started = start(repr(rows), results)
+    runs = results.parent / "cache" / "runs"
+    deadline = time.monotonic() + 240
+    while len(kept := list(runs.glob("*/last.safetensors"))) < 2:
+        assert time.monotonic() < deadline, "no epoch was complete"
+        assert started.poll() is None, started.communicate()[1]
+        time.sleep(0.2)
+    started.send_signal(number)
+    started.wait(timeout=120)
+    assert started.returncode == (130 if number == signal.SIGTERM else -number)
+    deadline = time.monotonic() + 60
+    while is_alive(started.pid):
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.2)
+    for checkpoint in kept:
+        manifest = json.loads((checkpoint.parent / "manifest.json").read_text())
+        assert manifest["status"] == "interrupted"
+
+
+def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
+    trial(Row("small", "direct", SMALL))
+    with pytest.raises(ReIDError, match=r"no plan for 'T99'; there is trial"):
+        reproduce.reproduce("T99")
+    with pytest.raises(ReIDError, match=r"no preset 'long' of direct; there is quick"):
+        make(preset="long")
+    with pytest.raises(ReIDError, match="processes is 0"):
+        make(processes=0)
+
+
+def test_a_damaged_result_is_named(trial):
+    trial(Row("small", "direct", SMALL))
+    (outcome,) = make()
+    outcome.job.file.write_text("{")
+    with pytest.raises(ReIDError, match=r"is damaged .*reidlib reproduce trial"):
+        make()
+
+
+@pytest.mark.parametrize("table", sorted(plans()))
+def test_every_plan_can_be_made_with_every_preset(table):
+    plan = plans()[table]
+    names = [row.name for row in plan.rows]
+    assert len(names) == len(set(names))
+    files = {Job(table, row, "quick", TINY, 0).file for row in plan.rows}
+    assert len(files) == len(names)
+    for row in plan.rows:
+        for preset in RECIPES[row.recipe].PRESETS:
+            config = row.config(preset, 3)
+            assert config.seed == 3
+            assert all(getattr(config, k) == v for k, v in row.changes.items())
+        if row.paper:
+            keys = len(load_table(row.paper[0]).keys)
+            found = [r[:keys] for r in load_table(row.paper[0]).rows]
+            assert found.count(row.paper[1:]) == 1

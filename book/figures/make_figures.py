@@ -24,7 +24,8 @@ from PIL import Image
 
 from reidlib.errors import ReIDError
 from reidlib.plotting import plot_images, use_style
-from reidlib.reproduce import load_results, results_dir
+from reidlib.report import load_results
+from reidlib.reproduce import Data, results_dir
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -179,7 +180,7 @@ def acceptance_table() -> str:
         "ImageNet features": [[w["bias"][m] for w in worlds] for m in BIAS],
     }
     try:
-        runs = load_results("baseline", preset="ablation", data_name=report["size"])
+        runs = load_results("baseline", data=Data(report["size"]))
     except ReIDError:
         note = f"The trained methods are not measured yet: `{TRAINED_COMMAND}`.\n"
     else:

@@ -33,6 +33,19 @@ def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> st
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def config_hash(config: RunConfig) -> str:
+    """Return a hash of all settings of a run."""
+    settings = dataclasses.asdict(config)  # type: ignore[call-overload]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def run_folder(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> Path:
+    """Return the folder of the cache in which `cached_run` keeps a run."""
+    recipe = train.__module__.rsplit(".", 1)[-1]
+    name = f"{recipe}-{run_key(train, config, dataset)[:16]}"
+    return cache_dir() / "runs" / name
+
+
 def cached_run(
     train: TrainFunction,
     config: RunConfig,
@@ -56,17 +69,15 @@ def cached_run(
     Returns:
         The content of ``result.json`` and the run's folder in the cache.
     """
-    recipe = train.__module__.rsplit(".", 1)[-1]
-    folder = cache_dir() / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    directory = folder / f"{recipe}-{run_key(train, config, dataset)[:16]}"
+    directory = run_folder(train, config, dataset)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
         result = directory / "result.json"
         if result.is_file():
             return json.loads(result.read_text(encoding="utf-8")), directory
         with Run(
             directory,
-            recipe=recipe,
+            recipe=train.__module__.rsplit(".", 1)[-1],
             config=config,
             dataset=dataset,
             resume=True,

@@ -24,7 +24,7 @@ from reidlib.synthcity.world import (
     draw_shot,
     plan_world,
 )
-from reidlib.synthcity.writer import ensure_synthcity, make_synthcity
+from reidlib.synthcity.writer import ensure_synthcity, make_synthcity, synthcity_path
 
 __all__ = [
     "ATTRIBUTES",
@@ -45,5 +45,6 @@ __all__ = [
     "people_grid",
     "plan_world",
     "raw_pixels",
+    "synthcity_path",
     "turning_grid",
 ]

@@ -312,11 +312,7 @@ def ensure_synthcity(
         >>> ensure_synthcity("tiny").name.startswith("tiny-")
         True
     """
-    dials = dials or Dials()
-    counts = plan_world(size, seed, dials).size
-    key = json.dumps([asdict(counts), seed, asdict(dials), renderer_version()])
-    name = f"{_size_name(size)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    target = cache_dir() / "synthcity" / name
+    target = synthcity_path(size, seed, dials)
     if not (target / MANIFEST).is_file():
         try:
             make_synthcity(target, size, seed, dials, workers, progress)
@@ -325,3 +321,30 @@ def ensure_synthcity(
             if not (target / MANIFEST).is_file():
                 raise
     return target
+
+
+def synthcity_path(
+    size: str | Size = "tiny", seed: int = 0, dials: Dials | None = None
+) -> Path:
+    """Return where :func:`ensure_synthcity` keeps a data set, drawn already or not.
+
+    Args:
+        size: A name of :data:`SIZES`, or counts of your own.
+        seed: Seed of everything.
+        dials: The difficulty; the default :class:`Dials` if not given.
+
+    Returns:
+        A folder of the cache, whose name is a hash of all that the pictures depend on.
+
+    Raises:
+        ReIDError: If size or seed are wrong.
+
+    Example:
+        >>> synthcity_path("tiny", seed=7).parent.name
+        'synthcity'
+    """
+    dials = dials or Dials()
+    counts = plan_world(size, seed, dials).size
+    key = json.dumps([asdict(counts), seed, asdict(dials), renderer_version()])
+    name = f"{_size_name(size)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return cache_dir() / "synthcity" / name

@@ -23,6 +23,7 @@ from reidlib.synthcity import (
     ensure_synthcity,
     make_synthcity,
     plan_world,
+    synthcity_path,
 )
 
 SMALL = Size(4, 4, 3, 10, 20, 10, 20, 2, 3)
@@ -206,6 +207,8 @@ def test_the_cache_tells_worlds_apart(tmp_path, monkeypatch):
     first = ensure_synthcity(SMALL, 0, **options)
     stamp = (first / "manifest.json").stat().st_mtime_ns
     assert ensure_synthcity(SMALL, 0, **options) == first
+    assert synthcity_path(SMALL, 0) == first
+    assert not synthcity_path(SMALL, 1).exists()  # asking draws nothing
     assert (first / "manifest.json").stat().st_mtime_ns == stamp
     assert ensure_synthcity(SMALL, 0, Dials(lighting=0.1), **options) != first
     with pytest.raises(ReIDError, match="no size"):

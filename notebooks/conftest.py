@@ -1,0 +1,23 @@
+"""How nbval runs the chapters: figures in their static form, cells by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from nbval.plugin import IPyNbCell
+
+os.environ["REIDLIB_STATIC"] = "1"  # what is stored, and compared, holds no widget
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put a cell's own name, as stored in the notebook, behind its number."""
+    report = yield
+    if isinstance(item, IPyNbCell):
+        file, line, name = report.location
+        report.location = (file, line, f"{name} ({item.cell.id})")
+    return report

@@ -1,0 +1,305 @@
+"""The results of a table, read from its files, with the paper's figures beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from reidlib.errors import ReIDError
+from reidlib.papers import list_tables, load_table
+from reidlib.papers.tables import PaperTable
+from reidlib.reproduce import Data, Job, Row, plan, plans, results_dir
+
+MEASURES = {"Rank-1": "%", "mAP": "%", "NMI identity": "", "NMI camera": ""}
+"""What a report shows of each row, with its unit."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table for people; `str` gives Markdown, a notebook shows HTML.
+
+    Attributes:
+        title: What it shows, with preset and seeds.
+        header: Names of the columns.
+        rows: Cells, as many as the header has; none is empty.
+        notes: What is stale, missing or failed, and what the paper says of its table.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"**{self.title}**", ""]
+        lines.append("| " + " | ".join(self.header) + " |")
+        lines.append("|" + " --- |" * len(self.header))
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def html(self) -> str:
+        """Return the table as an HTML fragment."""
+        head = "".join(f"<th>{_html(name)}</th>" for name in self.header)
+        body = "\n".join(
+            f"<tr><th>{_html(row[0])}</th>"
+            + "".join(f"<td>{_html(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
+        return (
+            '<div class="report" style="overflow-x: auto">\n<table class="table">\n'
+            f"<caption>{_html(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+            f"<tbody>\n{body}\n</tbody>\n</table>\n"
+            + (f"<ul>{notes}</ul>\n" if notes else "")
+            + "</div>"
+        )
+
+    _repr_html_ = html
+
+
+def _html(text: str) -> str:
+    parts = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if n % 2 else p for n, p in enumerate(parts))
+
+
+def load_results(
+    table: str,
+    *,
+    preset: str = "ablation",
+    data: Data | None = None,
+    partial: bool = False,
+) -> pd.DataFrame:
+    """Return the result files of a table, one line a run.
+
+    Args:
+        table: Name of a plan.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+        partial: Leave rows out that have no result, instead of raising.
+
+    Returns:
+        A frame with ``row``, ``seed``, ``status`` (``"complete"`` or ``"failed"``),
+        ``stale`` (what has changed since, empty if nothing has), ``Rank-1`` and ``mAP``
+        in percent, the diagnosis of the features, ``seconds`` and ``result``, the whole
+        file as a dict. The figures of a failed run are nan.
+
+    Raises:
+        ReIDError: If a row has no result file; names the command that makes it.
+    """
+    data = data or Data()
+    lines = []
+    for row in plan(table).rows:
+        jobs = _found(table, row, preset, data)
+        if not jobs and not partial:
+            job = Job(table, row, preset, data, 0)
+            raise ReIDError(
+                f"no result of {row.name!r} in {results_dir() / table}; make it with "
+                f"`{job.command}`"
+            )
+        lines += [_line(job) for job in jobs]
+    return pd.DataFrame(lines)
+
+
+def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
+    """Return the runs of a row that have a result file, by seed."""
+    pattern = Job(table, row, preset, data, 0).file.name.replace("-s0.json", "-s*.json")
+    files = (results_dir() / table).glob(pattern)
+    seeds = sorted(int(file.stem.rsplit("-s", 1)[1]) for file in files)
+    return [Job(table, row, preset, data, seed) for seed in seeds]
+
+
+def _line(job: Job) -> dict[str, Any]:
+    result = job.read() or {}
+    line = {
+        "row": job.row.name,
+        "seed": job.seed,
+        "status": "failed" if "error" in result else "complete",
+        "stale": ", ".join(job.stale(result)),
+    }
+    if "error" in result:
+        figures = dict.fromkeys([*MEASURES, "same camera"], math.nan)
+    else:
+        metrics = result["metrics"]
+        diagnosis = metrics.get("diagnosis", {})
+        kmeans = diagnosis.get("kmeans", {})
+        figures = {
+            "Rank-1": 100 * metrics["cmc"]["1"],
+            "mAP": 100 * metrics["mAP"],
+            "NMI identity": kmeans.get("nmi_pid", math.nan),
+            "NMI camera": kmeans.get("nmi_cam", math.nan),
+            "same camera": diagnosis.get("same_camera_share", math.nan),
+        }
+    return {**line, **figures, "seconds": result.get("seconds"), "result": result}
+
+
+def report(table: str, *, preset: str = "ablation", data: Data | None = None) -> Report:
+    """Return a table of ours, mean ± standard deviation over the seeds.
+
+    Args:
+        table: Name of a plan, or of a table of `reidlib.papers` that has none yet.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+
+    Raises:
+        ReIDError: If the name is unknown.
+
+    Example:
+        >>> print(report("CALR-T4").rows[0][0])
+        none
+    """
+    if table not in plans():
+        return _paper_report(table)
+    data = data or Data()
+    rows = plan(table).rows
+    frame = load_results(table, preset=preset, data=data, partial=True)
+    parts = {row.name: _part(frame, row) for row in rows}
+    command = Job(table, rows[0], preset, data, 0).command
+    with_paper = any(row.paper for row in rows)
+    header = ["row"]
+    for name, unit in MEASURES.items():
+        title = f"{name} ({unit})" if unit else name
+        header.append(f"{title}, ours" if with_paper else title)
+        if with_paper and unit:
+            header.append(f"{title}, paper")
+    cells = []
+    for row in rows:
+        line = [row.name]
+        for name, unit in MEASURES.items():
+            line.append(_ours(parts[row.name], name, unit, data.label, command))
+            if with_paper and unit:
+                line.append(_papers(row, name))
+        cells.append(tuple(line))
+    notes = _notes(parts, command)
+    if table in list_tables():
+        notes += _paper_says(load_table(table))
+    seeds = max((_seeds(part) for part in parts.values()), key=len)
+    title = (
+        f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
+        f"mean ± standard deviation over seeds {seeds or '(none yet)'})"
+    )
+    return Report(title, tuple(header), tuple(cells), tuple(notes))
+
+
+def _part(frame: pd.DataFrame, row: Row) -> pd.DataFrame:
+    return frame[frame["row"] == row.name] if len(frame) else frame
+
+
+def _seeds(part: pd.DataFrame) -> str:
+    return ", ".join(str(seed) for seed in part["seed"]) if len(part) else ""
+
+
+def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
+    """Say which rows are stale, broke down, or have fewer seeds than others."""
+    notes = []
+    stale = {
+        name: set(", ".join(part["stale"]).split(", ")) - {""}
+        for name, part in parts.items()
+        if len(part)
+    }
+    stale = {name: changed for name, changed in stale.items() if changed}
+    if stale:
+        changed = ", ".join(sorted(set.union(*stale.values())))
+        notes.append(
+            f"† stale ({', '.join(stale)}): made with other {changed} than here now; "
+            f"`{command}` makes it again."
+        )
+    most = max((_seeds(part) for part in parts.values()), key=len)
+    for name, part in parts.items():
+        failed = part[part["status"] == "failed"] if len(part) else part
+        if len(failed):
+            reason = failed["result"].iloc[0]["error"]
+            notes.append(
+                f"‡ {name}: {len(failed)} of {len(part)} runs broke down ({reason})."
+            )
+        if len(part) and _seeds(part) != most:
+            notes.append(f"{name}: only over seeds {_seeds(part)}.")
+    return notes
+
+
+def _ours(part: pd.DataFrame, name: str, unit: str, label: str, command: str) -> str:
+    if not len(part):
+        return f"missing: `{command}`"
+    mark = " †" if (part["stale"] != "").any() else ""
+    mark += " ‡" if (part["status"] == "failed").any() else ""
+    values = part[name].dropna()
+    if not len(values):
+        return ("broke down" if "‡" in mark else "not measured") + mark
+    digits = 1 if unit == "%" else 2
+    text = f"{values.mean():.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {values.std(ddof=1):.{digits}f}"
+    return f"{text} ({label}){mark}"
+
+
+def _papers(row: Row, measure: str) -> str:
+    """Return a paper's figure for each of its data sets, with the source."""
+    if not row.paper:
+        return "none"
+    table = load_table(row.paper[0])
+    names = [column.name for column in table.columns]
+    keys = [names.index(key) for key in table.keys]
+    chosen = [
+        cells
+        for cells in table.rows
+        if tuple(cells[key] for key in keys) == row.paper[1:]
+    ]
+    if len(chosen) != 1:
+        raise ReIDError(
+            f"row {row.name!r} points to {' / '.join(row.paper)}, of which there are "
+            f"{len(chosen)}; mend plans.toml"
+        )
+    found = [
+        f"{value} ({column.dataset or 'data set not named'}, {table.id})"
+        for column, value in zip(table.columns, chosen[0], strict=True)
+        if column.name == measure and isinstance(value, float) and value == value
+    ]
+    return ", ".join(found) or f"not given ({table.id})"
+
+
+def _paper_says(table: PaperTable) -> list[str]:
+    """Return a paper's own table as notes, one for each row."""
+    keys = len(table.keys)
+    lines = []
+    for row in table.rows:
+        name = " / ".join(str(cell) for cell in row[:keys])
+        cells = ", ".join(
+            f"{_column(column)} {value}"
+            for column, value in zip(table.columns[keys:], row[keys:], strict=True)
+            if value == value
+        )
+        lines.append(f"{table.paper}, {table.source}: {name}: {cells}.")
+    return lines + [f"{table.paper}: {note}" for note in table.notes]
+
+
+def _column(column: Any) -> str:
+    unit = f" ({column.unit})" if column.unit not in ("", "1", "row") else ""
+    dataset = f", {column.dataset}" if column.dataset else ""
+    return f"{column.name}{unit}{dataset}"
+
+
+def _paper_report(table: str) -> Report:
+    """Return a paper's table that is not made here yet."""
+    if table not in list_tables():
+        known = ", ".join(sorted({*plans(), *list_tables()}))
+        raise ReIDError(f"no table {table!r}; there is {known}")
+    paper = load_table(table)
+    cells = tuple(
+        tuple("not given" if cell != cell or cell == "" else str(cell) for cell in row)
+        for row in paper.rows
+    )
+    notes = ["Not reproduced here yet: these are the paper's figures alone."]
+    return Report(
+        f"{table}: {paper.title} ({paper.paper}, {paper.source})",
+        tuple(_column(column) for column in paper.columns),
+        cells,
+        (*notes, *paper.notes),
+    )

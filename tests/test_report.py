@@ -1,0 +1,156 @@
+"""Reports: read from result files alone, honest about what is stale or not there."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from reidlib import report as reports
+from reidlib import reproduce
+from reidlib.errors import ReIDError
+from reidlib.papers import load_table
+from reidlib.report import load_results, report
+from reidlib.reproduce import Data, Job, Plan, Row
+
+TINY = Data("tiny")
+SMALL = {"height": 64, "width": 32}
+ROWS = (
+    Row("small", "direct", SMALL, ("CALR-T3", "Baseline")),
+    Row("other", "direct", {**SMALL, "pooling": "gem"}),
+)
+
+
+@pytest.fixture
+def trial(tmp_path, monkeypatch):
+    """A plan with two rows; ``trial(row, seed, mAP)`` writes a result for it."""
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
+    plan = {"trial": Plan("trial", "A trial", ROWS)}
+    monkeypatch.setattr(reproduce, "plans", lambda: plan)
+    monkeypatch.setattr(reports, "plans", lambda: plan)
+
+    def write(row: int, seed: int, score: float | None, **changes) -> None:
+        job = Job("trial", ROWS[row], "quick", TINY, seed)
+        result = {"inputs": job.inputs(), "seconds": 1.0, **changes}
+        if score is None:
+            result["error"] = "found 0 clusters"
+        else:
+            kmeans = {"nmi_pid": 0.5, "nmi_cam": 0.25}
+            diagnosis = {"kmeans": kmeans, "same_camera_share": 0.4}
+            metrics = {"cmc": {"1": 0.5}, "mAP": score, "diagnosis": diagnosis}
+            result["metrics"] = metrics
+        job.file.parent.mkdir(exist_ok=True)
+        job.file.write_text(json.dumps(result))
+
+    return write
+
+
+def cells(row: str) -> dict[str, str]:
+    table = report("trial", preset="quick", data=TINY)
+    (found,) = [line for line in table.rows if line[0] == row]
+    return dict(zip(table.header, found, strict=True))
+
+
+def test_cells_are_mean_and_deviation_over_seeds_with_the_data_set(trial):
+    scores = [0.1, 0.25, 0.35]
+    for seed, score in enumerate(scores):
+        trial(0, seed, score)
+    mean, deviation = 100 * np.mean(scores), 100 * np.std(scores, ddof=1)
+    told = cells("small")
+    assert told["mAP (%), ours"] == f"{mean:.1f} ± {deviation:.1f} (SynthCity tiny)"
+    assert told["Rank-1 (%), ours"] == "50.0 ± 0.0 (SynthCity tiny)"
+    assert "seeds 0, 1, 2" in report("trial", preset="quick", data=TINY).title
+
+
+def test_the_papers_figures_stand_beside_ours_with_data_set_and_source(trial):
+    trial(0, 0, 0.2)
+    frame = load_table("CALR-T3").to_frame()
+    expected = ", ".join(
+        f"{frame.loc['Baseline', (name, 'mAP')]} ({name}, CALR-T3)"
+        for name in ("Market-1501", "DukeMTMC-reID", "MSMT17")
+    )
+    assert cells("small")["mAP (%), paper"] == expected
+    assert cells("other")["mAP (%), paper"] == "none"
+
+
+def test_a_missing_result_names_the_command_and_no_cell_is_empty(trial):
+    trial(0, 0, 0.2)
+    table = report("trial", preset="quick", data=TINY)
+    assert all(cell.strip() for line in table.rows for cell in line)
+    command = "`reidlib reproduce trial --preset quick --size tiny`"
+    assert cells("other")["mAP (%), ours"] == f"missing: {command}"
+    with pytest.raises(ReIDError, match=r"no result of 'other' .*--preset quick"):
+        load_results("trial", preset="quick", data=TINY)
+    partial = load_results("trial", preset="quick", data=TINY, partial=True)
+    assert partial["row"].tolist() == ["small"]
+    empty = load_results("trial", preset="paper", partial=True)
+    assert len(empty) == 0
+
+
+def test_a_stale_result_is_marked_with_what_changed(trial):
+    job = Job("trial", ROWS[0], "quick", TINY, 0)
+    trial(0, 0, 0.2, inputs={**job.inputs(), "code": "older"})
+    trial(1, 0, 0.3)
+    assert cells("small")["mAP (%), ours"] == "20.0 (SynthCity tiny) †"
+    assert "†" not in cells("other")["mAP (%), ours"]
+    (note,) = report("trial", preset="quick", data=TINY).notes
+    assert note.startswith("† stale (small): made with other code than here now")
+
+
+def test_a_breakdown_is_shown_as_one(trial):
+    trial(0, 0, None)
+    trial(1, 0, 0.3)
+    trial(1, 1, None)
+    assert cells("small")["mAP (%), ours"] == "broke down ‡"
+    assert cells("other")["mAP (%), ours"] == "30.0 (SynthCity tiny) ‡"
+    notes = report("trial", preset="quick", data=TINY).notes
+    assert "‡ small: 1 of 1 runs broke down (found 0 clusters)." in notes
+    assert "‡ other: 1 of 2 runs broke down (found 0 clusters)." in notes
+
+
+def test_rows_with_other_seeds_are_named(trial):
+    for seed in (0, 1, 2):
+        trial(0, seed, 0.2)
+    trial(1, 1, 0.3)
+    assert (
+        "other: only over seeds 1." in report("trial", preset="quick", data=TINY).notes
+    )
+
+
+def test_html_is_escaped_and_says_what_markdown_says(trial):
+    trial(0, 0, 0.2)
+    table = report("trial", preset="quick", data=TINY)
+    html = table.html()
+    assert html.count("<tr>") == 1 + len(table.rows)
+    assert "<code>reidlib reproduce trial --preset quick --size tiny</code>" in html
+    assert str(table).count("\n|") == 2 + len(table.rows)  # and the line below the head
+    named = reports.Report("a < b", ("x",), (("1 & 2",),), ())
+    assert "a &lt; b" in named.html()
+    assert "1 &amp; 2" in named.html()
+
+
+def test_a_table_that_is_not_made_yet_shows_the_papers_figures():
+    table = report("CALR-T4")
+    frame = load_table("CALR-T4").to_frame()
+    assert len(table.rows) == len(frame)
+    assert str(frame.loc["cosine", ("Market-1501", "mAP")]) in table.rows[-1]
+    assert "Not reproduced here yet" in table.notes[0]
+    assert all(cell for line in report("AFF-T7").rows for cell in line)
+    with pytest.raises(ReIDError, match=r"no table 'T99'; there is AFF-F4, "):
+        report("T99")
+
+
+def test_what_a_paper_states_about_a_figure_is_quoted():
+    notes = " ".join(report("AFF-F4", preset="quick").notes)
+    assert "Market-1501: eps 0.65" in notes
+
+
+def test_the_pattern_that_the_city_must_show_holds_in_the_kept_results():
+    frame = load_results("baseline")
+    assert frame.groupby("row")["seed"].apply(sorted).tolist() == [[0, 1, 2]] * 3
+    scores = frame.pivot(index="seed", columns="row", values="mAP")
+    assert (scores["baseline"] - scores["direct"] >= 15).all()
+    assert (scores["supervised"] > scores["baseline"]).all()
+    bias = frame.groupby("row")["NMI camera"].mean()
+    assert bias["baseline"] < bias["direct"]
