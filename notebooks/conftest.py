@@ -8,7 +8,8 @@ from collections.abc import Generator
 import pytest
 from nbval.plugin import IPyNbCell
 
-os.environ["REIDLIB_STATIC"] = "1"  # what is stored, and compared, holds no widget
+# What is stored, and compared, holds no widget: neither sliders nor progress bars.
+os.environ |= {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -30,7 +30,9 @@ def execute(path: Path) -> None:
         nbclient.exceptions.CellExecutionError: If a cell fails that is not tagged
             ``raises-exception``.
     """
-    os.environ["REIDLIB_STATIC"] = "1"  # the kernel inherits it: no widgets
+    # The kernel inherits both. Neither sliders nor bars are stored: their scripts would
+    # come from the network.
+    os.environ |= {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -46,6 +48,7 @@ def execute(path: Path) -> None:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = with_few_colours(output.data["image/png"])
+    notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     nbformat.validate(notebook)
     nbformat.write(notebook, path)

@@ -16,8 +16,8 @@ def choose_execution(app: Sphinx, config: Config) -> None:
     """
     if os.environ.get("REIDLIB_NOTEBOOKS") == "stored":
         config["nb_execution_mode"] = "off"
-    # The kernels inherit it: a stored widget would fetch its scripts from the network.
-    os.environ["REIDLIB_STATIC"] = "1"
+    # The kernels inherit both: sliders and bars would fetch scripts from the network.
+    os.environ |= {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
 
 
 def keep_whole_line(

@@ -151,6 +151,7 @@ def _chain(*names: str) -> tuple[Arrow, ...]:
 
 BATCH = "batch: $P$ clusters, $K$ images of each"
 BACKBONE = "backbone, pooling, BN\u00a0neck"
+SOFTENED = r"pseudo label, softened by how alike $\mathbf{l}_j$ and $\mathbf{g}$ are"
 ACROSS = "clusters across cameras: Infomap"
 HEADS = "memory or heads"
 
@@ -378,13 +379,17 @@ DIAGRAMS = {
             ),
             "features": Box("features", 1, "features", "features of all images"),
             "global": Box(
-                "features", 2, "features", "$g$: the whole map pooled", ("CALS-E3",)
+                "features",
+                2,
+                "features",
+                r"$\mathbf{g}$: the whole map pooled",
+                ("CALS-E3",),
             ),
             "local": Box(
                 "features",
                 3,
                 "features",
-                "$l_1$ to $l_4$: soft attention, four bands",
+                r"$\mathbf{l}_1$ to $\mathbf{l}_4$: soft attention, four bands",
                 ("CALS-E4",),
                 new=True,
             ),
@@ -395,7 +400,7 @@ DIAGRAMS = {
                 "labels",
                 2,
                 "label",
-                "pseudo label, softened by how alike $l_i$ and $g$ are",
+                SOFTENED,
                 ("CALS-E5",),
                 span=2,
                 new=True,
@@ -448,13 +453,17 @@ DIAGRAMS = {
             "apan": Box("network", 0, "network", "APAN: pyramid attention, ConvLSTM"),
             "apn": Box("network", 2, "network", "APN: feature pyramid, decoder"),
             "judge": Box("network", 3, "network", "ResNet-50, trained before, fixed"),
-            "traits": Box("features", 0, "features", "$v_s$: describable traits"),
-            "looks": Box("features", 2, "features", "$v_a$: visual appearance"),
+            "traits": Box(
+                "features", 0, "features", r"$\mathbf{v}_s$: describable traits"
+            ),
+            "looks": Box(
+                "features", 2, "features", r"$\mathbf{v}_a$: visual appearance"
+            ),
             "quality": Box(
                 "features",
                 3,
                 "features",
-                "$Q$: how far the 35 features scatter",
+                "$I$: how far the 35 features scatter",
                 ("QAFM-E1",),
                 new=True,
             ),
@@ -478,7 +487,7 @@ DIAGRAMS = {
                 new=True,
             ),
             "stripes": Box(HEADS, 2, "network", "classifiers of stripes"),
-            "predictor": Box(HEADS, 3, "network", r"$Q$ to weight $\alpha$", new=True),
+            "predictor": Box(HEADS, 3, "network", r"$I$ to weight $\alpha$", new=True),
             "attribute loss": Box(
                 "loss", 0, "loss", "attribute loss", ("QAFM-E4", "QAFM-E5")
             ),
@@ -512,13 +521,13 @@ DIAGRAMS = {
 """The baseline and the four papers of the course."""
 
 # Sizes in points, which are the units of the axes: one unit is 1/72 inch.
-SIZE, TAG, LINE = 7.9, 6.7, 1.22  # text, equations, distance of lines
+SIZE, TAG, LINE = 8.2, 7.0, 1.22  # text, equations, distance of lines
 PAD = 4.0  # between text and border
-WIDE_BOX, WIDE_GAP = 78.0, 17.0
+WIDE_BOX, WIDE_GAP = 77.0, 14.5
 TALL_WIDTH, TALL_GAP = 356.0, 6.0
 ROW_GAP, CHANNEL, FRAME, TITLE = 11.0, 9.0, 6.0, 6.0
-TIGHT, BUS = 4.0, 8.0  # a stacked frame; from the last box to the line of gradients
-SHEETS = 4.0  # how far a pile of images shows behind the first
+TIGHT, BUS = 5.0, 8.0  # a stacked frame; from the last box to the line of gradients
+SHEETS = 3.4  # how far a pile of images shows behind the first
 QUIET_INK = "#4A4A4A"
 # What a shape takes from the width of the text.
 CUT = {"network": 2.0, "features": 3.0, "memory": 3.5, "loss": 4.0, "label": 1.5}

@@ -81,6 +81,7 @@ def test_it_names_no_folder_of_the_machine_it_was_executed_on(notebook):
 
 
 def test_it_stores_no_times_widgets_or_error_stream(notebook):
+    assert "widgets" not in read(notebook).metadata
     for cell in code_cells(notebook):
         assert "execution" not in cell.metadata, f"{cell.id}: execution times"
         for output in cell.outputs:
