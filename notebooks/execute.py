@@ -36,7 +36,7 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=900,
+        timeout=1500,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,

@@ -9,6 +9,7 @@ papers' tables in it, and result files, so that no number is typed by hand.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -23,6 +24,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reidlib import report as reports
 from reidlib.errors import ReIDError
 from reidlib.papers import load_table
 from reidlib.plotting import (
@@ -33,7 +35,7 @@ from reidlib.plotting import (
     use_style,
 )
 from reidlib.report import load_results
-from reidlib.reproduce import Data, results_dir
+from reidlib.reproduce import Data, plans, results_dir
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -425,7 +427,13 @@ def comparison_table() -> str:
     return markdown(["", *methods], rows)
 
 
+def report_table(name: str) -> str:
+    """The report of a plan, from its result files."""
+    return f"{reports.report(name)}\n"
+
+
 TABLES = {
+    **{f"report_{name}": functools.partial(report_table, name) for name in plans()},
     "ethics_chain": chain_text,
     "papers_calr": calr_table,
     "papers_aff_scl": aff_scl_table,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from reidlib.errors import ReIDError
 from reidlib.plotting import DIAGRAMS, plot_diagram, use_style
+from reidlib.reproduce import plans
 
 FOLDER = Path(__file__).parents[2] / "book" / "figures"
 
@@ -31,6 +32,7 @@ TABLES = (
     *("synthcity_dials", "synthcity_sizes", "synthcity_acceptance"),
     *("papers_calr", "papers_aff_scl", "papers_cals", "papers_qafm"),
     *("papers_compared", "ethics_chain"),
+    *(f"report_{name}" for name in plans()),
 )
 
 
