@@ -17,6 +17,8 @@ from reidlib.reproduce import Data, Job, Row, plan, plans, results_dir
 MEASURES = {"Rank-1": "%", "mAP": "%", "NMI identity": "", "NMI camera": ""}
 """What a report shows of each row, with its unit."""
 
+_PERCENT = [name for name, unit in MEASURES.items() if unit == "%"]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -166,17 +168,16 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     with_paper = any(row.paper for row in rows)
     header = ["row"]
     for name, unit in MEASURES.items():
-        title = f"{name} ({unit})" if unit else name
-        header.append(f"{title}, ours" if with_paper else title)
-        if with_paper and unit:
-            header.append(f"{title}, paper")
+        header.append(f"{name} ({unit})" if unit else name)
+    if with_paper:
+        header.append(f"the paper's {' / '.join(_PERCENT)} (%)")
     cells = []
     for row in rows:
         line = [row.name]
-        for name, unit in MEASURES.items():
-            line.append(_ours(parts[row.name], name, unit, data.label, command))
-            if with_paper and unit:
-                line.append(_papers(row, name))
+        for name in MEASURES:
+            line.append(_ours(parts[row.name], name, data.label, command))
+        if with_paper:
+            line.append(_papers(row))
         cells.append(tuple(line))
     notes = _notes(parts, command)
     if table in list_tables():
@@ -225,7 +226,7 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
     return notes
 
 
-def _ours(part: pd.DataFrame, name: str, unit: str, label: str, command: str) -> str:
+def _ours(part: pd.DataFrame, name: str, label: str, command: str) -> str:
     if not len(part):
         return f"missing: `{command}`"
     mark = " †" if (part["stale"] != "").any() else ""
@@ -233,15 +234,16 @@ def _ours(part: pd.DataFrame, name: str, unit: str, label: str, command: str) ->
     values = part[name].dropna()
     if not len(values):
         return ("broke down" if "‡" in mark else "not measured") + mark
-    digits = 1 if unit == "%" else 2
+    digits = 1 if MEASURES[name] == "%" else 2
     text = f"{values.mean():.{digits}f}"
     if len(values) > 1:
-        text += f" ± {values.std(ddof=1):.{digits}f}"
+        # Spaces that a narrow page does not break at.
+        text += f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.{digits}f}"
     return f"{text} ({label}){mark}"
 
 
-def _papers(row: Row, measure: str) -> str:
-    """Return a paper's figure for each of its data sets, with the source."""
+def _papers(row: Row) -> str:
+    """Return a paper's figures for each of its data sets, with the source."""
     if not row.paper:
         return "none"
     table = load_table(row.paper[0])
@@ -257,12 +259,15 @@ def _papers(row: Row, measure: str) -> str:
             f"row {row.name!r} points to {' / '.join(row.paper)}, of which there are "
             f"{len(chosen)}; mend plans.toml"
         )
-    found = [
-        f"{value} ({column.dataset or 'data set not named'}, {table.id})"
-        for column, value in zip(table.columns, chosen[0], strict=True)
-        if column.name == measure and isinstance(value, float) and value == value
+    figures: dict[str, dict[str, object]] = {}
+    for column, value in zip(table.columns, chosen[0], strict=True):
+        if column.name in _PERCENT and value == value:
+            figures.setdefault(column.dataset, {})[column.name] = value
+    lines = [
+        f"{dataset}: " + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
+        for dataset, found in figures.items()
     ]
-    return ", ".join(found) or f"not given ({table.id})"
+    return f"{'; '.join(lines)} ({table.id}, {' / '.join(row.paper[1:])})"
 
 
 def _paper_says(table: PaperTable) -> list[str]:
