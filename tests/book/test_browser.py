@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
+import io
 import os
 import shutil
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -29,6 +32,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 MISSING = (
     "no Chromium or Chrome was found to open the book with: install one (Debian and "
     "Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), name one "
@@ -149,6 +153,10 @@ def test_page_opens_complete_and_without_a_network(visit, name):
             "[...document.querySelectorAll('mjx-merror')]"
             ".map(m => `bad mathematics: ${m.textContent}`)"
         )
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.wait_for_timeout(400)  # colours fade into each other
+        problems += [f"{theme}: {line}" for line in page.evaluate(LEGIBLE)]
     assert problems == []
 
     page.set_viewport_size({"width": 390, "height": 800})
@@ -166,3 +174,29 @@ def test_search_finds_a_page(visit):
     page.goto(page.url + "?q=re-identification")
     page.locator("#search-results li a").first.wait_for(timeout=20_000)
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("<p style='color: #999'>pale</p>", 'contrast 2.8: P. "pale"'),
+        ("<p style='color: #595959'>grey</p>", None),
+        ("<div style='background: #000'><p>black</p></div>", "contrast 1.0"),
+        ("<p style='color: rgba(0, 0, 0, 0.3)'>thin</p>", "contrast 2.1"),
+        ("<img src='{transparent}'>", "transparent: data:image/png"),
+        ("<img src='{opaque}'>", None),
+    ],
+)
+def test_what_cannot_be_read_is_found(browser, content, problem):
+    pictures = {}
+    for name, colour in (("transparent", (0, 0, 0, 0)), ("opaque", (9, 9, 9, 255))):
+        buffer = io.BytesIO()
+        Image.new("RGBA", (8, 8), colour).save(buffer, "png")
+        code = base64.b64encode(buffer.getvalue()).decode()
+        pictures[name] = f"data:image/png;base64,{code}"
+    page = browser.new_page()
+    page.set_content(f"<article>{content.format(**pictures)}</article>")
+    found = page.evaluate(LEGIBLE)
+    page.close()
+    assert [line for line in found if not line.startswith(problem or "none")] == []
+    assert len(found) == (problem is not None)

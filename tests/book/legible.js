@@ -1,0 +1,62 @@
+// Lists what a reader of a page cannot read well: text whose contrast with its
+// background is below WCAG's 4.5, and pictures that let the background through.
+() => {
+  const parse = (text) => {
+    const [r, g, b, alpha = 1] = text.match(/[\d.]+/g).map(Number);
+    return text.startsWith("color(srgb")
+      ? [255 * r, 255 * g, 255 * b, alpha]
+      : [r, g, b, alpha];
+  };
+  const over = (front, back) => [
+    ...[0, 1, 2].map((i) => front[i] * front[3] + back[i] * (1 - front[3])),
+    1,
+  ];
+  const luminance = (colour) => {
+    const [r, g, b] = colour.slice(0, 3).map((value) => {
+      const v = value / 255;
+      return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const background = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      layers.push(parse(getComputedStyle(at).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reduceRight((back, front) => over(front, back), [255, 255, 255, 1]);
+  };
+
+  const problems = new Map();
+  for (const element of document.querySelectorAll("article *")) {
+    if (element.closest("svg, mjx-container, script, style")) continue;
+    const said = [...element.childNodes].some(
+      (node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim(),
+    );
+    const style = getComputedStyle(element);
+    if (!said || !element.getClientRects().length || style.visibility === "hidden") {
+      continue;
+    }
+    const back = background(element);
+    const ink = over(parse(style.color), back);
+    const [high, low] = [luminance(ink), luminance(back)].sort((a, b) => b - a);
+    const contrast = (high + 0.05) / (low + 0.05);
+    const name = `${element.tagName}.${element.className}`;
+    if (contrast < 4.5 && !problems.has(name)) {
+      const text = element.textContent.trim().slice(0, 40);
+      problems.set(name, `contrast ${contrast.toFixed(1)}: ${name} "${text}"`);
+    }
+  }
+  for (const image of document.querySelectorAll("article img")) {
+    if (!image.naturalWidth || !image.getClientRects().length) continue;
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 32;
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0, 32, 32);
+    const pixels = context.getImageData(0, 0, 32, 32).data;
+    if (pixels.some((value, index) => index % 4 === 3 && value < 250)) {
+      problems.set(image.src, `transparent: ${image.src}`);
+    }
+  }
+  return [...problems.values()];
+};
