@@ -66,6 +66,7 @@ def code_hash(module: str) -> str:
     """Return a hash of a module's code and of all library code that it imports.
 
     Layout, comments and docstrings do not count: what is hashed is the syntax tree.
+    This module is left out: it describes a run and cannot change a number of it.
 
     Args:
         module: Full name, for instance ``"reidlib.recipes.baseline"``.
@@ -74,7 +75,7 @@ def code_hash(module: str) -> str:
         The hash, as hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
+    for name in sorted(_closure(module) - {__name__}):
         digest.update(name.encode())
         digest.update(ast.dump(_tree(name)).encode())
     return digest.hexdigest()
@@ -106,7 +107,9 @@ def _closure(module: str) -> set[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or _file(name) is None:
+        # Of torchvision.models, too, there is a file models/__init__.py in this package.
+        ours = name.split(".")[0] == reidlib.__name__
+        if name in seen or not ours or _file(name) is None:
             continue
         seen.add(name)
         for node in ast.walk(_tree(name)):
@@ -115,4 +118,4 @@ def _closure(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 waiting.append(node.module)
                 waiting += [f"{node.module}.{alias.name}" for alias in node.names]
-    return {name for name in seen if name.split(".")[0] == "reidlib"}
+    return seen

@@ -16,7 +16,7 @@ from torch import nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine import DivergedError, Run, load_checkpoint
 from reidlib.engine.cache import cached_run, run_key
-from reidlib.engine.manifest import code_hash
+from reidlib.engine.manifest import _closure, code_hash
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
 
@@ -259,3 +259,15 @@ def test_the_code_hash_sees_code_and_not_comments(tmp_path):
     assert hash_now() == first
     errors.write_text(text + "\nLIMIT = 1  # imported by engine.run, so it counts\n")
     assert hash_now() != first
+
+
+def test_the_code_hash_takes_no_other_package_for_this_one():
+    # It once took torchvision.models for reidlib.models, and so every module of models
+    # for one that a recipe needs: a new one made all results stale.
+    assert _closure("reidlib.models.backbones") == {
+        "reidlib.errors",
+        "reidlib.models.backbones",
+    }
+    needed = _closure("reidlib.recipes.direct")
+    assert {"reidlib.models.pooling", "reidlib.evaluation.ranking"} <= needed
+    assert not needed & {"reidlib.models.cost", "reidlib.recipes.supervised"}
