@@ -107,7 +107,7 @@ def _closure(module: str) -> set[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        # Of torchvision.models, too, there is a file models/__init__.py in this package.
+        # torchvision.models has a namesake here: models/__init__.py.
         ours = name.split(".")[0] == reidlib.__name__
         if name in seen or not ours or _file(name) is None:
             continue
