@@ -21,9 +21,9 @@ class MatchRates:
 
     Attributes:
         fpr: False-match rate.
-        fpr_interval: Its lower and upper limit; NaN where no error was seen.
+        fpr_interval: Its lower and upper limit; NaN where the draws cannot tell.
         tpr: True-match rate.
-        tpr_interval: Its lower and upper limit.
+        tpr_interval: Its lower and upper limit, likewise.
         confidence: Probability that the intervals are made for.
         num_people: People, each distractor counted as one.
         num_negatives: Negative pairs.
@@ -61,13 +61,15 @@ def match_rates(
     the true rate in 93 % of cases; taking pairs for independent, in 9 %.
 
     Where a rate is 0 or 1 in the data, it is so in every draw, and the bootstrap cannot
-    say how far from it the truth may be: that limit is NaN.
+    say how far from it the truth may be: that limit is NaN. Where all draws are alike,
+    as they are with one person, both are. Degrees of freedom are counted in people:
+    many distractors do not make up for few.
 
     Args:
         pairs: Pairs to measure on, of people on whom the threshold was not chosen.
         threshold: One for all, or one for each pair of cameras.
         confidence: Probability of the interval.
-        num_resamples: Number of draws.
+        num_resamples: Number of draws, 2 at least.
         seed: Seed or generator of the draws.
 
     Returns:
@@ -89,17 +91,18 @@ def match_rates(
         >>> rates.fpr_interval[0] < rates.fpr < rates.fpr_interval[1]
         True
     """
-    if not 0 < confidence < 1 or num_resamples < 1:
+    if not 0 < confidence < 1 or num_resamples < 2:
         raise ReIDError(
             f"confidence is {confidence} and num_resamples {num_resamples}; give a "
-            "confidence in (0, 1) and one draw at least"
+            "confidence in (0, 1) and two draws at least"
         )
     check_both(pairs, "match_rates")
     right = accepted(pairs, threshold)
     first, second = pairs.people
     people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))
     row, col = np.searchsorted(people, first), np.searchsorted(people, second)
-    weights = _draws(people > DISTRACTOR, num_resamples, np.random.default_rng(seed))
+    real = people > DISTRACTOR
+    weights = _draws(real, num_resamples, np.random.default_rng(seed))
 
     rates, limits = [], []
     for sign in (False, True):
@@ -107,7 +110,9 @@ def match_rates(
         drawn = _drawn(row[mask], col[mask], right[mask], weights, one=sign)
         rate = float(right[mask].mean())
         rates.append(rate)
-        limits.append(_interval(rate, drawn, int(mask.sum()), len(people), confidence))
+        seen = np.union1d(row[mask], col[mask])
+        numbers = int(mask.sum()), int(real[seen].sum())
+        limits.append(_interval(rate, drawn, *numbers, confidence))
     return MatchRates(
         fpr=rates[0],
         fpr_interval=limits[0],
@@ -128,7 +133,10 @@ def _interval(
         return (0.0, np.nan) if rate == 0 else (np.nan, 1.0)
     # A draw without any error counts as half an error.
     edge = 0.5 / num_pairs
-    error = float(np.std(logit(drawn[np.isfinite(drawn)].clip(edge, 1 - edge))))
+    logits = logit(drawn[np.isfinite(drawn)].clip(edge, 1 - edge))
+    if len(np.unique(logits)) < 2:
+        return np.nan, np.nan
+    error = float(np.std(logits))
     reach = float(student.ppf((1 + confidence) / 2, num_people - 1)) * error
     low, high = expit(logit(rate) - reach), expit(logit(rate) + reach)
     return float(low), float(high)

@@ -114,6 +114,43 @@ def test_a_rate_without_errors_has_no_upper_limit():
         assert interval[1] == 1
 
 
+def test_distractors_do_not_make_up_for_few_people():
+    few, images = 4, 6
+    pairs = world(4, people=few, images=images)
+    pids = np.concatenate([pairs.query_table.pids, np.zeros(500, np.int64)])
+    camids = np.arange(len(pids)) % 2
+    table = ImageTable(Path("data"), ("x",) * len(pids), pids, camids)
+    own = len(pairs.query_table)
+    query = np.concatenate([pairs.query, np.repeat(np.arange(own), 500)])
+    gallery = np.tile(np.arange(own, len(pids)), own)
+    gallery = np.concatenate([pairs.gallery, gallery])
+    sign = np.zeros(len(query) - len(pairs), dtype=bool)
+    distance = np.concatenate([pairs.distance, np.where(sign, 0, 1.0)])
+    positive = np.concatenate([pairs.positive, sign])
+    crowd = Pairs(distance, positive, query, gallery, table, table)
+    alone, among = match_rates(pairs, 0.5), match_rates(crowd, 0.5)
+    assert among.num_people == few + 500
+    # The draws of the people are the same, and so is what they say about the people.
+    assert among.tpr_interval == pytest.approx(alone.tpr_interval)
+
+
+def test_people_who_are_too_few_for_draws_to_differ_have_no_limits():
+    pids = np.array([1, 1, 1, 0, 0, 0])
+    table = ImageTable(Path("data"), ("x",) * 6, pids, np.arange(6))
+    row, col = np.triu_indices(6, 1)
+    shown = (row < 3).nonzero()[0]
+    positive = col[shown] < 3
+    distance = np.linspace(0, 1, len(shown), dtype=np.float32)
+    pairs = Pairs(distance, positive, row[shown], col[shown], table, table)
+    rates = match_rates(pairs, float(np.median(pairs.positives)))
+    assert 0 < rates.tpr < 1
+    assert np.isnan(rates.tpr_interval).all()
+    # A draw of two people is of both, or has no pair of two.
+    two = match_rates(world(0, people=2), 1.0)
+    assert 0 < two.fpr < 1
+    assert np.isnan(two.fpr_interval).all()
+
+
 def test_it_is_repeatable_and_takes_real_tables_with_distractors():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(60, 4))
@@ -127,7 +164,7 @@ def test_it_is_repeatable_and_takes_real_tables_with_distractors():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"confidence": 1.0}, {"confidence": 0}, {"num_resamples": 0}]
+    "settings", [{"confidence": 1.0}, {"confidence": 0}, {"num_resamples": 1}]
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ReIDError, match=r"give a confidence in \(0, 1\)"):
