@@ -354,7 +354,11 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:
-        write_atomically(options.html, table.html().encode())
+        # Without its encoding a browser reads a lone file as it likes.
+        head = (
+            f'<!doctype html>\n<meta charset="utf-8">\n<title>{options.table}</title>'
+        )
+        write_atomically(options.html, f"{head}\n{table.html()}\n".encode())
 
 
 def _table(metrics: dict[str, Any]) -> str:

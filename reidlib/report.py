@@ -95,11 +95,13 @@ def load_results(
         file as a dict. The figures of a failed run are nan.
 
     Raises:
-        ReIDError: If a row has no result file; names the command that makes it.
+        ReIDError: If there is no such plan or preset, a file is damaged, or a row has
+            no result file; names the command that makes it.
     """
     data = data or Data()
     lines = []
     for row in plan(table).rows:
+        row.config(preset, 0)
         jobs = _found(table, row, preset, data)
         if not jobs and not partial:
             job = Job(table, row, preset, data, 0)
@@ -113,9 +115,10 @@ def load_results(
 
 def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
     """Return the runs of a row that have a result file, by seed."""
-    pattern = Job(table, row, preset, data, 0).file.name.replace("-s0.json", "-s*.json")
-    files = (results_dir() / table).glob(pattern)
-    seeds = sorted(int(file.stem.rsplit("-s", 1)[1]) for file in files)
+    first = Job(table, row, preset, data, 0).file
+    folder, pattern = first.parent, first.name.replace("-s0.json", "-s*.json")
+    ends = (file.stem.rsplit("-s", 1)[1] for file in folder.glob(pattern))
+    seeds = sorted(int(end) for end in ends if end.isdecimal())
     return [Job(table, row, preset, data, seed) for seed in seeds]
 
 
@@ -127,19 +130,17 @@ def _line(job: Job) -> dict[str, Any]:
         "status": "failed" if "error" in result else "complete",
         "stale": ", ".join(job.stale(result)),
     }
-    if "error" in result:
-        figures = dict.fromkeys([*MEASURES, "same camera"], math.nan)
-    else:
-        metrics = result["metrics"]
-        diagnosis = metrics.get("diagnosis", {})
-        kmeans = diagnosis.get("kmeans", {})
-        figures = {
-            "Rank-1": 100 * metrics["cmc"]["1"],
-            "mAP": 100 * metrics["mAP"],
-            "NMI identity": kmeans.get("nmi_pid", math.nan),
-            "NMI camera": kmeans.get("nmi_cam", math.nan),
-            "same camera": diagnosis.get("same_camera_share", math.nan),
-        }
+    # A run that broke down has no figures, and data without queries no ranking.
+    metrics = result.get("metrics", {})
+    diagnosis = metrics.get("diagnosis", {})
+    kmeans = diagnosis.get("kmeans", {})
+    figures = {
+        "Rank-1": 100 * metrics.get("cmc", {}).get("1", math.nan),
+        "mAP": 100 * metrics.get("mAP", math.nan),
+        "NMI identity": kmeans.get("nmi_pid", math.nan),
+        "NMI camera": kmeans.get("nmi_cam", math.nan),
+        "same camera": diagnosis.get("same_camera_share", math.nan),
+    }
     return {**line, **figures, "seconds": result.get("seconds"), "result": result}
 
 
@@ -152,7 +153,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
         data: Data of the runs; SynthCity ``course`` if not given.
 
     Raises:
-        ReIDError: If the name is unknown.
+        ReIDError: If table or preset are unknown, or a result file is damaged.
 
     Example:
         >>> print(report("CALR-T4").rows[0][0])
@@ -164,7 +165,8 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     rows = plan(table).rows
     frame = load_results(table, preset=preset, data=data, partial=True)
     parts = {row.name: _part(frame, row) for row in rows}
-    command = Job(table, rows[0], preset, data, 0).command
+    last = int(frame["seed"].max()) if len(frame) else 0
+    command = Job(table, rows[0], preset, data, last).command
     with_paper = any(row.paper for row in rows)
     header = ["row"]
     for name, unit in MEASURES.items():

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import tomllib
@@ -40,6 +41,9 @@ from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES
 from reidlib.recipes.common import CollapseError
 from reidlib.synthcity import ensure_synthcity, synthcity_path
+
+NUM_SEEDS = 3
+"""Seeds of each row, if nothing else is asked for: 0, 1 and 2."""
 
 _MEMORY_PER_RUN = 4 << 30  # bytes that a run with the embedded backbone stays below
 
@@ -196,14 +200,17 @@ class Job:
             ReIDError: If it cannot be read.
         """
         try:
-            return json.loads(self.file.read_text(encoding="utf-8"))
+            result = json.loads(self.file.read_text(encoding="utf-8"))
+            if not {"metrics", "error"} & dict(result).keys():
+                raise ValueError("neither metrics nor an error in it")
         except FileNotFoundError:
             return None
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise ReIDError(
                 f"{self.file} is damaged ({error}); remove it and make it again with "
                 f"`{self.command}`"
             ) from error
+        return result
 
     def stale(self, result: dict[str, Any]) -> list[str]:
         """Name what a result was made with that is different now.
@@ -235,7 +242,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """The command that makes the result."""
+        """The command that makes the result, with those of the seeds before it."""
         words = [f"reidlib reproduce {self.table}"]
         if self.preset != "ablation":
             words.append(f"--preset {self.preset}")
@@ -243,6 +250,8 @@ class Job:
             words.append(f"--data {self.data.kind} --root PATH")
         elif self.data.size != "course":
             words.append(f"--size {self.data.size}")
+        if self.seed >= NUM_SEEDS:
+            words.append(f"--seeds {self.seed + 1}")
         return " ".join(words)
 
 
@@ -267,7 +276,7 @@ def reproduce(
     table: str,
     *,
     preset: str = "ablation",
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = range(NUM_SEEDS),
     data: Data | None = None,
     device: str = "auto",
     processes: int | None = None,
@@ -318,7 +327,7 @@ def reproduce(
             outcomes[waiting[number]] = outcome
             bar.set_postfix_str(f"{outcome.job.row.name}, seed {outcome.job.seed}")
             if outcome.message:
-                tqdm.write(f"{outcome.status}: {outcome.message}")
+                tqdm.write(f"{outcome.status}: {outcome.message}", file=sys.stderr)
     return [outcomes[number] for number in range(len(jobs))]
 
 
@@ -340,7 +349,9 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
     except (CollapseError, DivergedError) as error:
         # That a method breaks down with these settings is what the table must show.
         status, message = "failed", str(error)
-        result = {**_record(run_folder(train, config, dataset)), "error": message}
+        # What comes after names a folder of this machine.
+        reason = message.partition(";")[0]
+        result = {**_record(run_folder(train, config, dataset)), "error": reason}
     except ReIDError as error:
         return Outcome(job, "missing", str(error))
     about = {"table": job.table, "row": job.row.name, "preset": job.preset}
@@ -366,7 +377,9 @@ def _devices(device: str, processes: int | None, runs: int) -> list[str]:
     if processes is not None and processes < 1:
         raise ReIDError(f"processes is {processes}; give 1 or more")
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    if processes is None:
+    if processes is None and device.startswith("cuda:"):
+        processes = 1
+    elif processes is None:
         processes = gpus or min(_cores(), max(_memory() // _MEMORY_PER_RUN, 1))
     processes = max(1, min(processes, runs))
     if gpus > 1:

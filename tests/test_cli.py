@@ -276,7 +276,9 @@ def test_a_table_without_results_is_reported(tmp_path, monkeypatch, capsys):
     assert main(["report", *words, "--html", str(html)]) == 0
     told = capsys.readouterr().out
     assert "missing: `reidlib reproduce baseline --preset quick --size tiny`" in told
-    assert html.read_text().startswith('<div class="report"')
+    page = html.read_bytes().decode("utf-8")
+    assert page.startswith('<!doctype html>\n<meta charset="utf-8">')
+    assert '<div class="report"' in page
 
 
 def test_tables_refuse_what_cannot_be_meant(tmp_path, capsys):

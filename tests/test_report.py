@@ -111,6 +111,38 @@ def test_a_breakdown_is_shown_as_one(trial):
     assert "‡ other: 1 of 2 runs broke down (found 0 clusters)." in notes
 
 
+def test_data_without_queries_are_reported_without_a_ranking(trial):
+    trial(0, 0, None)
+    job = Job("trial", ROWS[0], "quick", TINY, 0)
+    result = json.loads(job.file.read_text())
+    del result["error"]
+    result["metrics"] = {"diagnosis": {"kmeans": {"nmi_pid": 0.5}}}
+    job.file.write_text(json.dumps(result))
+    told = cells("small")
+    assert told["mAP (%)"] == told["Rank-1 (%)"] == "not measured"
+    assert told["NMI identity"] == "0.50 (SynthCity tiny)"
+
+
+def test_a_copy_of_a_result_is_no_result(trial):
+    trial(0, 0, 0.2)
+    file = Job("trial", ROWS[0], "quick", TINY, 0).file
+    file.with_name(f"{file.stem} copy.json").write_text("{")
+    frame = load_results("trial", preset="quick", data=TINY, partial=True)
+    assert frame["seed"].tolist() == [0]
+
+
+def test_the_command_makes_every_seed_again(trial):
+    for seed in range(5):
+        trial(0, seed, 0.2, inputs={})
+    (note,) = report("trial", preset="quick", data=TINY).notes
+    assert note.endswith("--size tiny --seeds 5` makes it again.")
+
+
+def test_a_preset_that_is_none_is_refused(trial):
+    with pytest.raises(ReIDError, match="no preset 'long'"):
+        report("trial", preset="long", data=TINY)
+
+
 def test_rows_with_other_seeds_are_named(trial):
     for seed in (0, 1, 2):
         trial(0, seed, 0.2)

@@ -115,12 +115,27 @@ def test_a_breakdown_is_a_result_and_is_not_tried_again(trial):
     assert make()[0].status == "kept"
 
 
-def test_what_cannot_be_made_here_does_not_stop_the_others(trial, tmp_path):
+def test_a_divergence_is_recorded_without_this_machines_folders(trial, tmp_path):
+    wild = {"lr": 1e30, "frozen_stages": 8, "epochs": 2, "iterations": 3, **SMALL}
+    trial(Row("wild", "baseline", wild))
+    (outcome,) = make()
+    assert outcome.status == "failed"
+    reason = json.loads(outcome.job.file.read_text())["error"]
+    assert "epoch 1" in reason
+    assert "--out" in outcome.message
+    assert "--out" not in reason
+    assert str(tmp_path) not in reason
+
+
+def test_what_cannot_be_made_here_does_not_stop_the_others(trial, tmp_path, capsys):
     trial(
         Row("lost", "direct", {**SMALL, "weights": str(tmp_path / "none.pth")}),
         Row("small", "direct", SMALL),
     )
     lost, small = make()
+    told = capsys.readouterr()
+    assert told.out == ""  # a table that is piped into a file stays one
+    assert "missing: " in told.err
     assert (lost.status, small.status) == ("missing", "made")
     assert "none.pth" in lost.message
     assert not lost.job.file.exists()
@@ -219,12 +234,28 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         make(processes=0)
 
 
-def test_a_damaged_result_is_named(trial):
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b'{"inputs": {}}'])
+def test_a_damaged_result_is_named(trial, content):
     trial(Row("small", "direct", SMALL))
-    (outcome,) = make()
-    outcome.job.file.write_text("{")
+    job = Job("trial", reproduce.plan("trial").rows[0], "quick", TINY, 0)
+    job.file.parent.mkdir(parents=True)
+    job.file.write_bytes(content)
     with pytest.raises(ReIDError, match=r"is damaged .*reidlib reproduce trial"):
         make()
+
+
+def test_the_command_asks_for_as_many_seeds_as_the_run_needs():
+    def command(seed: int) -> str:
+        return Job("T", Row("small", "direct"), "ablation", Data(), seed).command
+
+    assert command(2) == "reidlib reproduce T"
+    assert command(3) == "reidlib reproduce T --seeds 4"
+
+
+def test_a_chosen_gpu_is_not_shared_unasked():
+    assert reproduce._devices("cuda:1", None, 9) == ["cuda:1"]
+    assert reproduce._devices("cuda:1", 2, 9) == ["cuda:1", "cuda:1"]
+    assert reproduce._devices("cpu", 4, 2) == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize("table", sorted(plans()))
