@@ -167,7 +167,7 @@ def rates_by_cameras(pairs: Pairs, threshold: Threshold) -> CameraRates:
         The rates.
 
     Raises:
-        ReIDError: If no image has a camera.
+        ReIDError: If no image has a camera, or the threshold is NaN.
 
     Example:
         >>> from pathlib import Path
@@ -199,9 +199,15 @@ def rates_by_cameras(pairs: Pairs, threshold: Threshold) -> CameraRates:
 
 
 def accepted(pairs: Pairs, threshold: Threshold) -> np.ndarray:
-    """Return ``(P,)`` bool, whether each pair is taken for one person."""
+    """Return ``(P,)`` bool, whether each pair is taken for one person.
+
+    Raises:
+        ReIDError: If the threshold is NaN, which would reject all pairs unseen.
+    """
     if isinstance(threshold, CameraThresholds):
         return pairs.distance <= threshold.of(pairs)
+    if np.isnan(threshold):
+        raise ReIDError("the threshold is nan; give the largest distance to accept")
     return pairs.distance <= _round_down(np.float64(threshold))
 
 

@@ -76,8 +76,8 @@ def match_rates(
         The rates.
 
     Raises:
-        ReIDError: If a positive or a negative pair is missing, or a setting is out of
-            range.
+        ReIDError: If a positive or a negative pair is missing, the threshold is NaN, or
+            a setting is out of range.
 
     Example:
         >>> from pathlib import Path

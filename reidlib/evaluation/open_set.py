@@ -45,7 +45,7 @@ def take_people_out(
     """
     people = np.intersect1d(query.pids, gallery.pids)
     people = people[people > DISTRACTOR]
-    number = round(share * len(people))
+    number = round(share * len(people)) if 0 < share < 1 else 0
     if not 0 < number < len(people):
         raise ReIDError(
             f"a share of {share} of the {len(people)} people in both query and gallery "

@@ -9,7 +9,12 @@ import pytest
 
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation import camera_thresholds, rates_by_cameras, trade_off
+from reidlib.evaluation import (
+    camera_thresholds,
+    match_rates,
+    rates_by_cameras,
+    trade_off,
+)
 from reidlib.evaluation.calibration import accepted
 from reidlib.evaluation.pairs import Pairs
 
@@ -176,5 +181,8 @@ def test_faults_are_refused():
         camera_thresholds(pairs, 0)
     with pytest.raises(ReIDError, match="least to know a rate by"):
         camera_thresholds(pairs, 1e-4)
+    for measure in (rates_by_cameras, match_rates):
+        with pytest.raises(ReIDError, match="the threshold is nan"):
+            measure(pairs, float("nan"))
     with pytest.raises(ReIDError, match="no image of data has a camera"):
         rates_by_cameras(pairs_of(SHIFT, num=50, cameras=(-1, -1, -1)), 0.5)

@@ -100,7 +100,7 @@ def test_people_are_taken_out_of_the_gallery_at_random():
     assert len({mask.tobytes() for mask in others}) > 2
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("share", [0.0, 1.0, 0.1, float("nan")])
 def test_a_share_that_takes_nobody_or_everybody_is_refused(share):
     four = table([1, 2, 3, 4], [0] * 4)
     with pytest.raises(ReIDError, match="some stay and some go"):
