@@ -84,17 +84,20 @@ def network_cost(model: nn.Module, size: tuple[int, int] = (256, 128)) -> Cost:
     training = {module: module.training for module in model.modules()}
     model.eval()
     outputs, counter, alive = _Outputs(model), FlopCounterMode(display=False), _Alive()
-    kept = _Kept(fixed)
+    kept, fused = _Kept(fixed), torch.backends.mha.get_fastpath_enabled()
     try:
         with torch.no_grad(), alive, counter:
             alive.skip(fixed)
             alive.track(image)
+            # Fused attention is one operation, which the counter does not know.
+            torch.backends.mha.set_fastpath_enabled(False)
             model(image)
         outputs.remove()
         with torch.enable_grad(), saved_tensors_hooks(kept.pack, lambda saved: saved):
             model(image)
     finally:
         outputs.remove()
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, mode in training.items():
             module.training = mode
     return Cost(

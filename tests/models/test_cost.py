@@ -42,6 +42,23 @@ def test_groups_and_a_matrix_product_count_their_own_products_only():
     assert network_cost(net, (2, 2)).macs == 6 * 4 * 1 * 9 + 6 * 4 * 5
 
 
+def test_attention_counts_its_products_although_it_is_fused():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, stride=4)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, images):
+            tokens = self.patches(images).flatten(2).transpose(1, 2)
+            return self.attention(tokens, tokens, tokens)[0]
+
+    cost = network_cost(Attention(), (16, 16))
+    patches, projections = 16 * 8 * 48, 16 * 8 * (24 + 8)
+    assert cost.macs == patches + projections + 2 * 16 * 16 * 8
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_peak_is_two_maps_of_a_chain_and_three_around_a_residual():
     class Residual(nn.Module):
         def __init__(self):
