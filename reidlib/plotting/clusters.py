@@ -169,7 +169,7 @@ def plot_cluster_map(
 
     Raises:
         ReIDError: If the shapes do not fit, or ``only`` names more clusters than there
-            are colours.
+            are colours or one that has no image.
 
     Example:
         >>> ax = plot_cluster_map([[0, 0], [0, 1], [5, 5]], [0, 0, -1])
@@ -187,6 +187,12 @@ def plot_cluster_map(
     if only is None:
         largest = np.argsort(-counts, kind="stable")[: len(COLOURS)]
         only = sorted(names[largest].tolist())
+    absent = sorted({int(name) for name in only} - set(names.tolist()))
+    if absent:
+        raise ReIDError(
+            f"only: no image has the cluster {absent[0]}; give clusters that occur "
+            "among the pseudo labels; outliers are drawn in any case"
+        )
     if clustered.any():
         ax = plot_embedding(
             array[clustered],
@@ -309,7 +315,7 @@ def plot_sweep(
 
 
 def _negative(ax: Axes) -> bool:
-    return any(np.nanmin(np.asarray(line.get_ydata())) < 0 for line in ax.lines)
+    return any((np.asarray(line.get_ydata()) < 0).any() for line in ax.lines)
 
 
 def _fields(quality: Any) -> Mapping[str, Any]:

@@ -182,6 +182,13 @@ def test_sweep_draws_into_given_axes_and_leaves_gaps_for_nan():
     assert axes[1].get_ylim()[0] < -0.1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_sweep_of_nothing_but_gaps_is_drawn():
+    sweep = {0.5: {"nmi_cam": float("nan")}}
+    (ax,) = plot_sweep({"a": sweep}, measures=["nmi_cam"])
+    assert ax.get_ylim()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -195,6 +202,10 @@ def test_sweep_draws_into_given_axes_and_leaves_gaps_for_nan():
         (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 0]), r"\(N, 2\)"),
         (lambda: plot_cluster_map(np.zeros((9, 2)), range(9), only=range(9)),
          "9 classes for 8 colours"),
+        (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 1, -1], only=[1, 7]),
+         "no image has the cluster 7"),
+        (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 1, -1], only=[-1]),
+         "no image has the cluster -1"),
         (lambda: plot_sweep({}), "sweeps: got 0"),
         (lambda: plot_sweep({"a": {}}), "at least one value"),
         (lambda: plot_sweep({"a": {0.5: {"clusters": 3}}}), "has no outlier_share"),
