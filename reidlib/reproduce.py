@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from importlib import resources
@@ -320,9 +320,13 @@ def reproduce(
     devices = _devices(device, processes, len(waiting))
     outcomes = {number: Outcome(job, "kept") for number, job in enumerate(jobs)}
     made = _make_all([jobs[number] for number in waiting], devices, progress)
-    with tqdm(
-        made, desc=table, total=len(waiting), unit="run", disable=not progress
-    ) as bar:
+    # Closed here, so that Ctrl-C between two runs ends those of other processes too.
+    with (
+        contextlib.closing(made),
+        tqdm(
+            made, desc=table, total=len(waiting), unit="run", disable=not progress
+        ) as bar,
+    ):
         for number, outcome in bar:
             outcomes[waiting[number]] = outcome
             bar.set_postfix_str(f"{outcome.job.row.name}, seed {outcome.job.seed}")
@@ -402,7 +406,7 @@ def _memory() -> int:
 
 def _make_all(
     jobs: Sequence[Job], devices: Sequence[str], progress: bool
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """Yield the number and the outcome of each job as it ends."""
     if len(devices) == 1:
         for number, job in enumerate(jobs):

@@ -224,6 +224,28 @@ def test_a_stopped_table_stops_its_processes_and_keeps_their_epochs(
         assert manifest["status"] == "interrupted"
 
 
+def test_an_interrupt_between_two_runs_ends_the_others(trial, monkeypatch):
+    trial(Row("a", "direct", SMALL), Row("b", "direct", SMALL))
+    ended = []
+
+    def make_all(jobs, devices, progress):
+        try:
+            for number, job in enumerate(jobs):
+                yield number, reproduce.Outcome(job, "made")
+        finally:
+            ended.append(devices)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "_make_all", make_all)
+    monkeypatch.setattr(reproduce.tqdm, "set_postfix_str", interrupt)
+    # The traceback, kept by `stopped`, would keep the runs going.
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        reproduce.reproduce("trial", preset="quick", seeds=(0,), data=TINY)
+    assert ended, stopped
+
+
 def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
     trial(Row("small", "direct", SMALL))
     with pytest.raises(ReIDError, match=r"no plan for 'T99'; there is trial"):
