@@ -184,7 +184,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     notes = _notes(parts, command)
     if table in list_tables():
         notes += _paper_says(load_table(table))
-    seeds = max((_seeds(part) for part in parts.values()), key=len)
+    seeds = _seeds(max(parts.values(), key=len))
     title = (
         f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
         f"mean ± standard deviation over seeds {seeds or '(none yet)'})"
@@ -215,7 +215,7 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
             f"† stale ({', '.join(stale)}): made with other {changed} than here now; "
             f"`{command}` makes it again."
         )
-    most = max((_seeds(part) for part in parts.values()), key=len)
+    most = _seeds(max(parts.values(), key=len))
     for name, part in parts.items():
         failed = part[part["status"] == "failed"] if len(part) else part
         if len(failed):

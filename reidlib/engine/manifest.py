@@ -77,8 +77,25 @@ def code_hash(module: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(_closure(module) - {__name__}):
         digest.update(name.encode())
-        digest.update(ast.dump(_tree(name)).encode())
+        digest.update(repr(_plain(_tree(name))).encode())
     return digest.hexdigest()
+
+
+def _plain(node: object) -> object:
+    """Return a syntax tree as tuples, the same for every version of Python.
+
+    `ast.dump` is not: versions differ in which empty fields there are and are shown.
+    """
+    if isinstance(node, ast.AST):
+        fields = [
+            (name, _plain(value))
+            for name, value in ast.iter_fields(node)
+            if value is not None and value != []
+        ]
+        return type(node).__name__, fields
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    return repr(node)
 
 
 def _file(module: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from torch import nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine import DivergedError, Run, load_checkpoint
 from reidlib.engine.cache import cached_run, run_key
-from reidlib.engine.manifest import _closure, code_hash
+from reidlib.engine.manifest import _closure, _plain, code_hash
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
 
@@ -271,3 +272,16 @@ def test_the_code_hash_takes_no_other_package_for_this_one():
     needed = _closure("reidlib.recipes.direct")
     assert {"reidlib.models.pooling", "reidlib.evaluation.ranking"} <= needed
     assert not needed & {"reidlib.models.cost", "reidlib.recipes.supervised"}
+
+
+def test_the_code_hash_does_not_see_the_fields_that_only_some_pythons_have():
+    # Python 3.12 gave functions type_params, 3.13 no longer shows empty lists.
+    tree = ast.parse("def double(x):\n    return x + x\n")
+    before = _plain(tree)
+    tree.body[0].type_params = []
+    tree.body[0]._fields = (*ast.FunctionDef._fields, "type_params")
+    assert _plain(tree) == before
+    tree.body[0].name = "twice"
+    assert _plain(tree) != before
+    values = {repr(_plain(ast.parse(code))) for code in ("x = None", "x = 0", "x = ''")}
+    assert len(values) == 3
