@@ -212,10 +212,11 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
     if stale:
         changed = ", ".join(sorted(set.union(*stale.values())))
         notes.append(
-            f"† stale ({', '.join(stale)}): made with other {changed} than here now; "
+            f"† stale ({'; '.join(stale)}): made with other {changed} than here now; "
             f"`{command}` makes it again."
         )
     most = _seeds(max(parts.values(), key=len))
+    fewer: dict[str, list[str]] = {}
     for name, part in parts.items():
         failed = part[part["status"] == "failed"] if len(part) else part
         if len(failed):
@@ -224,7 +225,9 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
                 f"‡ {name}: {len(failed)} of {len(part)} runs broke down ({reason})."
             )
         if len(part) and _seeds(part) != most:
-            notes.append(f"{name}: only over seeds {_seeds(part)}.")
+            fewer.setdefault(_seeds(part), []).append(name)
+    for seeds, names in fewer.items():
+        notes.append(f"only over seeds {seeds}: {'; '.join(names)}.")
     return notes
 
 

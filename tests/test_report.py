@@ -148,7 +148,7 @@ def test_rows_with_other_seeds_are_named(trial):
         trial(0, seed, 0.2)
     trial(1, 1, 0.3)
     assert (
-        "other: only over seeds 1." in report("trial", preset="quick", data=TINY).notes
+        "only over seeds 1: other." in report("trial", preset="quick", data=TINY).notes
     )
 
 
