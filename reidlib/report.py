@@ -58,7 +58,9 @@ class Report:
         )
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
         return (
-            '<div class="report" style="overflow-x: auto">\n<table class="table dataframe">\n'
+            '<div class="report" style="overflow-x: auto">\n'
+            # The theme leaves the colours of a data frame alone on a dark page.
+            '<table class="table dataframe">\n'
             f"<caption>{_html(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody>\n</table>\n"
             + (f"<ul>{notes}</ul>\n" if notes else "")

@@ -318,14 +318,13 @@ def reproduce(
     for seed in sorted({jobs[number].seed for number in waiting}):
         data.open(seed)  # drawn here, by all cores, and not by each process
     devices = _devices(device, processes, len(waiting))
+    show = progress and bool(waiting)
     outcomes = {number: Outcome(job, "kept") for number, job in enumerate(jobs)}
     made = _make_all([jobs[number] for number in waiting], devices, progress)
     # Closed here, so that Ctrl-C between two runs ends those of other processes too.
     with (
         contextlib.closing(made),
-        tqdm(
-            made, desc=table, total=len(waiting), unit="run", disable=not progress
-        ) as bar,
+        tqdm(made, desc=table, total=len(waiting), unit="run", disable=not show) as bar,
     ):
         for number, outcome in bar:
             outcomes[waiting[number]] = outcome
