@@ -230,6 +230,10 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
             fewer.setdefault(_seeds(part), []).append(name)
     for seeds, names in fewer.items():
         notes.append(f"only over seeds {seeds}: {'; '.join(names)}.")
+    times = [part["seconds"] for part in parts.values() if len(part)]
+    if times:
+        median = pd.concat(times).median()
+        notes.append(f"A run took {median:.0f} s in the median.")
     return notes
 
 

@@ -355,8 +355,8 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
         # What comes after names a folder of this machine.
         reason = message.partition(";")[0]
         result = {**_record(run_folder(train, config, dataset)), "error": reason}
-    except ReIDError as error:
-        return Outcome(job, "missing", str(error))
+    except (ReIDError, torch.OutOfMemoryError) as error:
+        return Outcome(job, "missing", str(error).partition("\n")[0])
     about = {"table": job.table, "row": job.row.name, "preset": job.preset}
     about |= {"data": job.data.label, "key": run_key(train, config, dataset)}
     content = {**about, "inputs": job.inputs(), **result}
@@ -420,6 +420,7 @@ def _make_all(
     pool = concurrent.futures.ProcessPoolExecutor(
         len(devices), context, initializer=_start, initargs=(free, threads)
     )
+    others = set(multiprocessing.active_children())
     with _terminated_as_interrupted(), pool:
         futures = {pool.submit(_make, job): n for n, job in enumerate(jobs)}
         try:
@@ -427,7 +428,7 @@ def _make_all(
                 yield futures[future], future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
+            for child in set(multiprocessing.active_children()) - others:
                 child.terminate()  # a run keeps its last epoch, as after Ctrl-C
             if isinstance(error, BrokenProcessPool):
                 raise ReIDError(

@@ -96,7 +96,8 @@ def test_a_stale_result_is_marked_with_what_changed(trial):
     trial(1, 0, 0.3)
     assert cells("small")["mAP (%)"] == "20.0 (SynthCity tiny) †"
     assert "†" not in cells("other")["mAP (%)"]
-    (note,) = report("trial", preset="quick", data=TINY).notes
+    note, time = report("trial", preset="quick", data=TINY).notes
+    assert time == "A run took 1 s in the median."
     assert note.startswith("† stale (small): made with other code than here now")
 
 
@@ -134,7 +135,8 @@ def test_a_copy_of_a_result_is_no_result(trial):
 def test_the_command_makes_every_seed_again(trial):
     for seed in range(5):
         trial(0, seed, 0.2, inputs={})
-    (note,) = report("trial", preset="quick", data=TINY).notes
+    note, time = report("trial", preset="quick", data=TINY).notes
+    assert time == "A run took 1 s in the median."
     assert note.endswith("--size tiny --seeds 5` makes it again.")
 
 

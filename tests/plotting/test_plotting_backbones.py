@@ -5,19 +5,9 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from reidlib.errors import ReIDError
-from reidlib.plotting import plot_curves, plot_heat_maps, use_style
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-        plt.close("all")
+from reidlib.plotting import plot_curves, plot_heat_maps
 
 
 def test_each_curve_is_a_line_with_its_name_colour_and_marker():

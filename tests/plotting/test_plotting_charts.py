@@ -8,7 +8,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 
 from reidlib.errors import ReIDError
@@ -20,18 +19,8 @@ from reidlib.plotting import (
     plot_distributions,
     plot_embedding,
     plot_health,
-    use_style,
 )
 from reidlib.plotting.style import INK, PAPER, QUIET
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-        plt.close("all")
 
 
 def luminance(colour: str) -> float:

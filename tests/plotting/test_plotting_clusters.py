@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -16,18 +15,8 @@ from reidlib.plotting import (
     plot_cluster_map,
     plot_clusters,
     plot_sweep,
-    use_style,
 )
 from reidlib.plotting.style import HIT, MISS
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-        plt.close("all")
 
 
 def images(number: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import nbformat
 import numpy as np
 import pytest
@@ -13,13 +12,6 @@ from reidlib.plotting import explore, make_explorer
 from reidlib.plotting.interactive import is_live
 
 CONTROLS = {"k1": [8, 15, 30], "eps": [0.4, 0.5, 0.6]}
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    yield
-    plt.close("all")
 
 
 class Recorder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -11,17 +10,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from reidlib.errors import ReIDError
-from reidlib.plotting import plot_images, plot_ranking, use_style
+from reidlib.plotting import plot_images, plot_ranking
 from reidlib.plotting.style import HIT, MISS
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-        plt.close("all")
 
 
 def images(*leading: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -15,17 +14,7 @@ from reidlib.plotting import (
     plot_camera_pairs,
     plot_identification,
     plot_trade_off,
-    use_style,
 )
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    mpl.use("Agg")
-    with mpl.rc_context():
-        use_style()
-        yield
-        plt.close("all")
 
 
 def texts(ax):
