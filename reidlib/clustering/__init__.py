@@ -7,6 +7,10 @@ int64 on the CPU, contiguous from 0, -1 for an outlier.
 from reidlib.clustering.agglomerative import agglomerative
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
+from reidlib.clustering.intra_camera import (
+    cluster_within_cameras,
+    quality_within_cameras,
+)
 from reidlib.clustering.jaccard import dense_distance, jaccard_distance
 from reidlib.clustering.kmeans import KMeans, kmeans, kmeans_plus_plus
 from reidlib.clustering.labels import OUTLIER, contiguous_labels
@@ -19,6 +23,7 @@ __all__ = [
     "KMeans",
     "agglomerative",
     "cluster_quality",
+    "cluster_within_cameras",
     "contiguous_labels",
     "dbscan",
     "dense_distance",
@@ -27,4 +32,5 @@ __all__ = [
     "kmeans",
     "kmeans_plus_plus",
     "nearest_neighbors",
+    "quality_within_cameras",
 ]

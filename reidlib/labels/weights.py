@@ -1,0 +1,66 @@
+"""How much a cluster counts, by how its cameras mix."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidlib.clustering._checks import Array
+from reidlib.clustering.labels import OUTLIER, check_labels
+from reidlib.errors import ReIDError
+
+
+def camera_entropy_weights(pseudo_labels: Array, camids: Array) -> Tensor:
+    """Return the weight of each cluster: ``ln(1 + H)``, H its camera entropy (CALR-E6).
+
+    A cluster that one camera fills alone teaches nothing about other cameras and gets
+    weight 0; one that is spread evenly over C cameras gets ``ln(1 + ln C)``. CALR takes
+    the weight over from another paper without printing it; this is the formula of its
+    published code.
+
+    Args:
+        pseudo_labels: ``(N,)`` clusters, contiguous from 0, -1 for an outlier.
+        camids: ``(N,)`` camera ids.
+
+    Returns:
+        ``(C,)`` float32 weights on the CPU, one for each cluster.
+
+    Raises:
+        ReIDError: If the columns differ in length, a camera is unknown, or a cluster
+            between 0 and the highest is empty.
+
+    Example:
+        >>> clusters, camids = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1])
+        >>> camera_entropy_weights(clusters, camids)
+        tensor([0.0000, 0.5266])
+    """
+    where = "camera_entropy_weights"
+    labels = check_labels(pseudo_labels, where)
+    cameras = torch.as_tensor(camids).detach().cpu().to(torch.int64).numpy()
+    if len(labels) != len(cameras):
+        raise ReIDError(
+            f"{where}: {len(labels)} pseudo labels and {len(cameras)} camids; give one "
+            "of each per image"
+        )
+    if len(cameras) and cameras.min() < 0:
+        raise ReIDError(
+            f"{where}: {int((cameras < 0).sum())} of {len(cameras)} images have no "
+            "camera; write the camera of every image into the table"
+        )
+    member = labels != OUTLIER
+    if not member.any():
+        return torch.zeros(0)
+    labels, cameras = labels[member], np.unique(cameras[member], return_inverse=True)[1]
+    num_clusters, num_cams = int(labels.max()) + 1, int(cameras.max()) + 1
+    counts = np.bincount(labels * num_cams + cameras, minlength=num_clusters * num_cams)
+    counts = counts.reshape(num_clusters, num_cams)
+    sizes = counts.sum(axis=1, keepdims=True)
+    if (sizes == 0).any():
+        raise ReIDError(
+            f"{where}: cluster {int(np.flatnonzero(sizes == 0)[0])} is empty; number "
+            "clusters with contiguous_labels first"
+        )
+    share = counts / sizes
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
+    return torch.from_numpy(np.log1p(entropy.clip(min=0))).float()
