@@ -257,7 +257,7 @@ def _papers(row: Row) -> str:
     """Return a paper's figures for each of its data sets, with the source."""
     if not row.paper:
         return "none"
-    table = load_table(row.paper[0])
+    table = load_table(str(row.paper[0]))
     names = [column.name for column in table.columns]
     keys = [names.index(key) for key in table.keys]
     chosen = [
@@ -267,8 +267,8 @@ def _papers(row: Row) -> str:
     ]
     if len(chosen) != 1:
         raise ReIDError(
-            f"row {row.name!r} points to {' / '.join(row.paper)}, of which there are "
-            f"{len(chosen)}; mend plans.toml"
+            f"row {row.name!r} points to {' / '.join(map(str, row.paper))}, of which "
+            f"there are {len(chosen)}; mend plans.toml"
         )
     figures: dict[str, dict[str, object]] = {}
     for column, value in zip(table.columns, chosen[0], strict=True):
@@ -278,7 +278,7 @@ def _papers(row: Row) -> str:
         f"{dataset}: " + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
         for dataset, found in figures.items()
     ]
-    return f"{'; '.join(lines)} ({table.id}, {' / '.join(row.paper[1:])})"
+    return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
 
 
 def _paper_says(table: PaperTable) -> list[str]:

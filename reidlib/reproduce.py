@@ -40,7 +40,7 @@ from reidlib.engine.run import DivergedError
 from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES
 from reidlib.recipes.common import CollapseError
-from reidlib.synthcity import ensure_synthcity, synthcity_path
+from reidlib.synthcity import Dials, ensure_synthcity, synthcity_path
 
 NUM_SEEDS = 3
 """Seeds of each row, if nothing else is asked for: 0, 1 and 2."""
@@ -58,12 +58,15 @@ class Row:
         changes: Settings that differ from the preset's.
         paper: A table of `reidlib.papers` and the keys of one of its rows: the figures
             to put beside this row's. Empty if no paper has them.
+        dials: Dials of the city that differ from their defaults; such a row needs
+            SynthCity.
     """
 
     name: str
     recipe: str
     changes: dict[str, Any] = field(default_factory=dict)
-    paper: tuple[str, ...] = ()
+    paper: tuple[str | float, ...] = ()
+    dials: dict[str, float] = field(default_factory=dict)
 
     def config(self, preset: str, seed: int) -> Any:
         """Return the configuration of one run of this row.
@@ -125,11 +128,13 @@ class Data:
         size: Size of SynthCity; not looked at if there is a ``root``.
         kind: Kind of the folder, as for `reidlib.data.open_dataset`.
         root: A folder with real data. All seeds then share it.
+        dials: Dials of SynthCity.
     """
 
     size: str = "course"
     kind: str = "auto"
     root: Path | None = None
+    dials: Dials = field(default_factory=Dials)
 
     @property
     def name(self) -> str:
@@ -144,7 +149,8 @@ class Data:
     def open(self, seed: int) -> ReIDDataset:
         """Return the data of a seed."""
         if self.root is None:
-            return open_dataset("synthcity", ensure_synthcity(self.size, seed=seed))
+            folder = ensure_synthcity(self.size, seed, self.dials)
+            return open_dataset("synthcity", folder)
         return open_dataset(self.kind, self.root)
 
     def version(self, seed: int) -> str | None:
@@ -152,7 +158,9 @@ class Data:
 
         It is known without drawing the city.
         """
-        return synthcity_path(self.size, seed).name if self.root is None else None
+        if self.root is not None:
+            return None
+        return synthcity_path(self.size, seed, self.dials).name
 
 
 def results_dir() -> Path:
@@ -178,6 +186,22 @@ class Job:
     seed: int
 
     @property
+    def source(self) -> Data:
+        """The data with the dials of the row.
+
+        Raises:
+            ReIDError: If the row turns dials, and the data is a folder.
+        """
+        if self.row.dials and self.data.root is not None:
+            raise ReIDError(
+                f"row {self.row.name!r} of {self.table} turns dials of SynthCity "
+                f"({', '.join(self.row.dials)}), and {self.data.kind} has none; leave "
+                "--data and --root out"
+            )
+        dials = dataclasses.replace(self.data.dials, **self.row.dials)
+        return dataclasses.replace(self.data, dials=dials)
+
+    @property
     def file(self) -> Path:
         """Where the result is kept."""
         name = re.sub(r"[^A-Za-z0-9.]+", "-", self.row.name).strip("-")
@@ -190,7 +214,7 @@ class Job:
         return {
             "settings": config_hash(self.row.config(self.preset, self.seed)),
             "code": code_hash(recipe.__name__),
-            "data": self.data.version(self.seed),
+            "data": self.source.version(self.seed),
         }
 
     def read(self) -> dict[str, Any] | None:
@@ -236,7 +260,7 @@ class Job:
         if self.data.root is None:
             return True
         config = self.row.config(self.preset, self.seed)
-        dataset = self.data.open(self.seed)
+        dataset = self.source.open(self.seed)
         train = RECIPES[self.row.recipe].train
         return result.get("key") == run_key(train, config, dataset)
 
@@ -315,8 +339,8 @@ def reproduce(
         for number, (job, result) in enumerate(zip(jobs, results, strict=True))
         if result is None or not job.is_current(result)
     ]
-    for seed in sorted({jobs[number].seed for number in waiting}):
-        data.open(seed)  # drawn here, by all cores, and not by each process
+    for source, seed in dict.fromkeys((jobs[n].source, jobs[n].seed) for n in waiting):
+        source.open(seed)  # drawn here, by all cores, and not by each process
     devices = _devices(device, processes, len(waiting))
     show = progress and bool(waiting)
     outcomes = {number: Outcome(job, "kept") for number, job in enumerate(jobs)}
@@ -344,7 +368,7 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
     """
     train = RECIPES[job.row.recipe].train
     config = job.row.config(job.preset, job.seed)
-    dataset = job.data.open(job.seed)
+    dataset = job.source.open(job.seed)
     status: Literal["made", "failed"] = "made"
     message = ""
     try:

@@ -23,7 +23,7 @@ from reidlib.clustering.infomap import infomap
 from reidlib.clustering.intra_camera import quality_within_cameras
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.data.samplers import PKSampler
-from reidlib.data.table import ReIDDataset
+from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
 from reidlib.engine.checkpoint import (
     load_checkpoint,
@@ -410,7 +410,10 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         features = extract(model, images, config)
         clusters = cluster(features, config)
         pseudo_labels = clusters
-        run.record(clustered=health(clusters, dataset.train))
+        run.record(
+            unrefined=health(clusters, dataset.train),
+            within=health_within_cameras(clusters, dataset.train),
+        )
 
         # 2. Take out what the local clusters contradict.
         if local_labels is not None:
@@ -422,6 +425,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
                 discard_ratio=refined.discard_ratio,
                 probability=config.discard_probability(epoch),
                 pivots=refined.num_pivots,
+                emptied=refined.emptied,
             )
         run.record(**health(pseudo_labels, dataset.train))
         num_clusters = int(pseudo_labels.max()) + 1
@@ -493,8 +497,24 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             run.record(test=score(model, dataset, config, run.device))
 
     metrics = final_metrics(model, images, dataset, config, run.device)
-    if local_labels is not None and dataset.train.has_identities:
-        table = dataset.train
-        quality = quality_within_cameras(local_labels, table.pids, table.camids)
-        metrics["local"] = dataclasses.asdict(quality)
+    if local_labels is not None:
+        metrics["local"] = health_within_cameras(local_labels, dataset.train)
+        of_camera = [np.flatnonzero(dataset.train.camids == c) for c in cameras]
+        metrics["local_by_camera"] = [
+            health(local_labels[rows], dataset.train[rows]) for rows in of_camera
+        ]
     return run.finish(metrics)
+
+
+def health_within_cameras(pseudo_labels: Tensor, table: ImageTable) -> dict[str, Any]:
+    """Return the quality of clusters as one camera sees it, if the truth is known.
+
+    Args:
+        pseudo_labels: ``(N,)`` local or global clusters.
+        table: The images that were clustered.
+    """
+    if not table.has_identities:
+        return {}
+    return dataclasses.asdict(
+        quality_within_cameras(pseudo_labels, table.pids, table.camids)
+    )
