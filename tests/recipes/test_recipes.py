@@ -78,7 +78,7 @@ def test_every_preset_is_valid_and_every_field_is_documented(name):
     import inspect
 
     module = RECIPES[name]
-    assert set(module.PRESETS) == {"quick", "ablation", "course", "paper"}
+    assert {"quick", "ablation", "course", "paper"} <= set(module.PRESETS)
     for preset in module.PRESETS.values():
         assert type(preset) is module.Config
     sources = "".join(

@@ -1,0 +1,345 @@
+"""CALR, both stages, run for real on a small part of SynthCity ``tiny``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from reidlib.clustering import quality_within_cameras
+from reidlib.data.table import NO_CAMERA, ReIDDataset
+from reidlib.engine import Run
+from reidlib.engine.cache import run_key
+from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
+from reidlib.errors import ReIDError
+from reidlib.recipes import baseline, calr, intra_camera
+from reidlib.recipes.common import CollapseError
+
+SMALL = {
+    "height": 64,
+    "width": 32,
+    "frozen_stages": 4,
+    "pad": 3,
+    "epochs": 2,
+    "iterations": 3,
+    "num_labels": 6,
+    "num_instances": 4,
+    "local_epochs": 1,
+    "local_iterations": 2,
+    "local_num_labels": 4,
+    "k": 6,
+    "min_similarity": 0.2,
+    "min_cluster_size": 3,
+    "seed": 3,
+}
+PLAIN = {"refinement": "none", "weighting": "none", "beta": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Stage 1 is cached: these tests must find what they made, and nothing else."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("REIDLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def people(tiny):
+    """Twelve people to learn from, ten to look for."""
+
+    def first(table, count):
+        chosen = np.unique(table.pids[table.pids > 0])[:count]
+        return table[np.isin(table.pids, chosen)]
+
+    return ReIDDataset(
+        "twelve", first(tiny.train, 12), first(tiny.query, 10), first(tiny.gallery, 10)
+    )
+
+
+def small(**changes):
+    return calr.Config(**{**SMALL, **changes})
+
+
+def run(config, dataset, folder, module=calr, **options):
+    with Run(
+        folder,
+        recipe=module.__name__.rsplit(".", 1)[-1],
+        config=config,
+        dataset=dataset,
+        device="cpu",
+        progress=False,
+        tensorboard=False,
+        **options,
+    ) as a_run:
+        return module.train(config, dataset, a_run)
+
+
+def losses(result):
+    return [epoch["loss"] for epoch in result["epochs"]]
+
+
+@pytest.fixture(scope="module")
+def whole(people, tmp_path_factory, _own_cache):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return run(small(), people, folder), folder
+
+
+def test_both_stages_leave_what_the_chapters_need(whole, people):
+    result, folder = whole
+    first = result["epochs"][0]
+    assert first["probability"] == 1
+    assert 0 < first["discard_ratio"] < 1
+    assert first["outlier_share"] == pytest.approx(
+        first["unrefined"]["outlier_share"] + first["discard_ratio"]
+    )
+    assert first["pairwise_precision"] >= first["unrefined"]["pairwise_precision"]
+    assert 0 <= first["camera_accuracy"] <= 1
+    local = load_checkpoint(folder / intra_camera.LABELS)["labels"]
+    train = people.train
+    within = quality_within_cameras(local, train.pids, train.camids)
+    assert result["metrics"]["local"]["pairwise_f"] == pytest.approx(within.pairwise_f)
+    by_camera = result["metrics"]["local_by_camera"]
+    assert len(by_camera) == train.num_cams
+    # A fifth of its images, in each camera; and no cluster is in two cameras.
+    sizes = np.bincount(train.camids)
+    clusters = [quality["clusters"] for quality in by_camera]
+    assert clusters == [max(1, size // 5) for size in sizes[sizes > 0]]
+    for label in local.unique():
+        assert len(np.unique(train.camids[(local == label).numpy()])) == 1
+    kept = load_checkpoint(folder / "last.safetensors")["kept"]
+    assert len(kept["clusters"]) == len(kept["pseudo_labels"]) == len(train)
+
+
+def test_without_its_parts_it_is_the_baseline(people, tmp_path):
+    """The same loop, step by step: equal losses, not just equal figures."""
+    shared = {
+        k: v for k, v in SMALL.items() if k in baseline.Config.__dataclass_fields__
+    }
+    plain = baseline.Config(
+        **shared, clustering="infomap", k1=6, min_samples=3, update="sequential"
+    )
+    one = run(small(**PLAIN, min_similarity=0.5), people, tmp_path / "calr")
+    two = run(plain, people, tmp_path / "baseline", baseline)
+    assert losses(one) == losses(two)
+    assert one["metrics"]["mAP"] == two["metrics"]["mAP"]
+    assert "discard_ratio" not in one["epochs"][0]
+    assert "camera_accuracy" not in one["epochs"][0]
+
+
+def test_it_never_sees_an_identity(whole, people, tmp_path):
+    generator = np.random.default_rng(0)
+    train = people.train
+    shuffled = dataclasses.replace(train, pids=generator.permutation(train.pids))
+    other = run(small(), dataclasses.replace(people, train=shuffled), tmp_path / "run")
+    assert losses(other) == losses(whole[0])
+    assert other["metrics"]["mAP"] == whole[0]["metrics"]["mAP"]
+
+
+def test_stage_one_is_made_once_and_does_not_change_stage_two(
+    whole, people, tmp_path, monkeypatch
+):
+    made = []
+    train = intra_camera.train
+    monkeypatch.setattr(
+        intra_camera, "train", lambda *args: made.append(args) or train(*args)
+    )
+    intra_camera.train.__module__ = train.__module__
+    again = run(small(), people, tmp_path / "cached")
+    assert made == []  # from the cache
+    assert losses(again) == losses(whole[0])
+    run(small(schedule="none", beta=0.5, epochs=1), people, tmp_path / "other")
+    assert made == []  # stage 2 alone is different
+    # A cold cache: all cameras are trained again, and the numbers stay.
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cold"))
+    cold = run(small(), people, tmp_path / "cold-run")
+    assert len(made) == people.train.num_cams
+    assert losses(cold) == losses(whole[0])
+
+
+def test_stage_one_depends_on_its_inputs_and_on_nothing_else(people):
+    one = dataclasses.replace(people, train=people.train[people.train.camids == 0])
+
+    def key(config, dataset=one):
+        return run_key(intra_camera.train, config.local(), dataset)
+
+    before = key(small())
+    for changes in (
+        {"beta": 0.0},
+        {"refinement": "single"},
+        {"iterations": 9},
+        {"schedule": "none"},
+        {"min_similarity": 0.4},
+    ):
+        assert key(small(**changes)) == before, changes
+    for changes in (
+        {"seed": 4},
+        {"local_epochs": 2},
+        {"local_clusters": 0.3},
+        {"local_keep": "silhouette"},
+        {"pooling": "gap"},
+        {"temperature": 0.1},
+    ):
+        assert key(small(**changes)) != before, changes
+    fewer = dataclasses.replace(one, train=one.train[1:])
+    assert key(small(), fewer) != before
+
+
+def test_an_interrupted_run_resumes_to_the_numbers_of_a_whole_one(
+    whole, people, tmp_path, monkeypatch
+):
+    cluster, calls = calr.cluster, []
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return cluster(*args)
+
+    monkeypatch.setattr(calr, "cluster", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(), people, tmp_path / "run")
+    monkeypatch.setattr(calr, "cluster", cluster)
+    resumed = run(small(), people, tmp_path / "run", resume=True)
+    assert losses(resumed) == losses(whole[0])
+    assert resumed["metrics"]["mAP"] == whole[0]["metrics"]["mAP"]
+
+
+def test_an_interrupted_stage_one_goes_on_at_its_camera(people, tmp_path, monkeypatch):
+    cluster, calls = intra_camera.cluster, []
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) == 3:  # the second camera: two calls an epoch and at the end
+            raise KeyboardInterrupt
+        return cluster(*args)
+
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(intra_camera, "cluster", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(epochs=1), people, tmp_path / "run")
+    run(small(epochs=1), people, tmp_path / "run", resume=True)
+    cameras = people.train.num_cams
+    assert len(calls) == 3 + 2 * (cameras - 1)  # the first camera is not made again
+
+
+def test_labels_of_an_earlier_run_are_taken_and_those_of_other_data_refused(
+    whole, people, tmp_path
+):
+    file = whole[1] / intra_camera.LABELS
+    again = run(small(local_labels=str(file)), people, tmp_path / "run")
+    assert losses(again) == losses(whole[0])
+    fewer = dataclasses.replace(people, train=people.train[1:])
+    with pytest.raises(ReIDError, match="made from other images than those of twelve"):
+        run(small(local_labels=str(file)), fewer, tmp_path / "other")
+    save_checkpoint(tmp_path / "no_labels.safetensors", {"x": torch.ones(1)})
+    other = small(local_labels=str(tmp_path / "no_labels.safetensors"))
+    with pytest.raises(ReIDError, match="made from other images"):
+        run(other, people, tmp_path / "none")
+    with pytest.raises(ReIDError, match="no checkpoint at"):
+        run(small(local_labels="nowhere"), people, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "refinement": "single",
+            "schedule": "none",
+            "weighting": "weights",
+            "weight_from": 1,
+            "align_epochs": 1,
+            "camera_form": "double_softmax",
+            "local_keep": "silhouette",
+            "local_epochs": 2,
+        },
+        {"clustering": "dbscan", "k1": 8, "k2": 3, "eps": 0.7, "refinement": "every"},
+        {"local_clusters": 600, "reversal_gamma": 10.0, "cross_camera": False},
+    ],
+    ids=["published code", "dbscan", "600 clusters a camera"],
+)
+def test_the_alternatives_train(people, tmp_path, changes):
+    result = run(small(**changes), people, tmp_path / "run")
+    assert all(np.isfinite(losses(result)))
+    aligned = ["camera_accuracy" in epoch for epoch in result["epochs"]]
+    assert aligned == ([True, False] if "align_epochs" in changes else [True, True])
+    if changes.get("local_clusters") == 600:  # a cluster for each image
+        assert result["metrics"]["local"]["clusters"] == len(people.train)
+
+
+def test_a_camera_with_one_image_is_a_cluster_of_its_own(people, tmp_path):
+    camids = people.train.camids.copy()
+    camids[0] = 9  # and the numbers of cameras have gaps now
+    odd = dataclasses.replace(
+        people, train=dataclasses.replace(people.train, camids=camids)
+    )
+    result = run(small(epochs=1), odd, tmp_path / "run")
+    local = load_checkpoint(tmp_path / "run" / intra_camera.LABELS)["labels"]
+    assert int((local == local[0]).sum()) == 1
+    assert np.isfinite(losses(result)).all()
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "twelve-camera9 has 1 image: a cluster of its own" in log
+
+
+@pytest.mark.parametrize(
+    ("camids", "message"),
+    [
+        (lambda c: np.zeros_like(c), "come from one camera"),
+        (lambda c: np.where(c == 0, NO_CAMERA, c), "have no camera"),
+    ],
+)
+def test_data_without_cameras_is_refused_and_the_baseline_offered(
+    people, tmp_path, camids, message
+):
+    train = people.train
+    blind = dataclasses.replace(
+        people, train=dataclasses.replace(train, camids=camids(train.camids))
+    )
+    with pytest.raises(ReIDError, match=f"{message}.*reidlib train baseline"):
+        run(small(), blind, tmp_path / "run")
+
+
+def test_one_encoder_is_for_one_camera(people, tmp_path):
+    with pytest.raises(ReIDError, match="give the images of one"):
+        run(small().local(), people, tmp_path / "run", intra_camera)
+
+
+def test_an_epoch_without_two_clusters_says_what_to_change(people, tmp_path):
+    with pytest.raises(CollapseError, match=r"left 0 clusters.*lower min_similarity"):
+        run(small(min_similarity=1.0), people, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refinement": "all"}, "refinement is 'all'; choose from none, ordered"),
+        ({"schedule": "step"}, "schedule is 'step'; choose from none, linear"),
+        ({"period": 0.0}, "period is 0"),
+        ({"floor": 1.5}, "floor is 1.5"),
+        ({"beta": -1.0}, "beta is -1"),
+        ({"local_epochs": 0}, "epochs is 0"),
+        ({"local_clusters": 0.0}, "num_clusters is 0"),
+        ({"min_similarity": -0.1}, "min_similarity is -0.1"),
+        ({"momentum": 2.0}, "momentum is 2"),
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"eps": 0.0}, "eps is 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, message):
+    with pytest.raises(ReIDError, match=message):
+        calr.Config(**changes)
+
+
+def test_presets_have_the_settings_of_paper_and_code():
+    paper, code, veri = (calr.PRESETS[name] for name in ("paper", "code", "veri"))
+    assert (paper.temperature, paper.momentum, paper.pooling) == (0.1, 0.2, "gap")
+    assert (paper.epochs, paper.local_epochs, paper.local_clusters) == (50, 20, 0.2)
+    assert (code.temperature, code.momentum, code.pooling) == (0.05, 0.1, "gem")
+    assert [code.aligned(e) for e in (0, 2, 3, 49)] == [True, True, False, False]
+    assert all(paper.aligned(e) for e in range(50))
+    assert {code.discard_probability(e) for e in range(50)} == {1.0}
+    assert paper.discard_probability(25) == pytest.approx(0.5)
+    assert veri.size == (224, 224)
+    assert dataclasses.replace(veri, height=256, width=128) == paper
