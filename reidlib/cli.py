@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
-_RECIPES = ("direct", "baseline", "supervised")
-_PRESETS = ("quick", "ablation", "course", "paper")
+# Repeated here, because importing the recipes takes seconds.
+_RECIPES = ("direct", "baseline", "calr", "supervised")
+_PRESETS = ("quick", "ablation", "course", "paper", "veri", "code")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,6 +194,11 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     recipe = RECIPES[options.recipe]
     if options.help:
         rest = [*rest, "--help"]
+    if options.preset not in recipe.PRESETS:
+        raise ReIDError(
+            f"no preset {options.preset!r} of {options.recipe}; there is "
+            f"{', '.join(recipe.PRESETS)}"
+        )
     default = recipe.PRESETS[options.preset]
     program = f"reidlib train {options.recipe}"
     if options.help:

@@ -288,3 +288,14 @@ def test_tables_refuse_what_cannot_be_meant(tmp_path, capsys):
     assert "--data and --root belong together" in told
     assert "there is" in failing(["report", "T99"], capsys)
     assert "no plan for 'CALR-T4'" in failing(["reproduce", "CALR-T4"], capsys)
+
+
+def test_the_names_on_the_command_line_are_those_of_the_library(capsys):
+    from reidlib import cli
+    from reidlib.recipes import RECIPES
+
+    assert set(cli._RECIPES) == set(RECIPES)
+    presets = {name for recipe in RECIPES.values() for name in recipe.PRESETS}
+    assert set(cli._PRESETS) == presets
+    told = failing(["train", "baseline", "--preset", "veri"], capsys)
+    assert "no preset 'veri' of baseline; there is quick" in told
