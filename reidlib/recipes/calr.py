@@ -10,6 +10,7 @@ the features what tells the camera.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -251,6 +252,15 @@ def check_cameras(dataset: ReIDDataset) -> None:
         )
 
 
+def check_infomap(config: Config) -> None:
+    """Raise if Infomap is asked for and missing: better now than after stage 1."""
+    if config.clustering == "infomap" and importlib.util.find_spec("infomap") is None:
+        raise ReIDError(
+            "CALR clusters with infomap, which is not installed; run 'pip install "
+            "infomap' (its licence is AGPL-3.0-or-later) or choose --clustering dbscan"
+        )
+
+
 def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     """Stage 1: train an encoder for each camera, and return the clusters of all.
 
@@ -376,6 +386,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         CollapseError: If an epoch leaves fewer than two clusters.
     """
     check_cameras(dataset)
+    check_infomap(config)
     images = open_training_images(dataset, config, run.device)
     cameras, numbers = np.unique(dataset.train.camids, return_inverse=True)
     camids = torch.from_numpy(numbers).long()  # from 0 without gaps

@@ -301,6 +301,20 @@ def test_data_without_cameras_is_refused_and_the_baseline_offered(
         run(small(), blind, tmp_path / "run")
 
 
+def test_a_missing_infomap_is_said_before_stage_one(people, tmp_path, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "infomap" else find(name),
+    )
+    with pytest.raises(ReIDError, match="choose --clustering dbscan"):
+        run(small(), people, tmp_path / "run")
+    assert "stage 1" not in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_one_encoder_is_for_one_camera(people, tmp_path):
     with pytest.raises(ReIDError, match="give the images of one"):
         run(small().local(), people, tmp_path / "run", intra_camera)
