@@ -17,6 +17,13 @@ from reidlib.plotting.charts import (
 from reidlib.plotting.clusters import plot_cluster_map, plot_clusters, plot_sweep
 from reidlib.plotting.diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from reidlib.plotting.interactive import explore, make_explorer
+from reidlib.plotting.refinement import (
+    plot_cluster_figures,
+    plot_dose_response,
+    plot_refined_cluster,
+    plot_refinement_epochs,
+    plot_schedules,
+)
 from reidlib.plotting.style import COLOURS, MARKERS, use_style
 from reidlib.plotting.tiles import plot_images, plot_ranking
 from reidlib.plotting.verification import (
@@ -33,18 +40,23 @@ __all__ = [
     "make_explorer",
     "plot_bars",
     "plot_camera_pairs",
+    "plot_cluster_figures",
     "plot_cluster_map",
     "plot_clusters",
     "plot_cmc",
     "plot_curves",
     "plot_diagram",
     "plot_distributions",
+    "plot_dose_response",
     "plot_embedding",
     "plot_health",
     "plot_heat_maps",
     "plot_identification",
     "plot_images",
     "plot_ranking",
+    "plot_refined_cluster",
+    "plot_refinement_epochs",
+    "plot_schedules",
     "plot_sightings",
     "plot_sweep",
     "plot_trade_off",
