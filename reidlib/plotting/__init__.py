@@ -6,6 +6,11 @@ and into a figure of their own otherwise, and return the axes that they drew.
 
 from __future__ import annotations
 
+from reidlib.plotting.alignment import (
+    plot_beta_sweep,
+    plot_camera_losses,
+    plot_domains,
+)
 from reidlib.plotting.backbones import plot_curves, plot_heat_maps
 from reidlib.plotting.charts import (
     plot_bars,
@@ -39,6 +44,8 @@ __all__ = [
     "explore",
     "make_explorer",
     "plot_bars",
+    "plot_beta_sweep",
+    "plot_camera_losses",
     "plot_camera_pairs",
     "plot_cluster_figures",
     "plot_cluster_map",
@@ -47,6 +54,7 @@ __all__ = [
     "plot_curves",
     "plot_diagram",
     "plot_distributions",
+    "plot_domains",
     "plot_dose_response",
     "plot_embedding",
     "plot_health",
