@@ -24,7 +24,7 @@ _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
 # Repeated here, because importing the recipes takes seconds.
 _RECIPES = ("direct", "baseline", "calr", "supervised")
-_PRESETS = ("quick", "ablation", "course", "paper", "veri", "code")
+_PRESETS = ("quick", "ablation", "course", "paper", "ibn", "veri", "code")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

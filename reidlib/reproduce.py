@@ -139,7 +139,11 @@ class Data:
     @property
     def name(self) -> str:
         """What result files call the data."""
-        return self.size if self.root is None else self.kind
+        if self.root is not None:
+            return self.kind
+        usual = dataclasses.asdict(Dials())
+        turned = dataclasses.asdict(self.dials).items() - usual.items()
+        return "-".join([self.size, *(f"{k}-{v:g}" for k, v in sorted(turned))])
 
     @property
     def label(self) -> str:
@@ -381,8 +385,14 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
         result = {**_record(run_folder(train, config, dataset)), "error": reason}
     except (ReIDError, torch.OutOfMemoryError) as error:
         return Outcome(job, "missing", str(error).partition("\n")[0])
-    about = {"table": job.table, "row": job.row.name, "preset": job.preset}
+    about: dict[str, Any] = {
+        "table": job.table,
+        "row": job.row.name,
+        "preset": job.preset,
+    }
     about |= {"data": job.data.label, "key": run_key(train, config, dataset)}
+    if job.data.root is None:
+        about["dials"] = dataclasses.asdict(job.source.dials)
     content = {**about, "inputs": job.inputs(), **result}
     job.file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(job.file, json.dumps(content, indent=1).encode())
@@ -490,7 +500,12 @@ def _end_with_parent() -> None:
 
 
 def _make(job: Job) -> Outcome:
-    return make_result(job, _device)
+    try:
+        return make_result(job, _device)
+    except KeyboardInterrupt:
+        # Raised, it would end this run alone: the process would go on with the next
+        # one, which it has taken from the queue already.
+        os._exit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from reidlib.reproduce import Data, Job, Plan, Row, plans
 
 TINY = Data("tiny")
 SMALL = {"height": 64, "width": 32}
-LEARNING = (("a", 1e-3), ("b", 1e-4))
+LEARNING = (("a", 1e-3), ("b", 1e-4), ("c", 2e-4), ("d", 3e-4))
 
 
 @pytest.fixture
@@ -222,6 +222,8 @@ def test_a_stopped_table_stops_its_processes_and_keeps_their_epochs(
     for checkpoint in kept:
         manifest = json.loads((checkpoint.parent / "manifest.json").read_text())
         assert manifest["status"] == "interrupted"
+    # Nobody went on with what was waiting (a run makes its folder at once).
+    assert len(list(runs.glob("*/manifest.json"))) == 2
 
 
 def test_an_interrupt_between_two_runs_ends_the_others(trial, monkeypatch):

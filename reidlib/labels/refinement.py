@@ -110,9 +110,11 @@ def select_pivots(
         rule: Which of the images that are in a cluster and score above the mean over
             all N are returned:
 
-            - ``"ordered"``: they are visited by falling score, and one that an earlier
-              one discards is no pivot any more. What is left is the best of each
-              cluster and camera: all that it spares agrees with it.
+            - ``"ordered"``: the best of each cluster and camera. At a probability of 1
+              this is the same as visiting all by falling score and skipping those that
+              an earlier one has discarded: whoever is spared agrees with the best. At a
+              lower one, images that were spared by luck could otherwise turn against
+              the best pivot and its mates; here they cannot.
             - ``"every"``: all of them, CALR-E5 to the letter.
             - ``"single"``: the last of each cluster in the order of the table, which is
               what the published code does.
@@ -260,12 +262,12 @@ def refine_labels(
     in_cell = np.bincount(cells, weights=is_pivot)[cells]
     in_part = np.bincount(parts, weights=is_pivot)[parts]
     contradicted = (in_cell > in_part) & (labels != OUTLIER)
-    if 0 < p < 1:
-        # float64 and one draw per image, whatever is contradicted: p moves no draw.
+    discarded = contradicted & (p == 1)
+    if generator is not None:
+        # float64, and as many draws whatever p and the pivots are, so that what is
+        # drawn after this does not depend on them.
         draws = torch.rand(len(labels), generator=generator, dtype=torch.float64)
         discarded = contradicted & (draws.numpy() < p)
-    else:
-        discarded = contradicted & (p == 1)
     kept = np.where(discarded, OUTLIER, labels)
     before, after = (len(np.unique(x[x != OUTLIER])) for x in (labels, kept))
     return Refinement(

@@ -79,8 +79,8 @@ def discard_probability(
     elif schedule == "polynomial":
         shape = (1 - t) ** power
     elif schedule == "exponential":
-        end = math.exp(-rate)
-        shape = (math.exp(-rate * t) - end) / (1 - end)
+        # By expm1, because for a small rate both differences are of nearly equal terms.
+        shape = math.expm1(-rate * (1 - t)) / math.expm1(-rate) * math.exp(-rate * t)
     else:
         shape = (1 + math.cos(math.pi * t)) / 2
     return floor + (1 - floor) * shape

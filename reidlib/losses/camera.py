@@ -63,7 +63,8 @@ def reversal_strength(
 
     Args:
         progress: Share of the training that is over, in [0, 1].
-        strength: lambda at the end.
+        strength: What lambda rises to; at the end of the training it is there for the
+            gamma of Ganin et al., and on the way for a small one.
         gamma: Steepness of the ramp; 0: no ramp.
 
     Raises:

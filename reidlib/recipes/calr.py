@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Not from reidlib.recipes: results would depend on the code of all recipes.
+import reidlib.recipes.intra_camera as intra_camera
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
 from reidlib.clustering.intra_camera import quality_within_cameras
 from reidlib.clustering.jaccard import jaccard_distance
+from reidlib.clustering.labels import contiguous_labels
 from reidlib.data.samplers import PKSampler
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
@@ -46,7 +50,6 @@ from reidlib.losses.camera import CameraClassifier, camera_loss, reversal_streng
 from reidlib.losses.memory import ClusterMemory, cluster_centroids
 from reidlib.losses.weighted import weighted_info_nce
 from reidlib.models.batch_norm import split_batch_norm
-from reidlib.recipes import intra_camera
 from reidlib.recipes.common import (
     CollapseError,
     TrainingConfig,
@@ -63,7 +66,11 @@ from reidlib.recipes.common import (
 
 @dataclass(frozen=True)
 class Config(TrainingConfig):
-    """Settings of CALR; the defaults follow the paper where it says something."""
+    """Settings of CALR.
+
+    The defaults follow the paper, and its published code for temperature, momentum and
+    whatever the paper does not say; the preset ``paper`` has the paper's figures.
+    """
 
     local_epochs: int = 20
     """Stage 1: epochs of each camera."""
@@ -129,9 +136,15 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, k=2, min_cluster_size=1, k1=1, k2=1, min_similarity=0)
+        check_at_least(self, k=2, min_cluster_size=1, k1=1, k2=1)
         check_at_least(self, weight_from=0, align_from=0, align_epochs=0)
-        check_at_least(self, beta=0, reversal=0, reversal_gamma=0)
+        if not 0 <= self.min_similarity <= 1:
+            raise ReIDError(f"min_similarity is {self.min_similarity}; give 0 to 1")
+        for name in ("beta", "reversal", "reversal_gamma"):
+            if not 0 <= getattr(self, name) < math.inf:  # NaN is neither
+                raise ReIDError(
+                    f"{name} is {getattr(self, name)}; give a number from 0 up"
+                )
         if not 0 < self.eps <= 1:
             raise ReIDError(f"eps is {self.eps}; a Jaccard distance is in (0, 1]")
         if not 0 <= self.momentum <= 1:
@@ -215,6 +228,7 @@ PRESETS = {
         **_SMALL, epochs=20, iterations=60, local_epochs=10, local_iterations=12
     ),
     "paper": Config(**_PAPER),
+    "ibn": Config(**{**_PAPER, "backbone": "resnet50_ibn_a", "pooling": "gem"}),
     "veri": Config(**{**_PAPER, "height": 224, "width": 224}),
     "code": Config(
         backbone="resnet50",
@@ -231,8 +245,9 @@ PRESETS = {
         camera_form="double_softmax",
     ),
 }
-"""``paper`` has the paper's settings, ``veri`` the same for vehicles, and ``code`` what
-the published code does where it differs."""
+"""``paper`` has the paper's settings, ``ibn`` the network of its ablations (Tables III
+to V), ``veri`` its size of vehicles, and ``code`` what the published code does where it
+differs."""
 
 
 def check_cameras(dataset: ReIDDataset) -> None:
@@ -437,6 +452,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
                 probability=config.discard_probability(epoch),
                 pivots=refined.num_pivots,
                 emptied=refined.emptied,
+                refined_within=health_within_cameras(pseudo_labels, dataset.train),
             )
         run.record(**health(pseudo_labels, dataset.train))
         num_clusters = int(pseudo_labels.max()) + 1
@@ -512,7 +528,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         metrics["local"] = health_within_cameras(local_labels, dataset.train)
         of_camera = [np.flatnonzero(dataset.train.camids == c) for c in cameras]
         metrics["local_by_camera"] = [
-            health(local_labels[rows], dataset.train[rows]) for rows in of_camera
+            health(contiguous_labels(local_labels[rows]), dataset.train[rows])
+            for rows in of_camera
         ]
     return run.finish(metrics)
 

@@ -73,11 +73,8 @@ class _Kept:
 
     def offer(self, labels: Tensor, silhouette: float) -> None:
         """Keep these clusters, or leave those that are better."""
-        if (
-            not self.by_silhouette
-            or self.labels is None
-            or silhouette > self.silhouette
-        ):
+        first = len(self.labels) == 0
+        if first or not self.by_silhouette or silhouette > self.silhouette:
             self.labels, self.silhouette = labels, silhouette
 
     def state_dict(self) -> dict[str, Any]:
