@@ -350,7 +350,7 @@ def plot_refinement_epochs(
             ax.axhline(num_pids, color=INK, ls="--", lw=1.2, label="people")
         ax.set(xlabel="epoch", ylabel=EPOCH[measure])
         ax.set_ylim(bottom=0)
-    _legend(axes)
+    _legend(axes, first=list(runs))
     _headline(axes, title)
     return np.array(axes, dtype=object)
 
@@ -488,12 +488,13 @@ def _mean_and_seeds(
             ax.plot(x, row, color=COLOURS[i], lw=0.8, alpha=0.5)
 
 
-def _legend(axes: Sequence[Axes]) -> None:
-    """Name each line or bar once, above all panels."""
-    entries: dict[str, Any] = {}
+def _legend(axes: Sequence[Axes], first: Sequence[str] = ()) -> None:
+    """Name each line or bar once, above all panels; some of them before others."""
+    entries: dict[str, Any] = dict.fromkeys(first)
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
-            entries.setdefault(label, handle)
+            entries[label] = entries.get(label) or handle
+    entries = {label: handle for label, handle in entries.items() if handle}
     figure = axes[0].get_figure(root=True)
     if len(entries) < 2 or figure is None:
         return

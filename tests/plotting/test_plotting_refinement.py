@@ -207,6 +207,13 @@ def test_epochs_have_a_panel_a_measure_and_a_line_for_mean_and_seeds():
     assert labels == ["CALR", "baseline", "people"]
 
 
+def test_runs_are_named_in_their_order_whatever_they_measure():
+    runs = {"baseline": {"clusters": [3]}, "CALR": {"discard_ratio": [0.1]}}
+    axes = plot_refinement_epochs(runs)
+    (names,) = axes[0].figure.legends
+    assert [text.get_text() for text in names.get_texts()] == ["baseline", "CALR"]
+
+
 def test_a_measure_that_nobody_has_gets_no_panel():
     axes = plot_refinement_epochs({"tiny": {"clusters": [3, 4]}})
     assert [ax.get_ylabel() for ax in axes] == ["number of clusters"]
