@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from reidlib import reproduce
+from reidlib.engine.cache import config_hash
 from reidlib.errors import ReIDError
 from reidlib.papers import load_table
 from reidlib.recipes import RECIPES
 from reidlib.reproduce import Data, Job, Plan, Row, plans
+from reidlib.synthcity import Dials
 
 TINY = Data("tiny")
 SMALL = {"height": 64, "width": 32}
@@ -298,3 +300,63 @@ def test_every_plan_can_be_made_with_every_preset(table):
             keys = len(load_table(row.paper[0]).keys)
             found = [r[:keys] for r in load_table(row.paper[0]).rows]
             assert found.count(row.paper[1:]) == 1
+
+
+def test_a_row_turns_the_dials_of_its_city(trial):
+    usual = Row("usual", "direct", SMALL)
+    turned = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
+    same = Row("same", "direct", SMALL, dials={"camera_shift": Dials().camera_shift})
+    jobs = {
+        row.name: Job("trial", row, "quick", TINY, 0) for row in (usual, turned, same)
+    }
+    versions = {name: job.inputs()["data"] for name, job in jobs.items()}
+    assert versions["usual"] == versions["same"] != versions["turned"]
+    opened = jobs["turned"].source.open(0)
+    assert opened.fingerprint() != jobs["usual"].source.open(0).fingerprint()
+    trial(turned)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["dials"]["camera_shift"] == 0.9
+    assert result["dataset"]["sha256"] == opened.fingerprint()
+
+
+def test_a_row_with_dials_needs_the_city(tmp_path):
+    row = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
+    job = Job("trial", row, "quick", Data(kind="market1501", root=tmp_path), 0)
+    with pytest.raises(ReIDError, match="turns dials of SynthCity"):
+        job.inputs()
+
+
+def test_data_with_other_dials_has_other_files():
+    assert Data("tiny").name == "tiny"
+    other = Data("tiny", dials=Dials(camera_shift=0.9, occlusion=0.0))
+    assert other.name == "tiny-camera_shift-0.9-occlusion-0"
+
+
+def test_rows_of_a_table_are_different_runs():
+    """Two rows with equal settings would be one run under two names."""
+    for table, plan in reproduce.plans().items():
+        seen = {}
+        for row in plan.rows:
+            key = (config_hash(row.config("ablation", 0)), row.recipe, str(row.dials))
+            assert key not in seen, f"{table}: {row.name} is {seen[key]}"
+            seen[key] = row.name
+
+
+def test_tables_that_share_a_row_share_its_run():
+    def config(table, name):
+        (row,) = (row for row in reproduce.plans()[table].rows if row.name == name)
+        assert not row.dials
+        return row.config("ablation", 0)
+
+    full = config("CALR-T3", "both, weights")
+    assert full == config("CALR-T4", "cosine") == config("CALR-T5", "beta 1.0")
+    assert full == config("CALR-T1", "CALR, GeM") == config("CALR-F6", "CALR, cosine")
+    plain = config("CALR-T3", "Baseline")
+    assert plain == config("CALR-F6", "Baseline") == config("CALR-T1", "Baseline, GeM")
+    assert plain == config("CALR-SHIFT", "shift 0.45, baseline")
+    refined = config("CALR-T3", "label refinement")
+    assert refined == config("CALR-SHIFT", "shift 0.45, refined")
+    assert config("CALR-T3", "label refinement, weights") == config(
+        "CALR-T5", "beta 0.0"
+    )

@@ -59,22 +59,17 @@ def naive_scores(features, k, floor, mean_over="neighbors"):
     return torch.tensor(scores)
 
 
-def naive_refine(labels, local, camids, scores, p, draws):
-    """Visit the pivots by falling score, and skip those that are discarded already."""
+def naive_refine(labels, local, camids, scores):
+    """Visit the pivots by falling score; one that was discarded is none any more."""
     kept = [int(label) for label in labels]
-    settled = set()
     mean = float(scores.double().mean())
     order = sorted(range(len(labels)), key=lambda i: (-float(scores[i]), i))
     for pivot in order:
         if not float(scores[pivot]) > mean or kept[pivot] < 0:
             continue
-        cell = (int(labels[pivot]), int(camids[pivot]))
-        if cell in settled:
-            continue  # an earlier pivot has decided about this camera's share
-        settled.add(cell)
         for other in range(len(labels)):
-            same = (int(labels[other]), int(camids[other])) == cell
-            if same and local[other] != local[pivot] and draws[other] < p:
+            same = labels[other] == labels[pivot] and camids[other] == camids[pivot]
+            if same and local[other] != local[pivot]:
                 kept[other] = -1
     return torch.tensor(kept)
 
@@ -155,24 +150,40 @@ def test_copies_of_one_image_have_finite_scores():
     assert pivot_scores(torch.eye(3)[:1]).tolist() == [0]
 
 
-@pytest.mark.parametrize("p", [1.0, 0.6])
-def test_refinement_is_that_of_the_naive_loop(p):
-    features, labels, local, camids = world()
+@pytest.mark.parametrize("seed", range(5))
+def test_refinement_is_that_of_visiting_all_pivots_in_order(seed):
+    features, labels, local, camids = world(seed=seed)
     scores = pivot_scores(features, k=10, min_similarity=0.2)
     pivots = select_pivots(scores, labels, camids)
-    refined = refine_labels(
-        labels, local, camids, pivots, p, torch.Generator().manual_seed(7)
-    )
-    draws = torch.rand(
-        len(labels), generator=torch.Generator().manual_seed(7), dtype=torch.float64
-    )
-    naive = naive_refine(labels, local, camids, scores, p, draws)
+    refined = refine_labels(labels, local, camids, pivots)
+    naive = naive_refine(labels, local, camids, scores)
     assert torch.equal(refined.labels >= 0, naive >= 0)
     assert torch.equal(refined.discarded, (naive < 0) & (labels >= 0))
     # The same partition, renumbered.
     for old in naive[naive >= 0].unique():
         assert len(refined.labels[naive == old].unique()) == 1
     assert 0 < refined.discard_ratio < 1
+
+
+def test_below_one_each_contradicted_image_has_one_draw():
+    features, labels, local, camids = world()
+    pivots = select_pivots(pivot_scores(features, 10, 0.2), labels, camids)
+    all_of_them = refine_labels(labels, local, camids, pivots).discarded
+    generator = torch.Generator().manual_seed(7)
+    discarded = refine_labels(labels, local, camids, pivots, 0.6, generator).discarded
+    again = torch.Generator().manual_seed(7)
+    draws = torch.rand(len(labels), generator=again, dtype=torch.float64)
+    assert torch.equal(discarded, all_of_them & (draws < 0.6))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_what_is_drawn_afterwards_does_not_depend_on_the_probability(p):
+    features, labels, local, camids = world()
+    pivots = select_pivots(pivot_scores(features, 10, 0.2), labels, camids)
+    used, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    refine_labels(labels, local, camids, pivots, p, used)
+    torch.rand(len(labels), generator=other, dtype=torch.float64)
+    assert torch.equal(used.get_state(), other.get_state())
 
 
 def test_one_pivot_at_probability_one_is_the_equation():
@@ -319,6 +330,8 @@ def test_schedules_at_half_time():
     rate = 3.0
     wanted = (math.exp(-1.5) - math.exp(-3)) / (1 - math.exp(-3))
     assert discard_probability(5, 10, "exponential", rate=rate) == pytest.approx(wanted)
+    flat = discard_probability(5, 10, "exponential", rate=1e-20)
+    assert flat == pytest.approx(0.5)  # a line, in the limit
     assert {discard_probability(e, 10, "none", floor=0.1) for e in range(10)} == {1.0}
 
 

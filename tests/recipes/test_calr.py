@@ -14,6 +14,7 @@ from reidlib.engine import Run
 from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
+from reidlib.labels import pivot_scores, refine_labels, select_pivots
 from reidlib.recipes import baseline, calr, intra_camera
 from reidlib.recipes.common import CollapseError
 
@@ -242,6 +243,114 @@ def test_labels_of_an_earlier_run_are_taken_and_those_of_other_data_refused(
         run(small(local_labels="nowhere"), people, tmp_path / "nowhere")
 
 
+def test_each_setting_of_stage_two_does_what_it_says(whole, people, tmp_path):
+    """From one seed: what is switched changes, and from the epoch it is switched."""
+
+    def of(name, **changes):
+        return run(small(**changes), people, tmp_path / name)
+
+    whole = whole[0]
+    no_weights = of("no-weights", weighting="none")
+    late = of("late", weight_from=1)
+    assert losses(late)[0] == losses(no_weights)[0]
+    assert losses(late)[1] != losses(no_weights)[1]
+    assert losses(whole)[0] != losses(no_weights)[0]
+    others = {
+        "beta": of("beta", beta=0.5),
+        "lambda": of("lambda", reversal=0.0),
+        "form": of("form", camera_form="double_softmax"),
+        "normalise": of("normalise", weighting="weights"),
+        "window": of("window", align_epochs=1),
+        "whole": whole,
+    }
+    told = {name: tuple(losses(result)) for name, result in others.items()}
+    assert len(set(told.values())) == len(told), told
+    assert told["window"][0] == told["whole"][0]
+    # Probabilities for logits: with six cameras never below 1.04 nor above 2.04.
+    contrast = losses(of("contrast", beta=0.0))[0]
+    assert 1.04 < told["form"][0] - contrast < 2.04
+    every, single = of("every", refinement="every"), of("single", refinement="single")
+    pivots = [r["epochs"][0]["pivots"] for r in (every, whole, single)]
+    assert pivots[0] > pivots[1] > pivots[2] > 0
+
+
+@pytest.mark.parametrize(("beta", "moves"), [(0.0, False), (1.0, True)])
+def test_the_camera_classifier_is_trained_where_it_is_used(
+    people, tmp_path, beta, moves
+):
+    config = small(beta=beta, refinement="none")
+    states = []
+    for epochs in (1, 2):
+        folder = tmp_path / str(epochs)
+        run(dataclasses.replace(config, epochs=epochs), people, folder)
+        checkpoint = load_checkpoint(folder / "last.safetensors")
+        states.append(checkpoint["objects"]["classifier"])
+    same = [torch.equal(states[0][name], states[1][name]) for name in states[0]]
+    assert not any(same) if moves else all(same)
+
+
+def test_refinement_uses_the_neighbourhood_of_the_graph():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 8, generator=generator)
+    features = torch.nn.functional.normalize(features + features[:1], dim=1)
+    labels, camids = torch.arange(60) % 4, torch.arange(60) % 3
+    local = torch.randint(9, (60,), generator=generator) * 3 + camids
+    for config in (small(), small(k=12), small(min_similarity=0.6)):
+        scores = pivot_scores(features, config.k, config.min_similarity)
+        pivots = select_pivots(scores, labels, camids, "ordered")
+        wanted = refine_labels(labels, local, camids, pivots)
+        found = calr.refine(features, labels, local, camids, 0, config, generator)
+        assert torch.equal(found.labels, wanted.labels)
+        assert found.num_pivots == wanted.num_pivots
+
+
+def test_stage_one_moves_its_memory_and_keeps_the_best_silhouette(people, tmp_path):
+    one = dataclasses.replace(people, train=people.train[people.train.camids == 0])
+    config = dataclasses.replace(
+        small().local(), epochs=2, keep="silhouette", num_clusters=0.3
+    )
+    moving = run(config, one, tmp_path / "moving", intra_camera)
+    still = run(
+        dataclasses.replace(config, momentum=1.0), one, tmp_path / "still", intra_camera
+    )
+    assert losses(moving)[0] != losses(still)[0]
+    seen = [epoch["silhouette"] for epoch in moving["epochs"]]
+    assert moving["metrics"]["silhouette"] >= max(seen)
+
+
+@pytest.mark.parametrize("local_clusters", [600, 0.2])
+def test_a_camera_without_a_silhouette_keeps_its_clusters(
+    people, tmp_path, local_clusters
+):
+    # A cluster for each image, or one for all six: neither has a silhouette.
+    one = dataclasses.replace(people, train=people.train[people.train.camids == 0][:6])
+    config = small(local_clusters=local_clusters, local_keep="silhouette").local()
+    result = run(config, one, tmp_path / "run", intra_camera)
+    assert result["metrics"]["clusters"] == (6 if local_clusters == 600 else 1)
+    assert result["metrics"]["silhouette"] == -1
+
+
+def test_counts_per_camera_are_right_without_identities(people, tmp_path):
+    from reidlib.data.table import UNKNOWN
+
+    pids = np.full_like(people.train.pids, UNKNOWN)
+    unnamed = dataclasses.replace(
+        people, train=dataclasses.replace(people.train, pids=pids)
+    )
+    result = run(small(epochs=1), unnamed, tmp_path / "run")
+    sizes = np.bincount(people.train.camids)
+    found = [quality["clusters"] for quality in result["metrics"]["local_by_camera"]]
+    assert found == [max(1, size // 5) for size in sizes[sizes > 0]]
+
+
+def test_its_results_do_not_depend_on_the_code_of_other_recipes():
+    from reidlib.engine import manifest
+
+    used = manifest._closure("reidlib.recipes.calr")
+    assert "reidlib.recipes.intra_camera" in used
+    assert not {"reidlib.recipes", "reidlib.recipes.baseline"} & used
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -336,6 +445,9 @@ def test_an_epoch_without_two_clusters_says_what_to_change(people, tmp_path):
         ({"local_epochs": 0}, "epochs is 0"),
         ({"local_clusters": 0.0}, "num_clusters is 0"),
         ({"min_similarity": -0.1}, "min_similarity is -0.1"),
+        ({"min_similarity": 1.5}, "min_similarity is 1.5"),
+        ({"beta": float("nan")}, "beta is nan"),
+        ({"reversal": float("inf")}, "reversal is inf"),
         ({"momentum": 2.0}, "momentum is 2"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"eps": 0.0}, "eps is 0"),
@@ -357,3 +469,5 @@ def test_presets_have_the_settings_of_paper_and_code():
     assert paper.discard_probability(25) == pytest.approx(0.5)
     assert veri.size == (224, 224)
     assert dataclasses.replace(veri, height=256, width=128) == paper
+    ibn = dataclasses.replace(calr.PRESETS["ibn"], backbone="resnet50", pooling="gap")
+    assert ibn == paper
