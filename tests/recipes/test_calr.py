@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reidlib.clustering import quality_within_cameras
-from reidlib.data.table import NO_CAMERA, ReIDDataset
+from reidlib.data.table import NO_CAMERA
 from reidlib.engine import Run
 from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -45,19 +45,6 @@ def _own_cache(tmp_path_factory):
     patch.setenv("REIDLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def people(tiny):
-    """Twelve people to learn from, ten to look for."""
-
-    def first(table, count):
-        chosen = np.unique(table.pids[table.pids > 0])[:count]
-        return table[np.isin(table.pids, chosen)]
-
-    return ReIDDataset(
-        "twelve", first(tiny.train, 12), first(tiny.query, 10), first(tiny.gallery, 10)
-    )
 
 
 def small(**changes):

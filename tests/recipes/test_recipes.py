@@ -38,19 +38,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def people(tiny):
-    """Twelve people to learn from, ten to look for."""
-
-    def first(table, count):
-        chosen = np.unique(table.pids[table.pids > 0])[:count]
-        return table[np.isin(table.pids, chosen)]
-
-    return ReIDDataset(
-        "twelve", first(tiny.train, 12), first(tiny.query, 10), first(tiny.gallery, 10)
-    )
-
-
 def run(module, config, dataset, folder, **options):
     with Run(
         folder,
