@@ -9,12 +9,20 @@ from reidlib.losses.camera import (
 from reidlib.losses.info_nce import info_nce
 from reidlib.losses.memory import ClusterMemory, cluster_centroids
 from reidlib.losses.smoothing import smoothed_cross_entropy
+from reidlib.losses.symmetric import (
+    SymmetricLosses,
+    SymmetricMemory,
+    balance_loss,
+)
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.losses.weighted import weighted_info_nce
 
 __all__ = [
     "CameraClassifier",
     "ClusterMemory",
+    "SymmetricLosses",
+    "SymmetricMemory",
+    "balance_loss",
     "batch_hard_triplet",
     "camera_loss",
     "cluster_centroids",

@@ -1,5 +1,6 @@
 """Backbones, pooling, and the network that the recipes share."""
 
+from reidlib.models.attention import AFF, CAM, CASAM
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.cost import Cost, network_cost
@@ -7,7 +8,10 @@ from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet, extract_features
 
 __all__ = [
+    "AFF",
     "BACKBONES",
+    "CAM",
+    "CASAM",
     "IBN",
     "Backbone",
     "Cost",

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from reidlib.errors import ReIDError
+from reidlib.models import AFF, CAM, CASAM
+
+
+def feature_map(batch=2, channels=32, height=9, width=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, channels, height, width, generator=generator)
+
+
+def sigmoid(value):
+    return 1 / (1 + math.exp(-float(torch.as_tensor(value).detach())))
+
+
+def perceptron(layers, vector):
+    first, second = (layers[i].weight[:, :, 0, 0] for i in (0, 2))
+    return second @ (first @ vector).clamp(min=0)
+
+
+def test_cam_is_equations_5_and_6_channel_by_channel():
+    torch.manual_seed(0)
+    cam, x = CAM(32, reduction=4), feature_map()
+    y = cam(x)
+    for image in range(2):
+        squeezed = torch.stack([x[image, c].mean() for c in range(32)])
+        excited = perceptron(cam.perceptron, squeezed)
+        for c in range(32):
+            wanted = x[image, c] * sigmoid(excited[c])
+            assert torch.allclose(y[image, c], wanted, atol=1e-6)
+
+
+def test_casam_is_equations_1_to_4_place_by_place():
+    torch.manual_seed(0)
+    casam, x = CASAM(16, reduction=4), feature_map(channels=16)
+    y, kernel = casam(x), casam.spatial.weight[0]
+    for image in range(2):
+        largest = torch.stack([x[image, c].max() for c in range(16)])
+        mean = torch.stack([x[image, c].mean() for c in range(16)])
+        both = perceptron(casam.perceptron, largest) + perceptron(
+            casam.perceptron, mean
+        )
+        first = x[image] * both.sigmoid()[:, None, None]  # F'
+        maps = torch.stack([first.amax(0), first.mean(0)])
+        for i in range(9):
+            for j in range(5):
+                total = 0.0
+                for a in range(-3, 4):
+                    for b in range(-3, 4):
+                        if 0 <= i + a < 9 and 0 <= j + b < 5:
+                            seen = maps[:, i + a, j + b]
+                            total += float(kernel[:, a + 3, b + 3] @ seen)
+                wanted = first[:, i, j] * sigmoid(total)
+                assert torch.allclose(y[image, :, i, j], wanted, atol=1e-5)
+
+
+def test_aff_is_its_parts():
+    torch.manual_seed(0)
+    aff, x = AFF(32, reduction=4), feature_map()
+    whole = x + aff.whole(x)
+    wanted = torch.cat([aff.parts[0](whole[:, :16]), aff.parts[1](whole[:, 16:])], 1)
+    assert torch.allclose(aff(x), wanted)
+    assert isinstance(aff.whole, CASAM)
+    assert all(isinstance(part, CAM) for part in aff.parts)
+
+
+def test_groups_do_not_look_at_each_other():
+    torch.manual_seed(0)
+    aff = AFF(32, reduction=4, global_attention="none")
+    x = feature_map()
+    other = x.clone()
+    other[:, 16:] += 1
+    assert torch.equal(aff(x)[:, :16], aff(other)[:, :16])
+    assert not torch.allclose(aff(x)[:, 16:], aff(other)[:, 16:])
+
+
+@pytest.mark.parametrize(
+    "module", [CAM(32), CASAM(32), AFF(32)], ids=["cam", "casam", "aff"]
+)
+def test_shape_and_gradient_flow(module):
+    x = feature_map().requires_grad_()
+    y = module(x)
+    assert y.shape == x.shape
+    y.square().sum().backward()
+    assert bool((x.grad != 0).all())
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_map_without_places_stays_without_places():
+    """On a constant map nothing tells one place from another, but for the border."""
+    torch.manual_seed(0)
+    flat = torch.randn(1, 32, 1, 1).expand(1, 32, 12, 11).contiguous()
+    weighted = CAM(32)(flat)
+    assert torch.allclose(weighted, weighted[:, :, :1, :1].expand_as(weighted))
+    casam = CASAM(32)
+    assert torch.allclose(
+        casam.channel_weights(flat),
+        (2 * casam.perceptron(flat[:, :, :1, :1])).sigmoid(),
+    )
+    inside = casam.spatial_weights(flat)[:, :, 3:-3, 3:-3]
+    assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside))
+
+
+def test_weights_are_shares_and_attention_only_weakens():
+    x = feature_map()
+    for weights in (
+        CAM(32).weights(x),
+        CASAM(32).channel_weights(x),
+        CASAM(32).spatial_weights(x),
+    ):
+        assert float(weights.min()) > 0
+        assert float(weights.max()) < 1
+    assert bool((CASAM(32)(x).abs() <= x.abs()).all())
+
+
+def test_parameters_of_the_head_on_a_resnet():
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert count(CAM(1024)) == 2 * 1024 * 64
+    assert count(CASAM(2048)) == 2 * 2048 * 128 + 2 * 49
+    assert count(AFF(2048)) == count(CASAM(2048)) + 2 * count(CAM(1024))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CAM(8), "8 channels with reduction 16"),
+        (lambda: CASAM(32, kernel=4), "kernel is 4"),
+        (lambda: AFF(33), "33 channels cannot be cut into 2"),
+        (lambda: AFF(32, global_attention="se"), "attention 'se' is unknown"),
+    ],
+)
+def test_bad_settings_are_named(make, message):
+    with pytest.raises(ReIDError, match=message):
+        make()
