@@ -13,8 +13,9 @@ Attention = Literal["none", "cam", "casam"]
 
 
 def _perceptron(channels: int, reduction: int, bias: bool) -> nn.Sequential:
-    """Two layers from channels to channels, narrow in the middle; 1 x 1 convolutions
-    take the pooled ``(B, C, 1, 1)`` map as it is.
+    """Return two layers from channels to channels, narrow in the middle.
+
+    They are 1 x 1 convolutions, which take the pooled ``(B, C, 1, 1)`` map as it is.
     """
     if channels < 1 or reduction < 1 or channels < reduction:
         raise ReIDError(
