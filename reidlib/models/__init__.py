@@ -1,5 +1,6 @@
 """Backbones, pooling, and the network that the recipes share."""
 
+from reidlib.models.aff_net import AFFNet
 from reidlib.models.attention import AFF, CAM, CASAM
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm
@@ -13,6 +14,7 @@ __all__ = [
     "CAM",
     "CASAM",
     "IBN",
+    "AFFNet",
     "Backbone",
     "Cost",
     "GeM",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reidlib.errors import ReIDError
-from reidlib.models import AFF, CAM, CASAM
+from reidlib.models import AFF, CAM, CASAM, AFFNet, ReIDNet
 
 
 def feature_map(batch=2, channels=32, height=9, width=5, seed=0):
@@ -38,7 +38,7 @@ def test_cam_is_equations_5_and_6_channel_by_channel():
 def test_casam_is_equations_1_to_4_place_by_place():
     torch.manual_seed(0)
     casam, x = CASAM(16, reduction=4), feature_map(channels=16)
-    y, kernel = casam(x), casam.spatial.weight[0]
+    y, kernel = casam(x), casam.spatial.weight[0].detach()
     for image in range(2):
         largest = torch.stack([x[image, c].max() for c in range(16)])
         mean = torch.stack([x[image, c].mean() for c in range(16)])
@@ -141,3 +141,33 @@ def test_parameters_of_the_head_on_a_resnet():
 def test_bad_settings_are_named(make, message):
     with pytest.raises(ReIDError, match=message):
         make()
+
+
+def test_the_network_is_the_shared_one_with_attention_before_pooling():
+    torch.manual_seed(0)
+    plain = ReIDNet("efficientnet_lite0", pretrained=False).eval()
+    net = AFFNet("efficientnet_lite0", pretrained=False).eval()
+    missing = net.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing
+    assert all(name.startswith("attention.") for name in missing)
+    x = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        raw, _ = net.embed(x)
+        wanted = net.pool(net.attention(plain.backbone(x)))
+        assert torch.allclose(raw, wanted, atol=1e-5)
+        assert torch.allclose(net(x).norm(dim=1), torch.ones(2))
+    without = AFFNet(
+        "efficientnet_lite0",
+        pretrained=False,
+        global_attention="none",
+        local_attention="none",
+    ).eval()
+    without.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        assert torch.equal(without(x), plain(x))
+
+
+def test_frozen_stages_leave_the_attention_free():
+    net = AFFNet("efficientnet_lite0", pretrained=False, frozen_stages=4).train()
+    assert all(p.requires_grad for p in net.attention.parameters())
+    assert not any(p.requires_grad for p in net.backbone.stages[:4].parameters())
