@@ -15,7 +15,7 @@ def feature_map(batch=2, channels=32, height=9, width=5, seed=0):
 
 
 def sigmoid(value):
-    return 1 / (1 + math.exp(-float(torch.as_tensor(value).detach())))
+    return 1 / (1 + math.exp(-float(value)))
 
 
 def perceptron(layers, vector):
@@ -23,6 +23,7 @@ def perceptron(layers, vector):
     return second @ (first @ vector).clamp(min=0)
 
 
+@torch.no_grad()
 def test_cam_is_equations_5_and_6_channel_by_channel():
     torch.manual_seed(0)
     cam, x = CAM(32, reduction=4), feature_map()
@@ -35,10 +36,11 @@ def test_cam_is_equations_5_and_6_channel_by_channel():
             assert torch.allclose(y[image, c], wanted, atol=1e-6)
 
 
+@torch.no_grad()
 def test_casam_is_equations_1_to_4_place_by_place():
     torch.manual_seed(0)
     casam, x = CASAM(16, reduction=4), feature_map(channels=16)
-    y, kernel = casam(x), casam.spatial.weight[0].detach()
+    y, kernel = casam(x), casam.spatial.weight[0]
     for image in range(2):
         largest = torch.stack([x[image, c].max() for c in range(16)])
         mean = torch.stack([x[image, c].mean() for c in range(16)])
