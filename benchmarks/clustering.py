@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
+from clock import timed
 from torch.nn.functional import normalize
 
 from reidlib.clustering import dense_distance, jaccard_distance, nearest_neighbors
@@ -59,16 +57,6 @@ def dense_jaccard(features: torch.Tensor, k1: int = 30, k2: int = 6) -> np.ndarr
         shared = np.minimum(row[members], weights[:, members]).sum(axis=1)
         distance[image] = 1 - shared / (2 - shared)
     return distance
-
-
-def timed(function: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """Return what the function returns and its shortest time in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return result, min(times)
 
 
 def measure(num_images: int) -> None:

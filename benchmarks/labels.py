@@ -9,12 +9,11 @@ under six cameras, two people in each global cluster.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from clock import timed
 from torch.nn.functional import normalize
 
 from reidlib.labels import pivot_scores, refine_labels, select_pivots
@@ -53,16 +52,6 @@ def loop_refine(
         share = (labels == labels[pivot]) & (camids == camids[pivot])
         labels[share & (local != local[pivot])] = -1
     return labels
-
-
-def timed(function: Callable[[], Any], repeats: int) -> tuple[Any, float]:
-    """Return what the function returns and its shortest time in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(time.perf_counter() - start)
-    return result, min(times)
 
 
 def measure(num_images: int) -> None:

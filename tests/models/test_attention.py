@@ -110,6 +110,7 @@ def test_a_map_without_places_stays_without_places():
     assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside))
 
 
+@torch.no_grad()
 def test_weights_are_shares_and_attention_only_weakens():
     x = feature_map()
     for weights in (
