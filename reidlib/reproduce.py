@@ -217,7 +217,7 @@ class Job:
         recipe = RECIPES[self.row.recipe]
         return {
             "settings": config_hash(self.row.config(self.preset, self.seed)),
-            "code": code_hash(recipe.__name__),
+            "code": code_hash(f"{recipe.__name__}.train"),
             "data": self.source.version(self.seed),
         }
 

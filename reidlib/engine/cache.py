@@ -22,13 +22,13 @@ TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
 def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
     """Return a hash of all that the numbers of a run depend on.
 
-    That is the configuration, the data and the code: the recipe's module with all
-    library modules that it imports.
+    That is the configuration, the data and the code: the recipe's ``train`` with all
+    code of the library that it uses.
     """
     parts = {
         "config": dataclasses.asdict(config),  # type: ignore[call-overload]
         "dataset": dataset.fingerprint(),
-        "code": code_hash(train.__module__),
+        "code": code_hash(f"{train.__module__}.{train.__qualname__}"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -8,6 +8,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 import reidlib
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "kornia")
+_LEFT_OUT = (__name__, "reidlib.engine.cache")
 _PACKAGE_ROOT = Path(reidlib.__file__).parent
 
 
@@ -62,22 +65,27 @@ def git_commit() -> str | None:
 
 
 @cache
-def code_hash(module: str) -> str:
-    """Return a hash of a module's code and of all library code that it imports.
+def code_hash(name: str) -> str:
+    """Return a hash of a definition's code and of all library code that it uses.
 
-    Layout, comments and docstrings do not count: what is hashed is the syntax tree.
-    This module is left out: it describes a run and cannot change a number of it.
+    What is hashed is the syntax tree of the function, class or constant, of all those
+    whose names stand in it, of those that stand in these, and so on. Layout, comments
+    and docstrings do not count, nor does a definition beside them that nothing here
+    uses. This module and the cache are left out: they describe runs, or find them
+    again, and cannot change a number of one.
 
     Args:
-        module: Full name, for instance ``"reidlib.recipes.baseline"``.
+        name: Full name of a definition, such as ``"reidlib.recipes.calr.train"``, or of
+            a module, which stands for all of its definitions.
 
     Returns:
         The hash, as hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name in sorted(_closure(module) - {__name__}):
-        digest.update(name.encode())
-        digest.update(repr(_plain(_tree(name))).encode())
+    for module, definition in sorted(_reached(name)):
+        digest.update(f"{module}:{definition}".encode())
+        for node in _module(module).definitions[definition]:
+            digest.update(repr(_plain(node)).encode())
     return digest.hexdigest()
 
 
@@ -106,33 +114,119 @@ def _file(module: str) -> Path | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Module:
+    """The top level of a module.
+
+    Attributes:
+        definitions: The statements that define each name; under ``""`` those that
+            define none, which are executed whenever anything of the module is used.
+        imports: Full name of what each imported name stands for.
+    """
+
+    definitions: dict[str, list[ast.stmt]]
+    imports: dict[str, str]
+
+
 @cache
-def _tree(module: str) -> ast.Module:
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))  # type: ignore[union-attr]
+def _module(name: str) -> _Module:
+    tree = ast.parse(_file(name).read_text(encoding="utf-8"))  # type: ignore[union-attr]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 body[0].value = ast.Constant("")
-    return tree
+    definitions: dict[str, list[ast.stmt]] = {"": []}
+    for node in tree.body:
+        for defined in _defined(node):
+            definitions.setdefault(defined, []).append(node)
+    return _Module(definitions, _imports(tree.body))
 
 
-def _closure(module: str) -> set[str]:
-    """Return the library modules that ``module`` imports, itself included."""
-    seen: set[str] = set()
-    waiting = [module]
+def _defined(node: ast.stmt) -> set[str]:
+    """Return the names that a statement of a module defines, ``""`` for none."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return set()
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return set()  # a docstring
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+        targets = [node.target]
+    names = {
+        part.id
+        for target in targets
+        for part in ast.walk(target)
+        if isinstance(part, ast.Name)
+    }
+    return names or {""}
+
+
+def _imports(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """Return the full name of each name that is imported somewhere in statements."""
+    found = {}
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                found[alias.asname or first] = alias.name if alias.asname else first
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+def _used(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the names, also dotted ones, that stand in some statements."""
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
+        parts: list[str] = []
+        part = node
+        while isinstance(part, ast.Attribute):
+            parts.append(part.attr)
+            part = part.value
+        if isinstance(part, ast.Name):
+            yield ".".join([part.id, *reversed(parts)])
+
+
+def _reached(name: str) -> set[tuple[str, str]]:
+    """Return module and name of each definition that ``name`` uses, itself included."""
+    seen: set[tuple[str, str]] = set()
+    waiting = [name]
     while waiting:
-        name = waiting.pop()
-        # torchvision.models has a namesake here: models/__init__.py.
-        ours = name.split(".")[0] == reidlib.__name__
-        if name in seen or not ours or _file(name) is None:
-            continue
-        seen.add(name)
-        for node in ast.walk(_tree(name)):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                waiting.append(node.module)
-                waiting += [f"{node.module}.{alias.name}" for alias in node.names]
+        module, definitions = _find(waiting.pop())
+        for definition in definitions - {d for m, d in seen if m == module}:
+            seen.add((module, definition))
+            nodes = _module(module).definitions[definition]
+            inside = _imports(nodes)
+            for used in _used(nodes):
+                first, dot, rest = used.partition(".")
+                imported = inside.get(first) or _module(module).imports.get(first)
+                waiting.append(f"{imported or f'{module}.{first}'}{dot}{rest}")
     return seen
+
+
+def _find(name: str) -> tuple[str, set[str]]:
+    """Return the library module that a full name leads to, and its names that count."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        # torchvision.models has a namesake here: models/__init__.py.
+        if parts[0] == reidlib.__name__ and _file(module) is not None:
+            break
+    else:
+        return "", set()
+    if module in _LEFT_OUT:
+        return "", set()
+    known = _module(module)
+    if length == len(parts):
+        return module, set(known.definitions)
+    first = parts[length]
+    if first in known.definitions:
+        return module, {first, ""}
+    if first in known.imports:
+        return _find(".".join([known.imports[first], *parts[length + 1 :]]))
+    return module, set()

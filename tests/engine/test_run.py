@@ -17,7 +17,7 @@ from torch import nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine import DivergedError, Run, load_checkpoint
 from reidlib.engine.cache import cached_run, run_key
-from reidlib.engine.manifest import _closure, _plain, code_hash
+from reidlib.engine.manifest import _plain, _reached, code_hash
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
 
@@ -229,49 +229,93 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     assert run_key(train, Settings(), dataset) != key
 
 
-def test_the_code_hash_sees_code_and_not_comments(tmp_path):
-    """Run on a copy of the library, so that a file can be changed."""
+@pytest.fixture(scope="module")
+def hash_with(tmp_path_factory):
+    """Return a function that changes a copy of the library and hashes code of it."""
     import shutil
 
     import reidlib
 
-    copy = tmp_path / "reidlib"
+    folder = tmp_path_factory.mktemp("library")
+    copy = folder / "reidlib"
     shutil.copytree(os.path.dirname(reidlib.__file__), copy)
 
-    def hash_now():
-        code = "from reidlib.engine.manifest import code_hash as h; "
-        code += "print(h('reidlib.engine.run'))"
-        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        run = subprocess.run(
-            [sys.executable, "-c", code],
-            env=env,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    def hash_now(name, file="errors.py", old="", new=""):
+        text = (copy / file).read_text()
+        assert old in text
+        (copy / file).write_text(text.replace(old, new) if old else text + new)
+        code = f"from reidlib.engine.manifest import code_hash as h; print(h({name!r}))"
+        try:
+            run = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONPATH": str(folder)},
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        finally:
+            (copy / file).write_text(text)
         return run.stdout.strip()
 
-    first = hash_now()
-    assert first == code_hash("reidlib.engine.run")
-    errors = copy / "errors.py"
-    text = errors.read_text()
-    errors.write_text(text.replace("The one error type", "The only kind of error"))
-    assert hash_now() == first
-    errors.write_text(text + "\nLIMIT = 1  # imported by engine.run, so it counts\n")
-    assert hash_now() != first
+    return hash_now
+
+
+def test_the_code_hash_sees_code_and_not_comments(hash_with):
+    name = "reidlib.recipes.baseline.train"
+    now = code_hash(name)
+    assert hash_with(name) == now
+    changes = {
+        "a comment": ("losses/memory.py", "# Classes do not", "# These do not"),
+        "a docstring": ("errors.py", "The one error type", "The only kind of error"),
+        "what stands beside": ("recipes/common.py", "", "\n\nUNUSED = 1\n"),
+        "another recipe": ("recipes/calr.py", "", "\n\nUNUSED = 1\n"),
+        "the manifest": ("engine/manifest.py", "", "\n\nUNUSED = 1\n"),
+    }
+    for what, change in changes.items():
+        assert hash_with(name, *change) == now, what
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("recipes/baseline.py", "schedule.step()", "schedule.step(); schedule.step()"),
+        ("recipes/baseline.py", "if found < 2:", "if found < 3:"),  # its own helper
+        ("recipes/common.py", "DISTRACTOR", "UNKNOWN"),
+        ("losses/memory.py", "stable=True", "stable=False"),  # a method of a class
+        ("losses/info_nce.py", "cross_entropy", "nll_loss"),  # two modules away
+        ("data/table.py", "NO_CAMERA = -1", "NO_CAMERA = -2"),  # a constant
+        ("models/pooling.py", "p: float = 3.0", "p: float = 4.0"),  # by way of a dict
+        ("engine/run.py", "", "\nprint('executed on import')\n"),
+    ],
+)
+def test_the_code_hash_sees_all_that_a_recipe_uses(hash_with, file, old, new):
+    name = "reidlib.recipes.baseline.train"
+    assert hash_with(name, file, old, new) != code_hash(name)
+
+
+def test_the_code_hash_follows_modules_and_packages():
+    # CALR calls intra_camera.train through the module; engine passes on what is in run.
+    assert ("reidlib.recipes.intra_camera", "train") in _reached(
+        "reidlib.recipes.calr.train"
+    )
+    assert ("reidlib.engine.run", "Run") in _reached("reidlib.engine.Run")
+    # The cache finds a run again; how it does changes none.
+    reached = {module for module, _ in _reached("reidlib.recipes.calr.train")}
+    assert not reached & {"reidlib.engine.cache", "reidlib.engine.manifest"}
 
 
 def test_the_code_hash_takes_no_other_package_for_this_one():
     # It once took torchvision.models for reidlib.models, and so every module of models
     # for one that a recipe needs: a new one made all results stale.
-    assert _closure("reidlib.models.backbones") == {
+    assert {module for module, _ in _reached("reidlib.models.backbones")} == {
         "reidlib.errors",
         "reidlib.models.backbones",
     }
-    needed = _closure("reidlib.recipes.direct")
+    needed = {module for module, _ in _reached("reidlib.recipes.direct.train")}
     assert {"reidlib.models.pooling", "reidlib.evaluation.ranking"} <= needed
     assert not needed & {"reidlib.models.cost", "reidlib.recipes.supervised"}
+    assert code_hash("torch.nn") == code_hash("numpy")  # of nothing
 
 
 def test_the_code_hash_does_not_see_the_fields_that_only_some_pythons_have():
