@@ -1,10 +1,10 @@
 """Backbones, pooling, and the network that the recipes share."""
 
-from reidlib.models.aff_net import AFFNet
-from reidlib.models.attention import AFF, CAM, CASAM
+from reidlib.models.attention import AFF, CAM, CASAM, add_attention
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
-from reidlib.models.batch_norm import split_batch_norm
+from reidlib.models.batch_norm import split_batch_norm, untracked_statistics
 from reidlib.models.cost import Cost, network_cost
+from reidlib.models.grad_cam import grad_cam
 from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet, extract_features
 
@@ -14,14 +14,16 @@ __all__ = [
     "CAM",
     "CASAM",
     "IBN",
-    "AFFNet",
     "Backbone",
     "Cost",
     "GeM",
     "GlobalAveragePool",
     "ReIDNet",
+    "add_attention",
     "build_backbone",
     "extract_features",
+    "grad_cam",
     "network_cost",
     "split_batch_norm",
+    "untracked_statistics",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
+from reidlib.models.reid_net import ReIDNet
 
 Attention = Literal["none", "cam", "casam"]
 
@@ -175,3 +177,41 @@ def _attention(name: Attention, channels: int, reduction: int) -> nn.Module:
     if name == "casam":
         return CASAM(channels, reduction)
     raise ReIDError(f"attention {name!r} is unknown; choose from none, cam, casam")
+
+
+def add_attention(
+    model: ReIDNet,
+    groups: int = 2,
+    reduction: int = 16,
+    global_attention: Attention = "casam",
+    local_attention: Attention = "cam",
+) -> ReIDNet:
+    """Put the attention of `AFF` between the backbone and the pooling of a network.
+
+    With it, the shared network is that of AFF_SCL.
+
+    Args:
+        model: Network, changed in place. The attention starts at random.
+        groups: As for `AFF`, like the next three.
+        reduction: See there.
+        global_attention: See there.
+        local_attention: See there; with ``"none"`` for both, nothing changes.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ReIDError: As `AFF`.
+
+    Example:
+        >>> model = add_attention(ReIDNet("efficientnet_lite0", pretrained=False))
+        >>> model.eval()(torch.zeros(2, 3, 64, 32)).shape
+        torch.Size([2, 1280])
+    """
+    if global_attention == local_attention == "none":
+        return model
+    attention = AFF(
+        model.num_features, groups, reduction, global_attention, local_attention
+    )
+    model.pool = nn.Sequential(OrderedDict(attention=attention, pooling=model.pool))
+    return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -87,3 +89,35 @@ def split_batch_norm(model: Model, splits: int) -> Model:
         if splits > 1:
             swapped.splits = splits
     return model
+
+
+@contextmanager
+def untracked_statistics(model: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of every batch norm as they are.
+
+    In train mode a batch is still normalised by its own statistics. For batches of
+    another domain than the one that the network will be used on: normalised apart,
+    they neither mix with its batches nor with what it remembers of them, as in
+    domain-specific batch normalisation (Chang et al., CVPR 2019), but with one scale
+    and shift for both.
+
+    Args:
+        model: Network in any mode.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> with untracked_statistics(norm):
+        ...     _ = norm(torch.tensor([[10.0], [30.0]]))
+        >>> norm.running_mean
+        tensor([0.])
+    """
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    # A batch norm in eval mode, as those of frozen stages, would lose its memory.
+    norms = [norm for norm in norms if norm.training and norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

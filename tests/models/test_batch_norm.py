@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from reidlib.errors import ReIDError
-from reidlib.models import split_batch_norm
+from reidlib.models import split_batch_norm, untracked_statistics
 
 
 def network() -> nn.Sequential:
@@ -79,3 +79,27 @@ def test_bad_numbers_are_refused():
     model = split_batch_norm(network(), 3)
     with pytest.raises(ReIDError, match=r"batch of 8 images .* 3 equal chunks"):
         model(torch.zeros(8, 3, 8, 6))
+
+
+def test_untracked_batches_are_normalised_and_leave_no_trace():
+    model = network()
+    model[2].eval()  # as in a frozen stage
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images = torch.randn(8, 3, 8, 6) + 5
+    twin = copy.deepcopy(model)
+    with untracked_statistics(model):
+        output = model(images)
+    torch.testing.assert_close(output, twin(images))  # by its own statistics
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert not torch.equal(twin[1].running_mean, before["1.running_mean"])
+    model(images)  # from here on it is tracked again
+    for key, value in twin.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value)
+
+
+def test_an_error_does_not_leave_statistics_untracked():
+    model = network()
+    with pytest.raises(RuntimeError), untracked_statistics(model):
+        model(torch.randn(2, 1, 8, 6))
+    assert all(getattr(part, "track_running_stats", True) for part in model)
