@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
 # Repeated here, because importing the recipes takes seconds.
-_RECIPES = ("direct", "baseline", "calr", "supervised")
+_RECIPES = ("direct", "baseline", "calr", "aff_scl", "supervised")
 _PRESETS = ("quick", "ablation", "course", "paper", "ibn", "veri", "code")
 
 
@@ -90,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--resume", action="store_true", help="go on with the run in --out"
     )
+    train.add_argument(
+        "--source-root", type=Path, help="folder of labelled data to adapt from"
+    )
+    train.add_argument("--source-data", choices=_KINDS, default="auto", help="its kind")
     train.add_argument("-h", "--help", action="store_true")
     train.set_defaults(command=_train)
 
@@ -208,6 +212,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     if options.resume and options.out is None:
         raise ReIDError("--resume needs --out, the folder of the run to go on with")
     dataset = _open(options, "tiny" if options.preset == "quick" else "course")
+    if options.source_root is not None:
+        dataset = _with_source(options, dataset)
+    elif options.source_data != "auto":
+        raise ReIDError("--source-data needs --source-root, the folder of the source")
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = f"{options.recipe}-{options.preset}-{dataset.name}-s{config.seed}"
     out = options.out or Path("runs") / f"{name}-{now}"
@@ -222,6 +230,16 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         result = run.result() or recipe.train(config, dataset, run)
     print(_table(result["metrics"]))
     print(f"result: {out / 'result.json'}")
+
+
+def _with_source(options: argparse.Namespace, target: ReIDDataset) -> ReIDDataset:
+    from reidlib.data import open_dataset, with_source
+
+    if options.recipe != "aff_scl":
+        raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
+    kind, root = options.source_data, options.source_root
+    source = open_dataset(kind, root, unreadable=options.unreadable)
+    return with_source(target, source)
 
 
 def _configure(default: Any, words: list[str], program: str, preset: str) -> Any:
@@ -255,7 +273,8 @@ def _train_usage(program: str) -> str:
         f"usage: {program} [--preset {{{','.join(_PRESETS)}}}] "
         f"[--data {{{','.join(_KINDS)}}}]\n"
         "         [--root FOLDER] [--size {tiny,course,market}] [--out FOLDER] "
-        "[--resume]\n         [--device {auto,cpu,cuda}] [SETTINGS]\n"
+        "[--resume]\n         [--source-root FOLDER] [--source-data KIND] "
+        "[--device {auto,cpu,cuda}] [SETTINGS]\n"
     )
 
 

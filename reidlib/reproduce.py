@@ -31,6 +31,7 @@ from typing import Any, Literal
 import torch
 from tqdm.auto import tqdm
 
+from reidlib.data.adaptation import with_source
 from reidlib.data.readers import open_dataset
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.cache import cached_run, config_hash, run_folder, run_key
@@ -60,6 +61,9 @@ class Row:
             to put beside this row's. Empty if no paper has them.
         dials: Dials of the city that differ from their defaults; such a row needs
             SynthCity.
+        labelled: Another city, with identities, to adapt from: its dials, as above,
+            and ``seed``, which is added to the seed of the run, so that neither people
+            nor cameras are the same. Empty for none.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Row:
     changes: dict[str, Any] = field(default_factory=dict)
     paper: tuple[str | float, ...] = ()
     dials: dict[str, float] = field(default_factory=dict)
+    labelled: dict[str, float] = field(default_factory=dict)
 
     def config(self, preset: str, seed: int) -> Any:
         """Return the configuration of one run of this row.
@@ -190,20 +195,33 @@ class Job:
     seed: int
 
     @property
-    def source(self) -> Data:
-        """The data with the dials of the row.
+    def cities(self) -> list[tuple[Data, int]]:
+        """The data with the dials of the row, and that to adapt from, with seeds.
 
         Raises:
-            ReIDError: If the row turns dials, and the data is a folder.
+            ReIDError: If the row needs cities of its own, and the data is a folder.
         """
-        if self.row.dials and self.data.root is not None:
+        row = self.row
+        if (row.dials or row.labelled) and self.data.root is not None:
             raise ReIDError(
-                f"row {self.row.name!r} of {self.table} turns dials of SynthCity "
-                f"({', '.join(self.row.dials)}), and {self.data.kind} has none; leave "
-                "--data and --root out"
+                f"row {row.name!r} of {self.table} asks for cities of its own "
+                f"({', '.join([*row.dials, *row.labelled])}), and {self.data.kind} is "
+                "none; leave --data and --root out"
             )
-        dials = dataclasses.replace(self.data.dials, **self.row.dials)
-        return dataclasses.replace(self.data, dials=dials)
+        found = [(self._city(row.dials), self.seed)]
+        if row.labelled:
+            dials = {k: v for k, v in row.labelled.items() if k != "seed"}
+            found.append((self._city(dials), self.seed + int(row.labelled["seed"])))
+        return found
+
+    def _city(self, dials: dict[str, float]) -> Data:
+        turned = dataclasses.replace(self.data.dials, **dials)
+        return dataclasses.replace(self.data, dials=turned)
+
+    def open(self) -> ReIDDataset:
+        """Return the data of the run, drawing what is not there."""
+        target, *labelled = (city.open(seed) for city, seed in self.cities)
+        return with_source(target, labelled[0]) if labelled else target
 
     @property
     def file(self) -> Path:
@@ -218,8 +236,12 @@ class Job:
         return {
             "settings": config_hash(self.row.config(self.preset, self.seed)),
             "code": code_hash(f"{recipe.__name__}.train"),
-            "data": self.source.version(self.seed),
+            "data": self._version(),
         }
+
+    def _version(self) -> str | None:
+        versions = [city.version(seed) for city, seed in self.cities]
+        return None if None in versions else "+".join(filter(None, versions))
 
     def read(self) -> dict[str, Any] | None:
         """Return the result file, or None if there is none.
@@ -264,7 +286,7 @@ class Job:
         if self.data.root is None:
             return True
         config = self.row.config(self.preset, self.seed)
-        dataset = self.source.open(self.seed)
+        dataset = self.open()
         train = RECIPES[self.row.recipe].train
         return result.get("key") == run_key(train, config, dataset)
 
@@ -343,8 +365,9 @@ def reproduce(
         for number, (job, result) in enumerate(zip(jobs, results, strict=True))
         if result is None or not job.is_current(result)
     ]
-    for source, seed in dict.fromkeys((jobs[n].source, jobs[n].seed) for n in waiting):
-        source.open(seed)  # drawn here, by all cores, and not by each process
+    cities = dict.fromkeys(city for number in waiting for city in jobs[number].cities)
+    for city, seed in cities:
+        city.open(seed)  # drawn here, by all cores, and not by each process
     devices = _devices(device, processes, len(waiting))
     show = progress and bool(waiting)
     outcomes = {number: Outcome(job, "kept") for number, job in enumerate(jobs)}
@@ -372,7 +395,7 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
     """
     train = RECIPES[job.row.recipe].train
     config = job.row.config(job.preset, job.seed)
-    dataset = job.source.open(job.seed)
+    dataset = job.open()
     status: Literal["made", "failed"] = "made"
     message = ""
     try:
@@ -392,7 +415,10 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
     }
     about |= {"data": job.data.label, "key": run_key(train, config, dataset)}
     if job.data.root is None:
-        about["dials"] = dataclasses.asdict(job.source.dials)
+        (city, _), *labelled = job.cities
+        about["dials"] = dataclasses.asdict(city.dials)
+        for other, seed in labelled:
+            about["labelled"] = {"seed": seed, "dials": dataclasses.asdict(other.dials)}
     content = {**about, "inputs": job.inputs(), **result}
     job.file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(job.file, json.dumps(content, indent=1).encode())

@@ -99,6 +99,19 @@ def test_a_value_out_of_range(tiny_root, capsys):
     assert "k1 is -2" in failing(words, capsys)
 
 
+def test_a_source_that_cannot_be_adapted_from(tiny_root, tmp_path, capsys):
+    words = ["train", "aff_scl", "--preset", "quick", "--root", tiny_root]
+    adapt = [*words, "--adaptation", "joint"]
+    line = failing([*adapt, "--source-root", tiny_root], capsys)
+    assert "source and target are the same data" in line
+    line = failing([*adapt, "--out", tmp_path / "run"], capsys)
+    assert "--source-data and --source-root" in line
+    line = failing([*adapt, "--source-data", "market1501"], capsys)
+    assert "needs --source-root" in line
+    words = ["train", "baseline", "--root", tiny_root, "--source-root", tiny_root]
+    assert "aff_scl does" in failing(words, capsys)
+
+
 def test_an_unknown_setting_is_an_error(tiny_root, capsys):
     with pytest.raises(SystemExit) as left:
         main(["train", "baseline", "--root", str(tiny_root), "--epsilon", "0.5"])

@@ -23,6 +23,7 @@ from reidlib.synthcity import Dials
 
 TINY = Data("tiny")
 SMALL = {"height": 64, "width": 32}
+SMALL_AFF = {**SMALL, "epochs": 1, "iterations": 2, "num_labels": 4}
 LEARNING = (("a", 1e-3), ("b", 1e-4), ("c", 2e-4), ("d", 3e-4))
 
 
@@ -311,8 +312,8 @@ def test_a_row_turns_the_dials_of_its_city(trial):
     }
     versions = {name: job.inputs()["data"] for name, job in jobs.items()}
     assert versions["usual"] == versions["same"] != versions["turned"]
-    opened = jobs["turned"].source.open(0)
-    assert opened.fingerprint() != jobs["usual"].source.open(0).fingerprint()
+    opened = jobs["turned"].open()
+    assert opened.fingerprint() != jobs["usual"].open().fingerprint()
     trial(turned)
     (outcome,) = make(processes=1)
     result = json.loads(outcome.job.file.read_text())
@@ -320,10 +321,31 @@ def test_a_row_turns_the_dials_of_its_city(trial):
     assert result["dataset"]["sha256"] == opened.fingerprint()
 
 
+def test_a_row_adapts_from_another_city(trial):
+    changes = {**SMALL_AFF, "adaptation": "joint"}
+    labelled = {"seed": 100, "camera_shift": 0.9}
+    row = Row("adapted", "aff_scl", changes, labelled=labelled)
+    job = Job("trial", row, "quick", TINY, 0)
+    dataset = job.open()
+    city = Data("tiny", dials=Dials(camera_shift=0.9))
+    assert dataset.source.fingerprint() == city.open(100).fingerprint()
+    alone = Job("trial", Row("alone", "aff_scl", SMALL_AFF), "quick", TINY, 0)
+    assert dataset.train.paths == alone.open().train.paths
+    assert job.inputs()["data"] == f"{TINY.version(0)}+{city.version(100)}"
+    assert alone.inputs()["data"] == TINY.version(0)
+    trial(row)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["dials"]["camera_shift"] == Dials().camera_shift
+    assert result["labelled"]["seed"] == 100
+    assert result["labelled"]["dials"]["camera_shift"] == 0.9
+    assert result["dataset"]["sha256"] == outcome.job.open().fingerprint()
+
+
 def test_a_row_with_dials_needs_the_city(tmp_path):
     row = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
     job = Job("trial", row, "quick", Data(kind="market1501", root=tmp_path), 0)
-    with pytest.raises(ReIDError, match="turns dials of SynthCity"):
+    with pytest.raises(ReIDError, match="asks for cities of its own \\(camera_shift"):
         job.inputs()
 
 
@@ -338,7 +360,8 @@ def test_rows_of_a_table_are_different_runs():
     for table, plan in reproduce.plans().items():
         seen = {}
         for row in plan.rows:
-            key = (config_hash(row.config("ablation", 0)), row.recipe, str(row.dials))
+            cities = (str(row.dials), str(row.labelled))
+            key = (config_hash(row.config("ablation", 0)), row.recipe, *cities)
             assert key not in seen, f"{table}: {row.name} is {seen[key]}"
             seen[key] = row.name
 

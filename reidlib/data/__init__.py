@@ -1,5 +1,6 @@
 """Images with identities and cameras: tables, readers, tensors, batches."""
 
+from reidlib.data.adaptation import AdaptationDataset, with_source
 from reidlib.data.attributes import MarketAttributes, read_market_attributes
 from reidlib.data.check import Report, check_dataset, check_path, contact_sheet
 from reidlib.data.images import (
@@ -36,6 +37,7 @@ __all__ = [
     "KINDS",
     "NO_CAMERA",
     "UNKNOWN",
+    "AdaptationDataset",
     "ImageSource",
     "ImageTable",
     "InMemoryImages",
@@ -57,4 +59,5 @@ __all__ = [
     "read_market_attributes",
     "sequential_batches",
     "unreadable_images",
+    "with_source",
 ]

@@ -50,11 +50,12 @@ def balance_loss(x: Tensor, alpha: float = 0.9, gamma: float = 1.5) -> Tensor:
 
 @dataclass(frozen=True)
 class SymmetricLosses:
-    """The three terms of AFF-E8, before their weights; scalars."""
+    """The three terms of AFF-E8 before their weights, and their weighted sum."""
 
     hard: Tensor
     mean: Tensor
     balance: Tensor
+    total: Tensor
 
 
 class SymmetricMemory(nn.Module):
@@ -140,7 +141,7 @@ class SymmetricMemory(nn.Module):
         self.hard.initialise(centroids)
 
     def losses(self, features: Tensor, labels: Tensor) -> SymmetricLosses:
-        """Return the three terms of AFF-E8.
+        """Return the loss, AFF-E8, and its terms.
 
         Args:
             features: ``(B, D)``; their length does not matter.
@@ -164,16 +165,12 @@ class SymmetricMemory(nn.Module):
                 balance = balance_loss(means - queries[rows]).sum(dim=1).mean()
             else:
                 balance = hard.new_zeros(())
-        return SymmetricLosses(hard, mean, balance)
+        total = self.hard_weight * hard + self.mean_weight * mean + balance
+        return SymmetricLosses(hard, mean, balance, total)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the symmetric contrastive loss of a batch, AFF-E8; a scalar."""
-        terms = self.losses(features, labels)
-        return (
-            self.hard_weight * terms.hard
-            + self.mean_weight * terms.mean
-            + terms.balance
-        )
+        return self.losses(features, labels).total
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:

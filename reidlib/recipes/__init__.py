@@ -1,13 +1,14 @@
 """The methods, one readable file each: ``Config``, ``PRESETS`` and ``train``."""
 
-from reidlib.recipes import baseline, calr, direct, supervised
+from reidlib.recipes import aff_scl, baseline, calr, direct, supervised
 
 RECIPES = {
     "direct": direct,
     "baseline": baseline,
     "calr": calr,
+    "aff_scl": aff_scl,
     "supervised": supervised,
 }
 """Every recipe by the name that the command line knows it by."""
 
-__all__ = ["RECIPES", "baseline", "calr", "direct", "supervised"]
+__all__ = ["RECIPES", "aff_scl", "baseline", "calr", "direct", "supervised"]

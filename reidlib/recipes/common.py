@@ -25,6 +25,7 @@ from reidlib.engine.checkpoint import load_checkpoint, load_weights
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import evaluate
+from reidlib.models.attention import Attention, add_attention
 from reidlib.models.reid_net import ReIDNet, extract_features
 
 Backbone = Literal[
@@ -139,6 +140,24 @@ class TrainingConfig(CommonConfig):
         )
 
 
+@dataclass(frozen=True)
+class AttentionConfig(TrainingConfig):
+    """Settings of recipes whose network may attend, AFF-D1."""
+
+    global_attention: Attention = "none"
+    """Attention over the whole feature map, before it is cut."""
+    local_attention: Attention = "none"
+    """Attention over each group of channels."""
+    groups: int = 2
+    """Number of channel groups."""
+    reduction: int = 16
+    """How many times narrower the hidden layers of the attentions are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, groups=1, reduction=1)
+
+
 def check_choices(config: object) -> None:
     """Raise where a setting with named choices has another value."""
     for name, kind in get_type_hints(type(config)).items():
@@ -178,6 +197,33 @@ def build_model(config: CommonConfig, run: Run) -> ReIDNet:
     run.log(f"{config.backbone}: weights: {model.backbone.source}")
     # Convolutions on a CPU are about 1.4 times as fast in this layout.
     return model.to(memory_format=torch.channels_last)
+
+
+def build_attentive_model(config: AttentionConfig, run: Run) -> ReIDNet:
+    """Return the network of `build_model` with the attention of a configuration.
+
+    Args:
+        config: Settings.
+        run: As for `build_model`.
+    """
+    model = build_model(config, run)
+    if config.global_attention == config.local_attention == "none":
+        return model
+    run.log(
+        f"attention: {config.global_attention} on the whole map, "
+        f"{config.local_attention} on each of {config.groups} groups of channels"
+    )
+    return _attend(model, config).to(memory_format=torch.channels_last)
+
+
+def _attend(model: ReIDNet, config: AttentionConfig) -> ReIDNet:
+    return add_attention(
+        model,
+        config.groups,
+        config.reduction,
+        config.global_attention,
+        config.local_attention,
+    )
 
 
 def open_training_images(
@@ -356,15 +402,19 @@ def load_model(path: str | Path) -> tuple[ReIDNet, CommonConfig]:
     if path.is_dir():
         path = path / "last.safetensors"
     checkpoint = load_checkpoint(path)
-    known = {field.name for field in fields(CommonConfig)}
     saved = checkpoint["config"]
-    config = CommonConfig(**{k: v for k, v in saved.items() if k in known})
+    attends = "global_attention" in saved
+    kind = AttentionConfig if attends else CommonConfig
+    known = {field.name for field in fields(kind)}
+    config = kind(**{k: v for k, v in saved.items() if k in known})
     model = ReIDNet(
         config.backbone,
         config.pooling,
         pretrained=False,
         last_stride=config.last_stride,
     )
+    if isinstance(config, AttentionConfig):
+        model = _attend(model, config)
     load_weights(model, checkpoint["objects"]["model"], str(path))
     return model.to(memory_format=torch.channels_last).eval(), config
 

@@ -6,6 +6,9 @@ features after it, where directions live. Two things differ, because this one mu
 train in a few hundred steps: the triplet loss takes features of length 1, so that its
 margin means the same for every backbone, and the classifier, which starts from nothing,
 has a learning rate of its own.
+
+With ``global_attention`` and ``local_attention`` it is also the test bench of AFF_SCL's
+network (its Table 7).
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.recipes.common import (
-    TrainingConfig,
+    AttentionConfig,
     batches_of,
-    build_model,
+    build_attentive_model,
     final_metrics,
     open_training_images,
     score,
@@ -35,7 +38,7 @@ from reidlib.recipes.common import (
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(AttentionConfig):
     """Settings of supervised training."""
 
     num_instances: int = 4
@@ -95,7 +98,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     labels = torch.from_numpy(identities)
     augment = config.augmentation()
 
-    model = build_model(config, run)
+    model = build_attentive_model(config, run)
     split_batch_norm(model, config.bn_splits)
     classifier = nn.Linear(model.num_features, int(labels.max()) + 1, bias=False)
     nn.init.normal_(classifier.weight, std=0.001)

@@ -1,0 +1,341 @@
+"""AFF_SCL, alone and with a source, run for real on a small part of SynthCity."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from reidlib.data import with_source
+from reidlib.data.images import open_images
+from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
+from reidlib.engine import Run
+from reidlib.engine.checkpoint import load_checkpoint
+from reidlib.errors import ReIDError
+from reidlib.losses import SymmetricMemory
+from reidlib.recipes import aff_scl, baseline, supervised
+from reidlib.recipes.common import CollapseError, extract, load_model
+
+SMALL = {
+    "height": 64,
+    "width": 32,
+    "frozen_stages": 4,
+    "pad": 3,
+    "epochs": 2,
+    "iterations": 3,
+    "num_labels": 6,
+    "num_instances": 4,
+    "k1": 10,
+    "k2": 4,
+    "eps": 0.6,
+    "seed": 3,
+}
+PLAIN = {"global_attention": "none", "local_attention": "none"}
+
+
+def small(**changes):
+    return aff_scl.Config(**{**SMALL, **changes})
+
+
+def run(config, dataset, folder, module=aff_scl, **options):
+    with Run(
+        folder,
+        recipe=module.__name__.rsplit(".", 1)[-1],
+        config=config,
+        dataset=dataset,
+        device="cpu",
+        progress=False,
+        tensorboard=False,
+        **options,
+    ) as a_run:
+        return module.train(config, dataset, a_run)
+
+
+def losses(result):
+    return [epoch["loss"] for epoch in result["epochs"]]
+
+
+def shuffled(dataset):
+    pids = np.random.default_rng(0).permutation(dataset.train.pids)
+    return dataclasses.replace(
+        dataset, train=dataclasses.replace(dataset.train, pids=pids)
+    )
+
+
+@pytest.fixture(scope="session")
+def strangers(tiny):
+    """Nine other people, under cameras that have other numbers."""
+    train = tiny.train
+    chosen = train[np.isin(train.pids, np.unique(train.pids)[12:21])]
+    chosen = dataclasses.replace(chosen, camids=chosen.camids + 40)
+    return ReIDDataset("strangers", chosen, chosen[:0], chosen[:0])
+
+
+@pytest.fixture(scope="session")
+def both(people, strangers):
+    return with_source(people, strangers)
+
+
+@pytest.fixture(scope="module")
+def alone(people, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    return run(small(), people, folder), folder
+
+
+@pytest.fixture(scope="module")
+def joint(both, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint") / "run"
+    return run(small(adaptation="joint"), both, folder), folder
+
+
+def test_it_leaves_what_the_chapters_need(alone, people):
+    result, folder = alone
+    for epoch in result["epochs"]:
+        total = 0.75 * epoch["hard"] + 0.25 * epoch["mean"] + epoch["balance"]
+        assert epoch["loss"] == pytest.approx(total, rel=1e-4)
+        assert epoch["balance"] > 0
+    kept = load_checkpoint(folder / "last.safetensors")["kept"]
+    clusters = result["epochs"][-1]["clusters"]
+    assert kept["mean_memory"].shape == kept["hard_memory"].shape == (clusters, 1280)
+    assert not torch.allclose(kept["mean_memory"], kept["hard_memory"], atol=0.01)
+    assert len(kept["pseudo_labels"]) == len(people.train)
+
+
+def test_with_one_memory_and_no_attention_it_is_the_baseline(people, tmp_path):
+    """The same loop, step by step: equal losses, not just equal figures."""
+    changes = {"hard_weight": 0.0, "mean_weight": 1.0, "balance": "none"}
+    plain = baseline.Config(**SMALL, update="batch_mean")
+    one = run(small(**PLAIN, **changes), people, tmp_path / "aff")
+    two = run(plain, people, tmp_path / "baseline", baseline)
+    assert losses(one) == pytest.approx(losses(two), rel=1e-6)
+    assert one["metrics"]["mAP"] == pytest.approx(two["metrics"]["mAP"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        PLAIN,
+        {"global_attention": "cam", "local_attention": "casam"},
+        {"hard_weight": 0.25, "mean_weight": 0.75},
+        {"balance": "none"},
+        {"balance": "features"},
+        {"temperature": 0.1},
+        {"momentum": 0.5},
+        {"loss": "classifier"},
+        {"cross_camera": False},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_setting_changes_the_training(changes, alone, people, tmp_path):
+    result = run(small(**changes), people, tmp_path / "run")
+    assert np.isfinite(losses(result)).all()
+    assert losses(result) != losses(alone[0])
+
+
+def test_the_memory_that_is_mined_against_matters_once_the_two_differ(people, tmp_path):
+    longer = {"iterations": 15, "epochs": 1, "momentum": 0.5}
+    one, two = (
+        run(small(mine_against=which, **longer), people, tmp_path / which)
+        for which in ("mean", "hard")
+    )
+    assert losses(one) != losses(two)
+
+
+def test_the_classifier_has_one_output_for_each_cluster_and_learns(people, tmp_path):
+    config = small(loss="classifier", iterations=12, epochs=1)
+    result = run(config, people, tmp_path / "run")
+    epoch = result["epochs"][0]
+    assert "hard" not in epoch
+    # Better than chance over the clusters, with the triplet's margin on top.
+    assert epoch["loss"] < np.log(epoch["clusters"]) + 0.3
+
+
+def test_it_never_sees_an_identity_of_the_target(alone, joint, both, people, tmp_path):
+    other = run(small(), shuffled(people), tmp_path / "alone")
+    assert losses(other) == losses(alone[0])
+    config = small(adaptation="joint")
+    adapted = run(config, shuffled(both), tmp_path / "joint")
+    assert losses(adapted) == losses(joint[0])
+    source = dataclasses.replace(both, source=shuffled(both.source))
+    assert losses(run(config, source, tmp_path / "source")) != losses(joint[0])
+
+
+def test_source_and_target_share_a_memory_and_no_label(
+    both, strangers, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Spy(SymmetricMemory):
+        def losses(self, features, labels):
+            seen.append((len(self.mean.bank), len(features), labels.clone()))
+            return super().losses(features, labels)
+
+    monkeypatch.setattr(aff_scl, "SymmetricMemory", Spy)
+    result = run(small(adaptation="joint"), both, tmp_path / "run")
+    people = strangers.train.num_pids
+    assert people == 9
+    for step, (classes, size, labels) in enumerate(seen):
+        clusters = result["epochs"][step // 3]["clusters"]
+        assert classes == people + clusters
+        # As many images of the source as of the target, the source first.
+        assert size == 2 * 6 * 4
+        assert int(labels[:24].max()) < people <= int(labels[24:].min())
+
+
+def test_statistics_that_are_kept_are_those_of_the_target(both, tmp_path, monkeypatch):
+    """A source as bright as can be must not move them."""
+
+    def white(source):
+        images = open_images(source.train, (64, 32))
+        images.pixels = torch.full_like(images.pixels, 255)
+        return images
+
+    def statistics(folder):
+        state = load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+        return torch.cat([v.flatten() for k, v in state.items() if "running_m" in k])
+
+    config = small(adaptation="joint", epochs=1, iterations=1, lr=1e-9)
+    run(config, both, tmp_path / "one")
+    monkeypatch.setattr(
+        aff_scl, "open_images", lambda table, size, **rest: white(both.source)
+    )
+    run(config, both, tmp_path / "two")
+    torch.testing.assert_close(
+        statistics(tmp_path / "one"), statistics(tmp_path / "two")
+    )
+
+
+def test_the_source_comes_first_or_is_all_there_is(both, strangers, tmp_path):
+    config = small(adaptation="pretrain", source_epochs=1)
+    result = run(config, both, tmp_path / "pretrain")
+    assert ["clusters" in epoch for epoch in result["epochs"]] == [False, True, True]
+    result = run(small(adaptation="source"), both, tmp_path / "source")
+    assert not any("clusters" in epoch for epoch in result["epochs"])
+    kept = load_checkpoint(tmp_path / "source" / "last.safetensors")["kept"]
+    assert len(kept["mean_memory"]) == strangers.train.num_pids
+    assert 0 < result["metrics"]["mAP"] < 1  # on the target
+
+
+def test_cameras_may_be_missing_on_either_side(people, strangers, tmp_path):
+    def blind(dataset):
+        camids = np.full_like(dataset.train.camids, NO_CAMERA)
+        return dataclasses.replace(
+            dataset, train=dataclasses.replace(dataset.train, camids=camids)
+        )
+
+    config = small(adaptation="joint", epochs=1)
+    for number, pair in enumerate(
+        [(blind(people), strangers), (people, blind(strangers))]
+    ):
+        result = run(config, with_source(*pair), tmp_path / str(number))
+        assert np.isfinite(losses(result)).all()
+
+
+def test_a_source_that_cannot_teach_is_refused(people, strangers, tmp_path):
+    config = small(adaptation="joint")
+    with pytest.raises(ReIDError, match="no labelled source beside it"):
+        run(config, people, tmp_path / "none")
+    train = strangers.train
+    unknown = dataclasses.replace(train, pids=np.full_like(train.pids, UNKNOWN))
+    with pytest.raises(ReIDError, match="0 known people"):
+        with_source(people, dataclasses.replace(strangers, train=unknown))
+    alone = train[train.pids == train.pids[0]]
+    with pytest.raises(ReIDError, match="1 known people"):
+        with_source(people, dataclasses.replace(strangers, train=alone))
+    with pytest.raises(ReIDError, match="the same data"):
+        with_source(people, people)
+
+
+def test_junk_of_the_source_is_no_class(people, strangers):
+    pids = strangers.train.pids.copy()
+    pids[:5] = 0
+    train = dataclasses.replace(strangers.train, pids=pids)
+    pair = with_source(people, dataclasses.replace(strangers, train=train))
+    assert len(pair.source.train) == len(pids) - 5
+    assert pair.fingerprint() not in (people.fingerprint(), strangers.fingerprint())
+
+
+def test_an_epoch_without_clusters_is_skipped_and_three_end_the_run(people, tmp_path):
+    result = run(small(min_samples=500, epochs=2), people, tmp_path / "two")
+    assert [epoch["skipped"] for epoch in result["epochs"]] == [True, True]
+    told = (tmp_path / "two" / "log.txt").read_text()
+    assert "epoch 1 is skipped for the target: DBSCAN found 0 clusters" in told
+    assert "raise eps or lower min_samples" in told
+    one = {"eps": 1.0, "k1": 400, "min_samples": 1}
+    with pytest.raises(CollapseError, match=r"1 clusters and 0 .* 3 epochs in a row"):
+        run(small(**one, epochs=5), people, tmp_path / "three")
+    # What was skipped before an interruption counts.
+    with pytest.raises(CollapseError, match="3 epochs in a row"):
+        run(small(**one, epochs=5), people, tmp_path / "three", resume=True)
+
+
+def test_without_clusters_the_source_still_teaches(both, tmp_path):
+    config = small(adaptation="joint", min_samples=500)
+    result = run(config, both, tmp_path / "run")
+    assert all(epoch["skipped"] for epoch in result["epochs"])
+    assert np.isfinite(losses(result)).all()
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(both, joint, tmp_path, monkeypatch):
+    config = small(adaptation="joint")
+    extract_all = aff_scl.extract
+    calls = []
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) == 3:  # source and target of the first epoch, then
+            raise KeyboardInterrupt
+        return extract_all(*args)
+
+    monkeypatch.setattr(aff_scl, "extract", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, both, tmp_path / "run")
+    monkeypatch.undo()
+    result = run(config, both, tmp_path / "run", resume=True)
+    assert losses(result) == losses(joint[0])
+    assert result["metrics"]["mAP"] == joint[0]["metrics"]["mAP"]
+
+
+def test_the_trained_network_can_be_loaded_with_its_attention(alone, people):
+    _, folder = alone
+    model, config = load_model(folder)
+    assert config.global_attention == "casam"
+    images = open_images(people.query, config.size)
+    features = extract(model, images, config)
+    state = load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+    assert any(name.startswith("pool.attention.whole") for name in state)
+    model.pool.attention.whole.spatial.weight.data.fill_(-10)
+    assert not torch.allclose(extract(model, images, config), features, atol=1e-3)
+
+
+def test_the_supervised_recipe_can_attend_too(people, tmp_path):
+    shared = {k: v for k, v in SMALL.items() if k not in ("k1", "k2", "eps")}
+    plain = supervised.Config(**shared)
+    attentive = supervised.Config(**shared, global_attention="casam")
+    one = run(plain, people, tmp_path / "plain", supervised)
+    two = run(attentive, people, tmp_path / "attentive", supervised)
+    assert losses(one) != losses(two)
+    model, _ = load_model(tmp_path / "attentive")
+    assert model.pool.attention.residual
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eps": 0}, "eps is 0"),
+        ({"momentum": 1.5}, "momentum is 1.5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"margin": 0}, "margin is 0"),
+        ({"hard_weight": -1}, "hard_weight is -1"),
+        ({"hard_weight": 0, "mean_weight": 0}, "not both 0"),
+        ({"balance": "some"}, "balance is 'some'"),
+        ({"global_attention": "se"}, "global_attention is 'se'"),
+        ({"reduction": 0}, "reduction is 0"),
+        ({"source_epochs": 0}, "source_epochs is 0"),
+    ],
+)
+def test_settings_out_of_their_range_are_named(changes, message):
+    with pytest.raises(ReIDError, match=message):
+        small(**changes)
