@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support import train
 
 from reidlib.data import with_source
 from reidlib.data.images import open_images
 from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
-from reidlib.engine import Run
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.losses import SymmetricMemory
@@ -40,17 +40,7 @@ def small(**changes):
 
 
 def run(config, dataset, folder, module=aff_scl, **options):
-    with Run(
-        folder,
-        recipe=module.__name__.rsplit(".", 1)[-1],
-        config=config,
-        dataset=dataset,
-        device="cpu",
-        progress=False,
-        tensorboard=False,
-        **options,
-    ) as a_run:
-        return module.train(config, dataset, a_run)
+    return train(module, config, dataset, folder, **options)
 
 
 def losses(result):

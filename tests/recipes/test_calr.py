@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support import train
 
 from reidlib.clustering import quality_within_cameras
 from reidlib.data.table import NO_CAMERA
-from reidlib.engine import Run
 from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
@@ -52,17 +52,7 @@ def small(**changes):
 
 
 def run(config, dataset, folder, module=calr, **options):
-    with Run(
-        folder,
-        recipe=module.__name__.rsplit(".", 1)[-1],
-        config=config,
-        dataset=dataset,
-        device="cpu",
-        progress=False,
-        tensorboard=False,
-        **options,
-    ) as a_run:
-        return module.train(config, dataset, a_run)
+    return train(module, config, dataset, folder, **options)
 
 
 def losses(result):

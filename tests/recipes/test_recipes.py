@@ -13,9 +13,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from support import train as run
 
 from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
-from reidlib.engine import Run
 from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES, baseline, direct, supervised
 from reidlib.recipes.common import (
@@ -36,20 +36,6 @@ SMALL = {
     "num_instances": 4,
     "seed": 3,
 }
-
-
-def run(module, config, dataset, folder, **options):
-    with Run(
-        folder,
-        recipe=module.__name__.rsplit(".", 1)[-1],
-        config=config,
-        dataset=dataset,
-        device="cpu",
-        progress=False,
-        tensorboard=False,
-        **options,
-    ) as a_run:
-        return module.train(config, dataset, a_run)
 
 
 def small_baseline(**changes):
