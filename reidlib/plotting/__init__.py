@@ -22,6 +22,7 @@ from reidlib.plotting.charts import (
 from reidlib.plotting.clusters import plot_cluster_map, plot_clusters, plot_sweep
 from reidlib.plotting.diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from reidlib.plotting.interactive import explore, make_explorer
+from reidlib.plotting.memories import plot_memories, plot_memory_plane
 from reidlib.plotting.refinement import (
     plot_cluster_figures,
     plot_dose_response,
@@ -61,6 +62,8 @@ __all__ = [
     "plot_heat_maps",
     "plot_identification",
     "plot_images",
+    "plot_memories",
+    "plot_memory_plane",
     "plot_ranking",
     "plot_refined_cluster",
     "plot_refinement_epochs",
