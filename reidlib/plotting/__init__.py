@@ -11,6 +11,12 @@ from reidlib.plotting.alignment import (
     plot_camera_losses,
     plot_domains,
 )
+from reidlib.plotting.attention import (
+    plot_focus,
+    plot_focus_maps,
+    plot_reweighting,
+    plot_weight_ranges,
+)
 from reidlib.plotting.backbones import plot_curves, plot_heat_maps
 from reidlib.plotting.charts import (
     plot_bars,
@@ -58,6 +64,8 @@ __all__ = [
     "plot_domains",
     "plot_dose_response",
     "plot_embedding",
+    "plot_focus",
+    "plot_focus_maps",
     "plot_health",
     "plot_heat_maps",
     "plot_identification",
@@ -67,9 +75,11 @@ __all__ = [
     "plot_ranking",
     "plot_refined_cluster",
     "plot_refinement_epochs",
+    "plot_reweighting",
     "plot_schedules",
     "plot_sightings",
     "plot_sweep",
     "plot_trade_off",
+    "plot_weight_ranges",
     "use_style",
 ]
