@@ -185,7 +185,8 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
         cells.append(tuple(line))
     notes = _notes(parts, command)
     if table in list_tables():
-        notes += _paper_says(load_table(table))
+        beside = any(row.paper[:1] == (table,) for row in rows)
+        notes += _paper_says(load_table(table), beside)
     seeds = _seeds(max(parts.values(), key=len))
     title = (
         f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
@@ -281,11 +282,11 @@ def _papers(row: Row) -> str:
     return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
 
 
-def _paper_says(table: PaperTable) -> list[str]:
-    """Return a paper's own table as notes, one for each row."""
+def _paper_says(table: PaperTable, beside: bool) -> list[str]:
+    """Return notes on a paper's table: its rows, unless they stand beside ours."""
     keys = len(table.keys)
     lines = []
-    for row in table.rows:
+    for row in () if beside else table.rows:
         name = " / ".join(str(cell) for cell in row[:keys])
         cells = ", ".join(
             f"{_column(column)} {value}"

@@ -234,8 +234,11 @@ def test_a_source_that_cannot_teach_is_refused(people, strangers, tmp_path):
     alone = train[train.pids == train.pids[0]]
     with pytest.raises(ReIDError, match="1 known people"):
         with_source(people, dataclasses.replace(strangers, train=alone))
-    with pytest.raises(ReIDError, match="the same data"):
-        with_source(people, people)
+    # Under another name, and without its test split, it is the same data still.
+    again = ReIDDataset("other", people.train, people.query[:0], people.gallery[:0])
+    for same in (people, again):
+        with pytest.raises(ReIDError, match="the same data"):
+            with_source(people, same)
 
 
 def test_junk_of_the_source_is_no_class(people, strangers):
