@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +12,7 @@ import torch
 from torch import nn
 
 from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine import DivergedError, Run, load_checkpoint
+from reidlib.engine import DivergedError, Run, load_checkpoint, manifest
 from reidlib.engine.cache import cached_run, run_key
 from reidlib.engine.manifest import _plain, _reached, code_hash
 from reidlib.engine.run import open_fabric
@@ -229,42 +226,34 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     assert run_key(train, Settings(), dataset) != key
 
 
-@pytest.fixture(scope="module")
-def hash_with(tmp_path_factory):
+@pytest.fixture
+def hash_with(tmp_path, monkeypatch):
     """Return a function that changes a copy of the library and hashes code of it."""
     import shutil
 
-    import reidlib
-
-    folder = tmp_path_factory.mktemp("library")
-    copy = folder / "reidlib"
-    shutil.copytree(os.path.dirname(reidlib.__file__), copy)
+    copy = tmp_path / "reidlib"
+    shutil.copytree(manifest._PACKAGE_ROOT, copy)
+    monkeypatch.setattr(manifest, "_PACKAGE_ROOT", copy)
 
     def hash_now(name, file="errors.py", old="", new=""):
         text = (copy / file).read_text()
         assert old in text
         (copy / file).write_text(text.replace(old, new) if old else text + new)
-        code = f"from reidlib.engine.manifest import code_hash as h; print(h({name!r}))"
+        code_hash.cache_clear()
+        manifest._module.cache_clear()
         try:
-            run = subprocess.run(
-                [sys.executable, "-c", code],
-                env={**os.environ, "PYTHONPATH": str(folder)},
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            return code_hash(name)
         finally:
             (copy / file).write_text(text)
-        return run.stdout.strip()
 
-    return hash_now
+    yield hash_now
+    code_hash.cache_clear()
+    manifest._module.cache_clear()
 
 
 def test_the_code_hash_sees_code_and_not_comments(hash_with):
     name = "reidlib.recipes.baseline.train"
-    now = code_hash(name)
-    assert hash_with(name) == now
+    now = hash_with(name)
     changes = {
         "a comment": ("losses/memory.py", "# Classes do not", "# These do not"),
         "a docstring": ("errors.py", "The one error type", "The only kind of error"),
@@ -291,7 +280,7 @@ def test_the_code_hash_sees_code_and_not_comments(hash_with):
 )
 def test_the_code_hash_sees_all_that_a_recipe_uses(hash_with, file, old, new):
     name = "reidlib.recipes.baseline.train"
-    assert hash_with(name, file, old, new) != code_hash(name)
+    assert hash_with(name, file, old, new) != hash_with(name)
 
 
 def test_the_code_hash_follows_modules_and_packages():
