@@ -185,8 +185,10 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
         cells.append(tuple(line))
     notes = _notes(parts, command)
     if table in list_tables():
-        beside = any(row.paper[:1] == (table,) for row in rows)
-        notes += _paper_says(load_table(table), beside)
+        paper = load_table(table)
+        if not any(row.paper[:1] == (table,) for row in rows):
+            notes += _paper_says(paper)  # it does not stand beside ours
+        notes += [f"{paper.paper}: {note}" for note in paper.notes]
     seeds = _seeds(max(parts.values(), key=len))
     title = (
         f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
@@ -282,11 +284,11 @@ def _papers(row: Row) -> str:
     return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
 
 
-def _paper_says(table: PaperTable, beside: bool) -> list[str]:
-    """Return notes on a paper's table: its rows, unless they stand beside ours."""
+def _paper_says(table: PaperTable) -> list[str]:
+    """Return a paper's own table as notes, one for each row."""
     keys = len(table.keys)
     lines = []
-    for row in () if beside else table.rows:
+    for row in table.rows:
         name = " / ".join(str(cell) for cell in row[:keys])
         cells = ", ".join(
             f"{_column(column)} {value}"
@@ -294,7 +296,7 @@ def _paper_says(table: PaperTable, beside: bool) -> list[str]:
             if value == value
         )
         lines.append(f"{table.paper}, {table.source}: {name}: {cells}.")
-    return lines + [f"{table.paper}: {note}" for note in table.notes]
+    return lines
 
 
 def _column(column: Any) -> str:

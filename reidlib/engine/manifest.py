@@ -84,6 +84,8 @@ def code_hash(name: str) -> str:
     digest = hashlib.sha256()
     for module, definition in sorted(_reached(name)):
         digest.update(f"{module}:{definition}".encode())
+        # What a name stands for, also where that is another package's.
+        digest.update(repr(sorted(_imported(module, definition))).encode())
         for node in _module(module).definitions[definition]:
             digest.update(repr(_plain(node)).encode())
     return digest.hexdigest()
@@ -200,13 +202,22 @@ def _reached(name: str) -> set[tuple[str, str]]:
         module, definitions = _find(waiting.pop())
         for definition in definitions - {d for m, d in seen if m == module}:
             seen.add((module, definition))
+            waiting += [full for _, full in _imported(module, definition)]
             nodes = _module(module).definitions[definition]
-            inside = _imports(nodes)
-            for used in _used(nodes):
-                first, dot, rest = used.partition(".")
-                imported = inside.get(first) or _module(module).imports.get(first)
-                waiting.append(f"{imported or f'{module}.{first}'}{dot}{rest}")
+            waiting += [f"{module}.{used}" for used in _used(nodes)]
     return seen
+
+
+def _imported(module: str, definition: str) -> set[tuple[str, str]]:
+    """Return the imported names that a definition uses, and their full names."""
+    nodes = _module(module).definitions[definition]
+    imports = {**_module(module).imports, **_imports(nodes)}
+    found = set()
+    for used in _used(nodes):
+        first, dot, rest = used.partition(".")
+        if first in imports:
+            found.add((used, f"{imports[first]}{dot}{rest}"))
+    return found
 
 
 def _find(name: str) -> tuple[str, set[str]]:

@@ -191,8 +191,8 @@ def source_of(config: Config, dataset: ReIDDataset) -> ReIDDataset | None:
     """
     if config.adaptation == "none":
         return None
-    source = getattr(dataset, "source", None)
-    if not isinstance(dataset, AdaptationDataset) or source is None:
+    source = dataset.source if isinstance(dataset, AdaptationDataset) else None
+    if source is None:
         raise ReIDError(
             f"adaptation is {config.adaptation!r} and {dataset.name} has no labelled "
             "source beside it; give one (--source-data and --source-root, or "

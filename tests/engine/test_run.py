@@ -276,6 +276,9 @@ def test_the_code_hash_sees_code_and_not_comments(hash_with):
         ("data/table.py", "NO_CAMERA = -1", "NO_CAMERA = -2"),  # a constant
         ("models/pooling.py", "p: float = 3.0", "p: float = 4.0"),  # by way of a dict
         ("engine/run.py", "", "\nprint('executed on import')\n"),
+        # The same name for something else, of another package.
+        ("recipes/baseline.py", "import Tensor", "import Size as Tensor"),
+        ("losses/memory.py", "nn.functional as F", "special as F"),
     ],
 )
 def test_the_code_hash_sees_all_that_a_recipe_uses(hash_with, file, old, new):

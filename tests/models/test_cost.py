@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from reidlib.errors import ReIDError
-from reidlib.models import Cost, ReIDNet, build_backbone, network_cost
+from reidlib.models import Cost, ReIDNet, add_attention, build_backbone, network_cost
 from reidlib.papers import load_table
 
 MIB = 2**20
@@ -200,3 +200,20 @@ def test_a_size_that_no_image_has_is_an_error():
 
 def test_flops_are_two_per_multiply_accumulate():
     assert Cost(parameters=1, macs=3, outputs=0, peak=0, saved=0).flops == 6
+
+
+def test_what_the_attention_of_aff_scl_adds_to_resnet50():
+    plain = on_meta(ReIDNet, "resnet50", pretrained=False)
+    attentive = on_meta(
+        lambda: add_attention(ReIDNet("resnet50", pretrained=False), reduction=16)
+    )
+    size = (384, 192)
+    one, two = network_cost(plain, size), network_cost(attentive, size)
+    whole, groups = 2 * 2048 * 128, 2 * (2 * 1024 * 64)
+    assert two.parameters - one.parameters == whole + groups + 2 * 49
+    # CASAM's perceptron sees a maximum and a mean; its kernel every place, twice.
+    assert two.macs - one.macs == 2 * whole + groups + 2 * 49 * 24 * 12
+    # The published figures, of which only the second is met, at this size.
+    published = load_table("AFF-T8").to_frame().loc["AFF_SCL"]
+    assert round(two.parameters / 1e6, 2) != published["parameters"]
+    assert 0.97 < two.macs / 1e9 / published["FLOPs"] < 1  # without normalisations
