@@ -70,8 +70,8 @@ def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
     return AdaptationDataset(**values, source=source)
 
 
-def _images(dataset: ReIDDataset) -> str:
-    """Return a hash of the training images, whatever they were opened as."""
-    none = dataset.train[:0]
-    only = ReIDDataset("", dataset.train, none, none)
-    return only.fingerprint()
+def _images(dataset: ReIDDataset) -> list[tuple[str, int]]:
+    """Return names and sizes of the training images, whatever is known of them."""
+    train = dataset.train
+    sizes = (train.file(row).stat().st_size for row in range(len(train)))
+    return sorted(zip(train.paths, sizes, strict=True))

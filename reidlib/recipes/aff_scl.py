@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +53,11 @@ from reidlib.recipes.common import (
 
 PATIENCE = 3
 """Epochs in a row without two clusters after which a run stops."""
+
+ADVICE = (
+    "raise eps or lower min_samples if all are outliers, lower eps or k1 if all are one"
+)
+"""What helps against fewer than two clusters."""
 
 
 @dataclass(frozen=True)
@@ -272,15 +278,14 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             features = extract(model, images, config)
             pseudo_labels = cluster(features, config)
             run.record(**health(pseudo_labels, dataset.train))
-            run.keep(pseudo_labels=pseudo_labels)
             if int(pseudo_labels.max()) < 1:
-                skip(pseudo_labels, run)
+                skip(pseudo_labels, run, alone=not domains)
             else:
                 known = int(classes.max()) + 1 if domains else 0
                 labels = torch.where(pseudo_labels < 0, -1, pseudo_labels + known)
                 domains.append(Domain(images, dataset.train, features, labels))
         if not domains:
-            continue
+            continue  # what is kept is of the last epoch that learned something
 
         # 3. A mean and a hard representative for each of them, the same at first.
         features = torch.cat([domain.features for domain in domains])
@@ -307,10 +312,12 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         # 4. Contrast: towards the own two, away from all others.
         model.train()
         terms = []
+        missed = len(domains) < on_source + on_target  # the target had no clusters
         steps = zip(*(domain.batches(config, run) for domain in domains), strict=True)
         for step in run.progress(steps, "contrast", config.iterations):
             positives = torch.cat([label for label, _ in step]).to(run.device)
-            raw, neck = embed(model, [augment(b, run.generator) for _, b in step])
+            batches = [augment(batch, run.generator) for _, batch in step]
+            raw, neck = embed(model, batches, track_last=not missed)
             if config.loss == "symmetric":
                 queries = F.normalize(neck.float(), dim=1)  # (P K, D)
                 losses = memory.losses(queries, positives)  # AFF-E9, E11, E14
@@ -324,9 +331,13 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
                 run.step(loss + triplet, optimizer)
                 of_classifier.step()
                 of_classifier.zero_grad()
-        schedule.step()
+        # The rate falls with the epochs of the adaptation, not with those before it.
+        if epoch >= config.all_epochs - config.epochs:
+            schedule.step()
 
         run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
+        if on_target:
+            run.keep(pseudo_labels=pseudo_labels)
         if terms:
             means = torch.stack(terms).mean(dim=0).tolist()
             run.record(**dict(zip(("hard", "mean", "balance"), means, strict=True)))
@@ -334,25 +345,43 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         if config.eval_every and (epoch + 1) % config.eval_every == 0:
             run.record(test=score(model, dataset, config, run.device))
 
+    if not any("loss" in epoch for epoch in run.history):
+        raise CollapseError(f"no epoch had clusters to learn from: {ADVICE}")
     return run.finish(final_metrics(model, images, dataset, config, run.device))
 
 
-def embed(model: Any, batches: list[Tensor]) -> tuple[Tensor, Tensor]:
+def embed(
+    model: Any, batches: list[Tensor], track_last: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return the features before and after the neck of a batch of each domain.
 
-    Each domain is normalised by its own statistics; those that the network keeps are
-    the target's, which comes last.
+    Each domain is normalised by its own statistics. Those that the network keeps are of
+    the last one, which is the target if both are there.
+
+    Args:
+        model: Network in training mode.
+        batches: ``(B, 3, H, W)`` images of each domain.
+        track_last: Keep statistics at all.
+
+    Returns:
+        Two ``(B, D)`` features, the domains one after the other.
     """
-    *others, last = batches
-    with untracked_statistics(model):
-        pairs = [model.embed(batch) for batch in others]
-    pairs.append(model.embed(last))
+    pairs = []
+    for number, batch in enumerate(batches, start=1):
+        tracked = track_last and number == len(batches)
+        with nullcontext() if tracked else untracked_statistics(model):
+            pairs.append(model.embed(batch))
     raw, neck = zip(*pairs, strict=True)
     return torch.cat(raw), torch.cat(neck)
 
 
-def skip(pseudo_labels: Tensor, run: Run) -> None:
+def skip(pseudo_labels: Tensor, run: Run, alone: bool) -> None:
     """Say that an epoch cannot learn from the target, and what would change that.
+
+    Args:
+        pseudo_labels: ``(N,)`` fewer than two clusters.
+        run: The run.
+        alone: There is no source to learn from either.
 
     Raises:
         CollapseError: If it is the third in a row.
@@ -365,10 +394,8 @@ def skip(pseudo_labels: Tensor, run: Run) -> None:
         f"DBSCAN found {found} clusters and {outliers} outliers in "
         f"{len(pseudo_labels)} images, and contrast needs two clusters"
     )
-    advice = (
-        "raise eps or lower min_samples if all are outliers, lower eps or k1 if all "
-        "are one"
-    )
     if skipped >= PATIENCE:
-        raise CollapseError(f"{told}, for {skipped} epochs in a row: {advice}")
-    run.log(f"epoch {run.epoch + 1} is skipped for the target: {told}; {advice}")
+        raise CollapseError(f"{told}, for {skipped} epochs in a row: {ADVICE}")
+    if alone:
+        told += ", without which nothing is learned and the next epoch finds the same"
+    run.log(f"epoch {run.epoch + 1} is skipped for the target: {told}; {ADVICE}")

@@ -236,6 +236,13 @@ def test_a_source_that_cannot_teach_is_refused(people, strangers, tmp_path):
         with_source(people, dataclasses.replace(strangers, train=alone))
     # Under another name, and without its test split, it is the same data still.
     again = ReIDDataset("other", people.train, people.query[:0], people.gallery[:0])
+    # Nor does it help to open the target without identities, as one would.
+    unknown = dataclasses.replace(
+        people.train, pids=np.full_like(people.train.pids, UNKNOWN)
+    )
+    blind = dataclasses.replace(people, train=unknown)
+    with pytest.raises(ReIDError, match="the same data"):
+        with_source(blind, people)
     for same in (people, again):
         with pytest.raises(ReIDError, match="the same data"):
             with_source(people, same)
@@ -251,24 +258,80 @@ def test_junk_of_the_source_is_no_class(people, strangers):
 
 
 def test_an_epoch_without_clusters_is_skipped_and_three_end_the_run(people, tmp_path):
-    result = run(small(min_samples=500, epochs=2), people, tmp_path / "two")
-    assert [epoch["skipped"] for epoch in result["epochs"]] == [True, True]
-    told = (tmp_path / "two" / "log.txt").read_text()
-    assert "epoch 1 is skipped for the target: DBSCAN found 0 clusters" in told
-    assert "raise eps or lower min_samples" in told
     one = {"eps": 1.0, "k1": 400, "min_samples": 1}
     with pytest.raises(CollapseError, match=r"1 clusters and 0 .* 3 epochs in a row"):
         run(small(**one, epochs=5), people, tmp_path / "three")
+    told = (tmp_path / "three" / "log.txt").read_text()
+    assert "epoch 2 is skipped for the target: DBSCAN found 1 clusters" in told
+    assert "nothing is learned and the next epoch finds the same; raise eps" in told
     # What was skipped before an interruption counts.
     with pytest.raises(CollapseError, match="3 epochs in a row"):
         run(small(**one, epochs=5), people, tmp_path / "three", resume=True)
 
 
-def test_without_clusters_the_source_still_teaches(both, tmp_path):
-    config = small(adaptation="joint", min_samples=500)
-    result = run(config, both, tmp_path / "run")
-    assert all(epoch["skipped"] for epoch in result["epochs"])
+def test_a_run_that_learned_nothing_is_no_result(people, tmp_path):
+    config = small(min_samples=500, epochs=2)
+    with pytest.raises(CollapseError, match=r"no epoch had clusters .* raise eps"):
+        run(config, people, tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def clusters_of(monkeypatch, *counts):
+    """Let each epoch find as many clusters as given, -1 for outliers alone."""
+    left = iter(counts)
+
+    def cluster(features, config):
+        count = next(left)
+        rows = torch.arange(len(features))
+        return torch.full_like(rows, -1) if count < 0 else rows % count
+
+    monkeypatch.setattr(aff_scl, "cluster", cluster)
+
+
+def test_without_clusters_the_source_still_teaches_and_leaves_the_statistics(
+    both, tmp_path, monkeypatch
+):
+    def statistics(folder):
+        state = load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+        return torch.cat([v.flatten() for k, v in state.items() if "running_m" in k])
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, counts in ((one, (9,)), (two, (9, -1))):
+        clusters_of(monkeypatch, *counts)
+        config = small(adaptation="joint", epochs=len(counts))
+        result = run(config, both, folder)
+    assert [epoch.get("skipped") for epoch in result["epochs"]] == [None, True]
     assert np.isfinite(losses(result)).all()
+    assert torch.equal(statistics(one), statistics(two))
+    states = [
+        load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+        for folder in (one, two)
+    ]
+    assert any(not torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_clusters_may_vanish_between_epochs(people, tmp_path, monkeypatch):
+    clusters_of(monkeypatch, 9, 4, -1, 6)
+    result = run(small(epochs=4), people, tmp_path / "run")
+    assert [e.get("clusters") for e in result["epochs"]] == [9, 4, 0, 6]
+    learned = [epoch["loss"] for epoch in result["epochs"] if "loss" in epoch]
+    assert len(learned) == 3
+    assert np.isfinite(learned).all()
+    kept = load_checkpoint(tmp_path / "run" / "last.safetensors")["kept"]
+    assert len(kept["mean_memory"]) == len(kept["hard_memory"]) == 6
+    # After an epoch that was skipped, labels and memories are of the one before it.
+    clusters_of(monkeypatch, 9, 4, -1)
+    run(small(epochs=3), people, tmp_path / "skipped")
+    kept = load_checkpoint(tmp_path / "skipped" / "last.safetensors")["kept"]
+    assert len(kept["mean_memory"]) == int(kept["pseudo_labels"].max()) + 1 == 4
+
+
+def test_the_rate_falls_with_the_epochs_of_the_adaptation(both, tmp_path):
+    config = small(adaptation="pretrain", source_epochs=2, lr_step=1, iterations=1)
+    result = run(config, both, tmp_path / "run")
+    # Recorded after the step of the schedule.
+    rates = [epoch["lr"] / config.lr for epoch in result["epochs"]]
+    assert rates == pytest.approx([1, 1, 0.1, 0.01])
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(both, joint, tmp_path, monkeypatch):

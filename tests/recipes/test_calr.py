@@ -107,6 +107,23 @@ def test_without_its_parts_it_is_the_baseline(people, tmp_path):
     assert "camera_accuracy" not in one["epochs"][0]
 
 
+def test_beta_weighs_the_camera_loss_once(people, tmp_path):
+    """CALR-E9, on the first loss, that of the untrained network."""
+    none, half, one = (
+        losses(
+            run(
+                small(**{**PLAIN, "beta": beta, "epochs": 1, "iterations": 1}),
+                people,
+                tmp_path / str(beta),
+            )
+        )[0]
+        for beta in (0.0, 0.5, 1.0)
+    )
+    # A new classifier is about as good as chance.
+    assert one - none == pytest.approx(np.log(people.train.num_cams), rel=0.3)
+    assert half - none == pytest.approx((one - none) / 2, rel=1e-4)
+
+
 def test_it_never_sees_an_identity(whole, people, tmp_path):
     generator = np.random.default_rng(0)
     train = people.train
