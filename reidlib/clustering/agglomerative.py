@@ -23,7 +23,7 @@ def agglomerative(
     *,
     metric: str = "precomputed",
 ) -> Tensor:
-    """Merge the two clusters of least mean distance until a number is left (CALR-E3).
+    """Merge the two clusters of least mean distance until a number is left (CALR-A1).
 
     The step that names people inside one camera in CALR's first stage: average linkage
     on the Jaccard distance with k1 = 15 and k2 = 4, a fifth as many clusters as images.

@@ -22,11 +22,11 @@ def cluster_within_cameras(
     k1: int = 15,
     k2: int = 4,
 ) -> Tensor:
-    """Cluster the images of each camera apart from all others (CALR-E3).
+    """Cluster the images of each camera apart from all others (CALR-A1).
 
     Average linkage on the k-reciprocal Jaccard distance, which is computed among the
-    images of one camera alone: inside a camera nothing that the camera does to an image
-    can tell two people apart, or make two people one.
+    images of one camera alone: what a camera does to all of its images alike does not
+    part them.
 
     Args:
         features: ``(N, D)`` L2-normalised features, on any device.

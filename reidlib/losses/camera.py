@@ -35,6 +35,9 @@ def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
         x: Any tensor.
         strength: lambda, 0 or more; 0 lets no gradient through.
 
+    Returns:
+        ``x``, value for value.
+
     Raises:
         ReIDError: If the strength is negative or not finite.
 
@@ -66,6 +69,9 @@ def reversal_strength(
         strength: What lambda rises to; at the end of the training it is there for the
             gamma of Ganin et al., and on the way for a small one.
         gamma: Steepness of the ramp; 0: no ramp.
+
+    Returns:
+        lambda, between 0 and ``strength``.
 
     Raises:
         ReIDError: If the progress is outside [0, 1], or gamma is negative.

@@ -286,7 +286,8 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     Args:
         config: Settings.
         dataset: Data.
-        run: The run of stage 2; its folder gets a copy of the labels.
+        run: The run of stage 2; its folder gets a copy of the labels, unless the
+            settings name a file of them.
 
     Returns:
         ``(N,)`` int64 local labels, contiguous from 0 over all cameras.
@@ -376,6 +377,9 @@ def refine(
         epoch: Epoch, from 0.
         config: Settings.
         generator: Source of the draws.
+
+    Returns:
+        The refined clusters, with what was discarded and by how many pivots.
     """
     scores = pivot_scores(features, config.k, config.min_similarity)  # CALR-E4
     pivots = select_pivots(scores, clusters, camids, config.refinement)  # type: ignore[arg-type]
