@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,7 +33,11 @@ def is_live() -> bool:
     """
     if os.environ.get(STATIC, "0") not in ("", "0"):
         return False
-    if importlib.util.find_spec("ipywidgets") is None:
+    return importlib.util.find_spec("ipywidgets") is not None and _in_kernel()
+
+
+def _in_kernel() -> bool:
+    if importlib.util.find_spec("IPython") is None:
         return False
     from IPython import get_ipython
 
@@ -80,7 +86,7 @@ def explore(
         display(make_explorer(draw, controls, start=static[0]))
         return
     for settings in static:
-        _show(draw, controls, settings)
+        _show_block(draw, controls, settings)
 
 
 def make_explorer(
@@ -150,10 +156,36 @@ def _show(
     draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
 ) -> None:
     """Write the settings, then call ``draw`` with them and show its figure."""
-    print(", ".join(f"{name} = {settings[name]}" for name in controls))
-    draw(**settings)
+    _draw(draw, controls, settings)
     if plt.get_fignums():
         plt.show()
+
+
+def _show_block(
+    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
+) -> None:
+    """Do what `_show` does, with a text that stays beside its figure.
+
+    All that a cell prints becomes one text when it is stored, above all its figures. An
+    output of its own stays where it is.
+    """
+    if not _in_kernel():
+        _show(draw, controls, settings)
+        return
+    from IPython.display import display
+
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        _draw(draw, controls, settings)
+    display({"text/plain": told.getvalue().rstrip("\n")}, raw=True)
+    if plt.get_fignums():
+        plt.show()
+
+
+def _draw(
+    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
+) -> None:
+    print(", ".join(f"{name} = {settings[name]}" for name in controls))
+    draw(**settings)
 
 
 def _check(controls: Mapping[str, Sequence[Any]], settings: Sequence[Settings]) -> None:

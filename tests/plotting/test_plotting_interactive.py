@@ -101,6 +101,7 @@ print("model", explorer.children[-1].model_id)
 DISPLAYED = "explore(draw, controls, static=[{'eps': 0.4}])"
 TOLD = f"import os; os.environ['REIDLIB_STATIC'] = '1'\n{DISPLAYED}"
 FIXED = "explore(draw, controls, static=[{'eps': 0.5}], live=False)"
+TWO = "explore(draw, controls, static=[{'eps': 0.4}, {'eps': 0.5}], live=False)"
 
 
 def execute(cells: list[str]) -> nbformat.NotebookNode:
@@ -115,7 +116,12 @@ def execute(cells: list[str]) -> nbformat.NotebookNode:
 
 def said(outputs: list) -> tuple[str, list[str], list[str]]:
     """Text, pictures and errors of outputs."""
-    text = "".join(o["text"] for o in outputs if o["output_type"] == "stream")
+    texts = [
+        o["text"] if o["output_type"] == "stream" else o["data"]["text/plain"] + "\n"
+        for o in outputs
+        if o["output_type"] == "stream" or set(o.get("data", {})) == {"text/plain"}
+    ]
+    text = "".join(texts)
     pictures = [
         o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})
     ]
@@ -128,7 +134,7 @@ def kernel():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("REIDLIB_STATIC", raising=False)
         patch.delenv("MPLBACKEND", raising=False)
-        return execute([SETUP, LIVE % 0.5, LIVE % 0.8, DISPLAYED, FIXED, TOLD])
+        return execute([SETUP, LIVE % 0.5, LIVE % 0.8, DISPLAYED, FIXED, TOLD, TWO])
 
 
 def output_of(notebook: nbformat.NotebookNode, cell: int) -> list:
@@ -165,6 +171,18 @@ def test_a_kernel_shows_sliders_and_only_there(kernel):
 def test_the_variable_makes_a_kernel_static(kernel):
     text, pictures, errors = said(kernel.cells[5].outputs)
     assert (text, len(pictures), errors) == ("eps = 0.4\nhalf of it 0.2\n", 1, [])
+
+
+def test_the_static_form_keeps_each_text_beside_its_figure(kernel):
+    """As streams they would be one text above all figures, once stored."""
+    outputs = kernel.cells[6].outputs
+    told = ["image" if "image/png" in o["data"] else o["data"] for o in outputs]
+    assert told == [
+        {"text/plain": "eps = 0.4\nhalf of it 0.2"},
+        "image",
+        {"text/plain": "eps = 0.5\nhalf of it 0.25"},
+        "image",
+    ]
 
 
 @pytest.mark.parametrize(
