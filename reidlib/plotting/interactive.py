@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -86,7 +86,7 @@ def explore(
         display(make_explorer(draw, controls, start=static[0]))
         return
     for settings in static:
-        _show_block(draw, controls, settings)
+        _show(draw, controls, settings)
 
 
 def make_explorer(
@@ -156,36 +156,30 @@ def _show(
     draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
 ) -> None:
     """Write the settings, then call ``draw`` with them and show its figure."""
-    _draw(draw, controls, settings)
+    with _one_text():
+        print(", ".join(f"{name} = {settings[name]}" for name in controls))
+        draw(**settings)
     if plt.get_fignums():
         plt.show()
 
 
-def _show_block(
-    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
-) -> None:
-    """Do what `_show` does, with a text that stays beside its figure.
+@contextlib.contextmanager
+def _one_text() -> Iterator[None]:
+    """Make an output of its own of what is printed, if this is a kernel.
 
-    All that a cell prints becomes one text when it is stored, above all its figures. An
-    output of its own stays where it is.
+    All streams of a cell become one text when it is stored, above all of its figures;
+    an output of its own stays beside its figure.
     """
     if not _in_kernel():
-        _show(draw, controls, settings)
+        yield
         return
     from IPython.display import display
 
     with contextlib.redirect_stdout(io.StringIO()) as told:
-        _draw(draw, controls, settings)
-    display({"text/plain": told.getvalue().rstrip("\n")}, raw=True)
-    if plt.get_fignums():
-        plt.show()
-
-
-def _draw(
-    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
-) -> None:
-    print(", ".join(f"{name} = {settings[name]}" for name in controls))
-    draw(**settings)
+        try:
+            yield
+        finally:  # on an error too
+            display({"text/plain": told.getvalue().rstrip("\n")}, raw=True)
 
 
 def _check(controls: Mapping[str, Sequence[Any]], settings: Sequence[Settings]) -> None:

@@ -236,7 +236,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
 
     Raises:
         ReIDError: If a source is asked for and there is none.
-        CollapseError: If three epochs in a row find fewer than two clusters.
+        CollapseError: If three epochs in a row find fewer than two clusters, or no
+            epoch had anything to learn from.
     """
     source = source_of(config, dataset)
     images = open_training_images(dataset, config, run.device)
