@@ -115,6 +115,54 @@ def load_results(
     return pd.DataFrame(lines)
 
 
+def paired_differences(
+    table: str,
+    pairs: dict[str, tuple[str, str]],
+    *,
+    measure: str = "mAP",
+    preset: str = "ablation",
+    data: Data | None = None,
+) -> pd.DataFrame:
+    """Return what one row of a table has more than another, seed by seed.
+
+    Runs of one seed share their city and the start of their network. What differs from
+    city to city, which is most of a row's deviation, cancels in the difference of two
+    such runs, so that it is the thing to judge a part of a method by.
+
+    Args:
+        table: Name of a plan.
+        pairs: For each name to show, the row, and the row that is subtracted.
+        measure: A column of `load_results`.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+
+    Returns:
+        A frame with a line for each pair: one column for each seed that any run of the
+        table has, ``mean`` and ``std`` (n - 1) over them. nan where a run is missing or
+        broke down.
+
+    Raises:
+        ReIDError: If table, preset, measure or a row are unknown, or a result file is
+            damaged.
+    """
+    named = {row for pair in pairs.values() for row in pair}
+    known = {row.name for row in plan(table).rows}
+    if unknown := sorted(named - known):
+        raise ReIDError(f"{table} has no row {unknown[0]!r}, but {sorted(known)}")
+    frame = load_results(table, preset=preset, data=data, partial=True)
+    if not len(frame):
+        frame = pd.DataFrame(columns=["row", "seed", measure])
+    if measure not in frame:
+        raise ReIDError(f"no measure {measure!r} in {sorted(map(str, frame))}")
+    values = frame.set_index(["row", "seed"])[measure].astype(float).unstack("seed")
+    values = values.reindex(sorted(named))
+    each = {
+        name: values.loc[row] - values.loc[base] for name, (row, base) in pairs.items()
+    }
+    seeds = pd.DataFrame(each, index=values.columns).T
+    return seeds.assign(mean=seeds.mean(axis=1), std=seeds.std(axis=1))
+
+
 def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
     """Return the runs of a row that have a result file, by seed."""
     first = Job(table, row, preset, data, 0).file

@@ -11,7 +11,7 @@ from reidlib import report as reports
 from reidlib import reproduce
 from reidlib.errors import ReIDError
 from reidlib.papers import list_tables, load_table
-from reidlib.report import load_results, report
+from reidlib.report import load_results, paired_differences, report
 from reidlib.reproduce import Data, Job, Plan, Row, plans
 
 TINY = Data("tiny")
@@ -200,3 +200,51 @@ def test_the_pattern_that_the_city_must_show_holds_in_the_kept_results():
     assert (scores["supervised"] > scores["baseline"]).all()
     bias = frame.groupby("row")["NMI camera"].mean()
     assert bias["baseline"] < bias["direct"]
+
+
+def test_rows_are_compared_city_by_city(trial):
+    for seed, (first, second) in enumerate(((0.2, 0.3), (0.5, 0.55), (0.1, 0.25))):
+        trial(0, seed, first)
+        trial(1, seed, second)
+    pairs = {"GeM": ("other", "small"), "none": ("small", "small")}
+    told = paired_differences("trial", pairs, preset="quick", data=TINY)
+    assert told.index.tolist() == ["GeM", "none"]
+    assert told.loc["GeM", [0, 1, 2]].tolist() == pytest.approx([10, 5, 15])
+    assert told.loc["GeM", "mean"] == pytest.approx(10)
+    assert told.loc["GeM", "std"] == pytest.approx(5)
+    assert (told.loc["none"] == 0).all()
+    camera = paired_differences(
+        "trial", pairs, measure="NMI camera", preset="quick", data=TINY
+    )
+    assert (camera == 0).all(axis=None)
+
+
+def test_a_run_without_its_partner_is_not_compared(trial):
+    trial(0, 0, 0.2)
+    trial(0, 1, 0.3)
+    trial(1, 1, 0.5)
+    trial(1, 2, None)
+    pairs = {"GeM": ("other", "small")}
+    told = paired_differences("trial", pairs, preset="quick", data=TINY).loc["GeM"]
+    assert told[[0, 1, 2]].isna().tolist() == [True, False, True]
+    assert told["mean"] == pytest.approx(20)
+    assert np.isnan(told["std"])
+    none = paired_differences("trial", pairs, preset="paper", data=TINY)
+    assert none.columns.tolist() == ["mean", "std"]
+    assert none.loc["GeM"].isna().all()
+
+
+def test_rows_and_measures_to_compare_must_exist(trial):
+    trial(0, 0, 0.2)
+    with pytest.raises(ReIDError, match=r"no row 'large', but \['other', 'small'\]"):
+        paired_differences(
+            "trial", {"x": ("large", "small")}, preset="quick", data=TINY
+        )
+    with pytest.raises(ReIDError, match="no measure 'rank'"):
+        paired_differences(
+            "trial",
+            {"x": ("other", "small")},
+            measure="rank",
+            preset="quick",
+            data=TINY,
+        )
