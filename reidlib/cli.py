@@ -211,11 +211,13 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     config = _configure(default, rest, program, options.preset)
     if options.resume and options.out is None:
         raise ReIDError("--resume needs --out, the folder of the run to go on with")
+    if options.source_root is not None and options.recipe != "aff_scl":
+        raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
+    if options.source_root is None and options.source_data != "auto":
+        raise ReIDError("--source-data needs --source-root, the folder of the source")
     dataset = _open(options, "tiny" if options.preset == "quick" else "course")
     if options.source_root is not None:
         dataset = _with_source(options, dataset)
-    elif options.source_data != "auto":
-        raise ReIDError("--source-data needs --source-root, the folder of the source")
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = f"{options.recipe}-{options.preset}-{dataset.name}-s{config.seed}"
     out = options.out or Path("runs") / f"{name}-{now}"
@@ -235,8 +237,6 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
 def _with_source(options: argparse.Namespace, target: ReIDDataset) -> ReIDDataset:
     from reidlib.data import open_dataset, with_source
 
-    if options.recipe != "aff_scl":
-        raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
     kind, root = options.source_data, options.source_root
     source = open_dataset(kind, root, unreadable=options.unreadable)
     return with_source(target, source)

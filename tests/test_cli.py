@@ -106,9 +106,11 @@ def test_a_source_that_cannot_be_adapted_from(tiny_root, tmp_path, capsys):
     assert "source and target are the same data" in line
     line = failing([*adapt, "--out", tmp_path / "run"], capsys)
     assert "--source-data and --source-root" in line
-    line = failing([*adapt, "--source-data", "market1501"], capsys)
+    # Wrong words are said before any data are opened, let alone drawn.
+    nowhere = ["--root", tmp_path / "nowhere"]
+    line = failing([*adapt, *nowhere, "--source-data", "market1501"], capsys)
     assert "needs --source-root" in line
-    words = ["train", "baseline", "--root", tiny_root, "--source-root", tiny_root]
+    words = ["train", "baseline", *nowhere, "--source-root", tiny_root]
     assert "aff_scl does" in failing(words, capsys)
 
 
