@@ -299,6 +299,155 @@ def test_refinement_uses_the_neighbourhood_of_the_graph():
         assert found.num_pivots == wanted.num_pivots
 
 
+@pytest.mark.parametrize("epoch", [0, 1, 2, 3])
+def test_the_chance_to_discard_follows_the_schedule(epoch):
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(400, 8, generator=generator)
+    features = torch.nn.functional.normalize(features + features[:1], dim=1)
+    labels, camids = torch.arange(400) % 8, torch.arange(400) % 3
+    local = torch.randint(9, (400,), generator=generator) * 3 + camids
+    config = small(epochs=4, schedule="cosine")
+    pivots = select_pivots(
+        pivot_scores(features, config.k, config.min_similarity), labels, camids
+    )
+    chance = (1 + np.cos(np.pi * epoch / 4)) / 2  # half a cosine, from 1
+    wanted = refine_labels(
+        labels, local, camids, pivots, chance, torch.Generator().manual_seed(7)
+    )
+    found = calr.refine(
+        features,
+        labels,
+        local,
+        camids,
+        epoch,
+        config,
+        torch.Generator().manual_seed(7),
+    )
+    assert torch.equal(found.labels, wanted.labels)
+    contradicted = refine_labels(labels, local, camids, pivots).discarded.sum()
+    assert float(found.discarded.sum() / contradicted) == pytest.approx(chance, abs=0.1)
+
+
+def test_each_cluster_has_the_weight_of_its_own_cameras(people, tmp_path, monkeypatch):
+    """CALR-E6 inside the loop: weights of the refined clusters, each at its place."""
+    refined, passed = [], []
+    refine, contrast = calr.refine, calr.weighted_info_nce
+
+    def seen_refine(*arguments):
+        refined.append(refine(*arguments))
+        return refined[-1]
+
+    def seen_contrast(queries, bank, positives, weights, *rest, **options):
+        passed.append((len(refined) - 1, weights.clone()))
+        return contrast(queries, bank, positives, weights, *rest, **options)
+
+    monkeypatch.setattr(calr, "refine", seen_refine)
+    monkeypatch.setattr(calr, "weighted_info_nce", seen_contrast)
+    run(small(), people, tmp_path / "run")
+    assert [epoch for epoch, _ in passed] == [0] * 3 + [1] * 3
+    camids = people.train.camids
+    for epoch, weights in passed:
+        labels = refined[epoch].labels.numpy()
+        wanted = []
+        for cluster in range(labels.max() + 1):
+            counts = np.unique(camids[labels == cluster], return_counts=True)[1]
+            entropy = sum(-n / counts.sum() * np.log(n / counts.sum()) for n in counts)
+            wanted.append(np.log(1 + entropy))
+        assert len(set(wanted)) > 2
+        assert weights.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_reversal_grows_with_the_epochs(people, tmp_path):
+    """Its ramp starts at 0: a first epoch in which only the classifier learns."""
+    without = losses(run(small(reversal=0.0), people, tmp_path / "without"))
+    ramp = losses(run(small(reversal_gamma=10.0), people, tmp_path / "ramp"))
+    assert ramp[0] == without[0]
+    assert ramp[1] != without[1]
+
+
+def test_pivots_that_contradict_each_other_empty_clusters(people, tmp_path):
+    """Nobody has a local mate: each pivot wants all others of its camera gone."""
+    made = tmp_path / "made"
+    made.mkdir()
+    file = made / intra_camera.LABELS
+    no_tests = people.train[:0]
+    only = dataclasses.replace(people, query=no_tests, gallery=no_tests)
+    alone = torch.arange(len(people.train))
+    save_checkpoint(file, {"labels": alone, "fingerprint": only.fingerprint()})
+    every = small(refinement="every", local_labels=str(file), epochs=1)
+    emptied = run(every, people, tmp_path / "every")["epochs"][0]
+    assert emptied["emptied"] > 0
+    assert emptied["clusters"] == emptied["unrefined"]["clusters"] - emptied["emptied"]
+    ordered = dataclasses.replace(every, refinement="ordered")
+    assert run(ordered, people, tmp_path / "ordered")["epochs"][0]["emptied"] == 0
+
+
+def test_stage_one_contrasts_an_image_with_its_own_cluster(
+    people, tmp_path, monkeypatch
+):
+    """CALR-E3, on the first loss of a camera, against a loop."""
+    seen = {}
+
+    class Memory(intra_camera.ClusterMemory):
+        def forward(self, queries, positives):
+            seen["queries"] = queries.detach().clone()
+            return super().forward(queries, positives)
+
+    class Sampler(intra_camera.PKSampler):
+        def __iter__(self):
+            for index in super().__iter__():
+                seen["index"] = torch.as_tensor(index)
+                yield index
+
+    cluster = intra_camera.cluster
+
+    def seen_cluster(features, config):
+        labels, silhouette = cluster(features, config)
+        seen.setdefault("features", features)
+        seen.setdefault("labels", labels)
+        return labels, silhouette
+
+    monkeypatch.setattr(intra_camera, "ClusterMemory", Memory)
+    monkeypatch.setattr(intra_camera, "PKSampler", Sampler)
+    monkeypatch.setattr(intra_camera, "cluster", seen_cluster)
+    one = dataclasses.replace(people, train=people.train[people.train.camids == 0])
+    config = dataclasses.replace(small().local(), epochs=1, iterations=1)
+    result = run(config, one, tmp_path / "run", intra_camera)
+    labels = seen["labels"]
+    centroids = []
+    for label in range(int(labels.max()) + 1):
+        mean = seen["features"][labels == label].mean(dim=0)
+        centroids.append(mean / mean.norm())
+    terms = []
+    for query, row in zip(seen["queries"], seen["index"], strict=True):
+        query = query / query.norm()
+        parts = [torch.exp(query @ c / config.temperature) for c in centroids]
+        terms.append(-torch.log(parts[int(labels[row])] / sum(parts)))
+    wanted = float(torch.stack(terms).mean())
+    assert losses(result)[0] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("keep", ["last", "silhouette"])
+def test_stage_one_keeps_the_clusters_it_says(people, tmp_path, monkeypatch, keep):
+    made = []
+    cluster = intra_camera.cluster
+
+    def seen_cluster(features, config):
+        # The first clusters are called the best: those of the end must not win by it.
+        labels, silhouette = cluster(features, config)
+        made.append((labels, silhouette if made else 1.0))
+        return made[-1]
+
+    monkeypatch.setattr(intra_camera, "cluster", seen_cluster)
+    one = dataclasses.replace(people, train=people.train[people.train.camids == 0])
+    config = dataclasses.replace(small().local(), epochs=2, iterations=8, keep=keep)
+    run(config, one, tmp_path / "run", intra_camera)
+    kept = load_checkpoint(tmp_path / "run" / intra_camera.LABELS)["labels"]
+    first, last = made[0][0], made[-1][0]
+    assert not torch.equal(first, last)
+    assert torch.equal(kept, last if keep == "last" else first)
+
+
 def test_stage_one_moves_its_memory_and_keeps_the_best_silhouette(people, tmp_path):
     one = dataclasses.replace(people, train=people.train[people.train.camids == 0])
     config = dataclasses.replace(
