@@ -56,9 +56,15 @@ def test_the_balance_loss_is_smooth_at_one():
     assert at_zero.grad.item() == 0
 
 
-def test_the_loss_is_the_sum_of_its_terms():
-    memory = filled(temperature=0.2)
+@pytest.mark.parametrize(("hard_weight", "mean_weight"), [(0.75, 0.25), (0.3, 0.6)])
+def test_the_loss_is_the_sum_of_its_terms(hard_weight, mean_weight):
+    weights = {"hard_weight": hard_weight, "mean_weight": mean_weight}
+    memory = filled(temperature=0.2, **weights)
     features, labels = batch()
+    assert (SymmetricMemory(2, 2).hard_weight, SymmetricMemory(2, 2).mean_weight) == (
+        0.75,
+        0.25,
+    )
     terms = memory.losses(features, labels)
     hard = mean = total = 0.0
     for query, label in zip(features, labels.tolist(), strict=True):
@@ -72,7 +78,7 @@ def test_the_loss_is_the_sum_of_its_terms():
     assert float(terms.mean) == pytest.approx(mean / len(features), rel=1e-4)
     assert float(terms.hard) == pytest.approx(hard / len(features), rel=1e-4)
     assert float(terms.balance) == pytest.approx(total / len(features), rel=1e-4)
-    wanted = 0.75 * terms.hard + 0.25 * terms.mean + terms.balance
+    wanted = hard_weight * terms.hard + mean_weight * terms.mean + terms.balance
     assert torch.allclose(memory(features, labels), wanted)
 
 

@@ -61,14 +61,27 @@ def test_casam_is_equations_1_to_4_place_by_place():
                 assert torch.allclose(y[image, :, i, j], wanted, atol=1e-5)
 
 
-def test_aff_is_its_parts():
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("local", ["none", "cam", "casam"])
+@pytest.mark.parametrize("whole", ["none", "cam", "casam"])
+def test_aff_is_its_parts(whole, local, residual):
     torch.manual_seed(0)
-    aff, x = AFF(32, reduction=4), feature_map()
-    whole = x + aff.whole(x)
-    wanted = torch.cat([aff.parts[0](whole[:, :16]), aff.parts[1](whole[:, 16:])], 1)
-    assert torch.allclose(aff(x), wanted)
-    assert isinstance(aff.whole, CASAM)
-    assert all(isinstance(part, CAM) for part in aff.parts)
+    aff = AFF(32, 2, 4, whole, local, residual)
+    x = feature_map()
+    kinds = {"none": torch.nn.Identity, "cam": CAM, "casam": CASAM}
+    assert type(aff.whole) is kinds[whole]
+    assert [type(part) for part in aff.parts] == 2 * [kinds[local]]
+    # Without a global branch there is nothing that the map could be added to.
+    shared = aff.whole(x) + x if residual and whole != "none" else aff.whole(x)
+    wanted = [aff.parts[0](shared[:, :16]), aff.parts[1](shared[:, 16:])]
+    assert torch.allclose(aff(x), torch.cat(wanted, 1))
+
+
+def test_the_paper_has_casam_over_the_whole_and_cam_in_two_groups():
+    aff = AFF(64)
+    assert aff.residual
+    assert type(aff.whole) is CASAM
+    assert [type(part) for part in aff.parts] == [CAM, CAM]
 
 
 def test_groups_do_not_look_at_each_other():
@@ -108,6 +121,8 @@ def test_a_map_without_places_stays_without_places():
     )
     inside = casam.spatial_weights(flat)[:, :, 3:-3, 3:-3]
     assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside))
+    inside = AFF(32)(flat)[:, :, 3:-3, 3:-3]
+    assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside), atol=1e-6)
 
 
 @torch.no_grad()

@@ -133,13 +133,37 @@ def test_the_memory_that_is_mined_against_matters_once_the_two_differ(people, tm
     assert losses(one) != losses(two)
 
 
-def test_the_classifier_has_one_output_for_each_cluster_and_learns(people, tmp_path):
-    config = small(loss="classifier", iterations=12, epochs=1)
-    result = run(config, people, tmp_path / "run")
+def test_the_classifier_starts_from_the_means_and_learns(people, tmp_path, monkeypatch):
+    made = []
+
+    class Linear(torch.nn.Linear):
+        def forward(self, x):
+            if not made:
+                made.append((self, self.weight.detach().clone()))
+            return super().forward(x)
+
+    monkeypatch.setattr(aff_scl.nn, "Linear", Linear)
+    folder = tmp_path / "run"
+    config = small(loss="classifier", iterations=4, epochs=1)
+    result = run(config, people, folder)
+    monkeypatch.undo()
     epoch = result["epochs"][0]
     assert "hard" not in epoch
-    # Better than chance over the clusters, with the triplet's margin on top.
-    assert epoch["loss"] < np.log(epoch["clusters"]) + 0.3
+    classifier, start = made[0]
+    assert len(start) == epoch["clusters"]
+    assert torch.allclose(start.norm(dim=1), torch.ones(len(start)), atol=1e-5)
+    assert not torch.allclose(start, classifier.weight.detach(), atol=1e-4)
+
+
+def test_the_triplet_loss_stands_beside_the_classifier(people, tmp_path):
+    """Its margin is in the loss of the first step, before anything is learned."""
+    once = {"loss": "classifier", "iterations": 1, "epochs": 1}
+    small_margin, large_margin = (
+        losses(run(small(margin=m, **once), people, tmp_path / str(m)))[0]
+        for m in (2.5, 3.0)
+    )
+    # Distances of unit features differ by less than 2: every triplet violates both.
+    assert large_margin - small_margin == pytest.approx(0.5, abs=1e-3)
 
 
 def test_it_never_sees_an_identity_of_the_target(alone, joint, both, people, tmp_path):
@@ -288,6 +312,40 @@ def clusters_of(monkeypatch, *counts):
     monkeypatch.setattr(aff_scl, "cluster", cluster)
 
 
+@pytest.mark.parametrize("adaptation", ["none", "joint"])
+def test_three_epochs_of_outliers_alone_end_the_run(
+    people, both, tmp_path, monkeypatch, adaptation
+):
+    clusters_of(monkeypatch, 9, -1, -1, 9, -1, -1, -1, 9)
+    config = small(adaptation=adaptation, epochs=8, iterations=1)
+    data = both if adaptation == "joint" else people
+    with pytest.raises(CollapseError, match=r"0 clusters and .* 3 epochs in a row"):
+        run(config, data, tmp_path / "run")
+    told = (tmp_path / "run" / "log.txt").read_text()
+    assert told.count("skipped for the target") == 4  # two, and two before the end
+    assert "epoch 2 is skipped for the target" in told
+
+
+def test_clusters_that_vanish_or_have_one_image_do_no_harm(
+    people, tmp_path, monkeypatch
+):
+    counts = iter((9, 3, len(people.train)))
+
+    def cluster(features, config):
+        return torch.arange(len(features)) % next(counts)
+
+    monkeypatch.setattr(aff_scl, "cluster", cluster)
+    result = run(small(epochs=3), people, tmp_path / "run")
+    assert np.isfinite(losses(result)).all()
+    last = result["epochs"][-1]
+    assert last["clusters"] == len(people.train)
+    kept = load_checkpoint(tmp_path / "run" / "last.safetensors")["kept"]
+    for name in ("mean_memory", "hard_memory"):
+        assert torch.allclose(kept[name].norm(dim=1), torch.ones(len(people.train)))
+    # Four views of one image: the hardest of them is not their mean.
+    assert not torch.equal(kept["mean_memory"], kept["hard_memory"])
+
+
 def test_without_clusters_the_source_still_teaches_and_leaves_the_statistics(
     both, tmp_path, monkeypatch
 ):
@@ -395,3 +453,23 @@ def test_the_supervised_recipe_can_attend_too(people, tmp_path):
 def test_settings_out_of_their_range_are_named(changes, message):
     with pytest.raises(ReIDError, match=message):
         small(**changes)
+
+
+def test_preset_paper_has_the_settings_that_the_paper_gives():
+    paper = aff_scl.PRESETS["paper"]
+    assert (paper.backbone, paper.last_stride, paper.size) == (
+        "resnet50",
+        1,
+        (256, 128),
+    )
+    assert (paper.num_labels, paper.num_instances) == (16, 8)
+    assert (paper.epochs, paper.lr, paper.lr_step, paper.lr_gamma) == (
+        60,
+        3.5e-4,
+        20,
+        0.1,
+    )
+    assert paper.weight_decay == 5e-4
+    assert (paper.min_samples, paper.k1, paper.k2, paper.eps) == (4, 30, 6, 0.65)
+    assert (paper.hard_weight, paper.mean_weight) == (0.75, 0.25)
+    assert (paper.global_attention, paper.local_attention) == ("casam", "cam")
