@@ -61,10 +61,6 @@ def test_the_loss_is_the_sum_of_its_terms(hard_weight, mean_weight):
     weights = {"hard_weight": hard_weight, "mean_weight": mean_weight}
     memory = filled(temperature=0.2, **weights)
     features, labels = batch()
-    assert (SymmetricMemory(2, 2).hard_weight, SymmetricMemory(2, 2).mean_weight) == (
-        0.75,
-        0.25,
-    )
     terms = memory.losses(features, labels)
     hard = mean = total = 0.0
     for query, label in zip(features, labels.tolist(), strict=True):
@@ -80,6 +76,11 @@ def test_the_loss_is_the_sum_of_its_terms(hard_weight, mean_weight):
     assert float(terms.balance) == pytest.approx(total / len(features), rel=1e-4)
     wanted = hard_weight * terms.hard + mean_weight * terms.mean + terms.balance
     assert torch.allclose(memory(features, labels), wanted)
+
+
+def test_the_weights_of_the_paper_are_the_default():
+    memory = SymmetricMemory(2, 2)
+    assert (memory.hard_weight, memory.mean_weight) == (0.75, 0.25)
 
 
 def test_the_balance_of_features_is_between_mean_and_hardest_of_each_class():

@@ -143,10 +143,8 @@ def test_the_classifier_starts_from_the_means_and_learns(people, tmp_path, monke
             return super().forward(x)
 
     monkeypatch.setattr(aff_scl.nn, "Linear", Linear)
-    folder = tmp_path / "run"
     config = small(loss="classifier", iterations=4, epochs=1)
-    result = run(config, people, folder)
-    monkeypatch.undo()
+    result = run(config, people, tmp_path / "run")
     epoch = result["epochs"][0]
     assert "hard" not in epoch
     classifier, start = made[0]
