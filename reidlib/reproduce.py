@@ -56,7 +56,8 @@ class Row:
     Attributes:
         name: What the row is called.
         recipe: One of `reidlib.recipes.RECIPES`.
-        changes: Settings that differ from the preset's.
+        changes: Settings that differ from the preset's. ``seed`` is added to the seed
+            of the run: the same city, another training.
         paper: A table of `reidlib.papers` and the keys of one of its rows: the figures
             to put beside this row's. Empty if no paper has them.
         dials: Dials of the city that differ from their defaults; such a row needs
@@ -84,7 +85,8 @@ class Row:
             raise ReIDError(
                 f"no preset {preset!r} of {self.recipe}; there is {', '.join(presets)}"
             )
-        return dataclasses.replace(presets[preset], **self.changes, seed=seed)
+        changes = {**self.changes, "seed": seed + self.changes.get("seed", 0)}
+        return dataclasses.replace(presets[preset], **changes)
 
 
 @dataclass(frozen=True)

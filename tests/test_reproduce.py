@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -295,8 +296,8 @@ def test_every_plan_can_be_made_with_every_preset(table):
     for row in plan.rows:
         for preset in RECIPES[row.recipe].PRESETS:
             config = row.config(preset, 3)
-            assert config.seed == 3
-            assert all(getattr(config, k) == v for k, v in row.changes.items())
+            changes = {**row.changes, "seed": 3 + row.changes.get("seed", 0)}
+            assert all(getattr(config, k) == v for k, v in changes.items())
         if row.paper:
             keys = len(load_table(row.paper[0]).keys)
             found = [r[:keys] for r in load_table(row.paper[0]).rows]
@@ -340,6 +341,22 @@ def test_a_row_adapts_from_another_city(trial):
     assert result["labelled"]["seed"] == 100
     assert result["labelled"]["dials"]["camera_shift"] == 0.9
     assert result["dataset"]["sha256"] == outcome.job.open().fingerprint()
+
+
+def test_a_row_repeats_a_training_in_the_same_city(trial):
+    first = Job("trial", Row("first", "direct", SMALL), "quick", TINY, 1)
+    again = Row("again", "direct", {**SMALL, "seed": 100})
+    second = dataclasses.replace(first, row=again)
+    assert first.row.config("quick", 1).seed == 1
+    assert again.config("quick", 1).seed == 101
+    then, now = first.inputs(), second.inputs()
+    assert [name for name in now if now[name] != then[name]] == ["settings"]
+    assert second.open().fingerprint() == first.open().fingerprint()
+    assert "-s1.json" in second.file.name  # compared with the other rows of its city
+    trial(again)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["config"]["seed"] == 100
 
 
 def test_a_row_with_dials_needs_the_city(tmp_path):
