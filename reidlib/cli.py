@@ -215,6 +215,11 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
     if options.source_root is None and options.source_data != "auto":
         raise ReIDError("--source-data needs --source-root, the folder of the source")
+    if options.source_root is not None and config.adaptation == "none":
+        raise ReIDError(
+            "--source-root is given and adaptation is 'none', so nobody would look at "
+            "the source; add --adaptation joint, pretrain or source"
+        )
     dataset = _open(options, "tiny" if options.preset == "quick" else "course")
     if options.source_root is not None:
         dataset = _with_source(options, dataset)
@@ -229,6 +234,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         resume=options.resume,
         device=options.device,
     ) as run:
+        if source := getattr(dataset, "source", None):
+            told = {"name": source.name, "sha256": source.fingerprint()}
+            run.manifest["source"] = told
         result = run.result() or recipe.train(config, dataset, run)
     print(_table(result["metrics"]))
     print(f"result: {out / 'result.json'}")

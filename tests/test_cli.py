@@ -12,6 +12,7 @@ import time
 import pytest
 
 from reidlib.cli import main
+from reidlib.data import open_dataset
 
 QUICK = [
     *("--preset", "quick", "--height", "64", "--width", "32", "--device", "cpu"),
@@ -112,6 +113,21 @@ def test_a_source_that_cannot_be_adapted_from(tiny_root, tmp_path, capsys):
     assert "needs --source-root" in line
     words = ["train", "baseline", *nowhere, "--source-root", tiny_root]
     assert "aff_scl does" in failing(words, capsys)
+    words = ["train", "aff_scl", *nowhere, "--source-root", tiny_root]
+    assert "adaptation is 'none'" in failing(words, capsys)
+
+
+def test_an_adapted_run_names_its_source(tiny_root, tmp_path):
+    city, out = tmp_path / "city", tmp_path / "run"
+    words = ["data", "make", "synthcity", str(city), "--size", "tiny", "--seed", "7"]
+    assert main(words) == 0
+    words = ["train", "aff_scl", *QUICK, "--root", str(tiny_root), "--out", str(out)]
+    words += ["--source-root", str(city), "--adaptation", "source"]
+    assert main(words) == 0
+    result = json.loads((out / "result.json").read_text())
+    source = open_dataset("synthcity", city)
+    assert result["source"]["sha256"] == source.fingerprint()
+    assert result["dataset"]["sha256"] != source.fingerprint()
 
 
 def test_an_unknown_setting_is_an_error(tiny_root, capsys):

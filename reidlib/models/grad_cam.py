@@ -32,7 +32,8 @@ def grad_cam(
 
     Returns:
         ``(B, H, W)`` maps on the CPU, the largest value of each 1; 0 everywhere where
-        nothing speaks for the reference.
+        nothing speaks for the reference, or where the reference is the feature of the
+        image itself, which no place could bring nearer.
 
     Raises:
         ReIDError: If there is not one reference for each image.
@@ -60,7 +61,7 @@ def grad_cam(
         kept.append(inputs[0].detach().requires_grad_())
         return (kept[-1],)
 
-    training = model.training
+    training = {module: module.training for module in model.modules()}
     model.eval()
     handle = pools[-1].register_forward_pre_hook(keep)
     maps = []
@@ -74,6 +75,8 @@ def grad_cam(
                 (gradient,) = torch.autograd.grad(similarity.sum(), features)
             weights = gradient.mean(dim=(2, 3), keepdim=True)
             cam = (weights * features.detach()).sum(dim=1, keepdim=True).relu()
+            # At the feature itself the gradient is nothing but rounding.
+            cam = cam * (similarity.detach() < 1 - 1e-6)[:, None, None, None]
             cam = F.interpolate(
                 cam, part.shape[2:], mode="bilinear", align_corners=False
             )[:, 0]
@@ -81,5 +84,6 @@ def grad_cam(
             maps.append((cam / largest.clamp_min(1e-12)).cpu())
     finally:
         handle.remove()
-        model.train(training)
+        for module, mode in training.items():
+            module.training = mode
     return torch.cat(maps)

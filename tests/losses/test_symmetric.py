@@ -37,10 +37,16 @@ def naive_balance(x, alpha=0.9, gamma=1.5):
     return value / 4
 
 
-def test_the_balance_loss_is_that_of_the_equation():
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.9, 1.5), (0.5, 1.5), (1.0, 0.7)])
+def test_the_balance_loss_is_that_of_the_equation(alpha, gamma):
     x = torch.linspace(-3, 3, 41)
-    wanted = torch.tensor([naive_balance(float(v)) for v in x])
-    assert torch.allclose(balance_loss(x), wanted, atol=1e-6)
+    wanted = torch.tensor([naive_balance(float(v), alpha, gamma) for v in x])
+    assert torch.allclose(balance_loss(x, alpha, gamma), wanted, atol=1e-6)
+
+
+def test_the_constants_of_the_balance_loss_are_those_of_the_paper():
+    x = torch.linspace(-3, 3, 41)
+    assert torch.equal(balance_loss(x), balance_loss(x, 0.9, 1.5))
     assert math.expm1(1.5 / 0.9) == pytest.approx(4.2945, abs=1e-4)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reidlib.errors import ReIDError
-from reidlib.models import AFF, CAM, CASAM, ReIDNet, add_attention
+from reidlib.models import AFF, BACKBONES, CAM, CASAM, ReIDNet, add_attention
 
 
 def feature_map(batch=2, channels=32, height=9, width=5, seed=0):
@@ -181,6 +181,14 @@ def test_attention_is_put_before_the_pooling_of_the_shared_network():
     same = network()
     assert add_attention(same, global_attention="none", local_attention="none") is same
     assert same.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_attention_goes_on_any_backbone(name):
+    with torch.device("meta"):
+        net = add_attention(ReIDNet(name, pretrained=False)).eval()
+        features = net(torch.empty(2, 3, 64, 32))
+    assert features.shape == (2, net.num_features)
 
 
 def test_frozen_stages_leave_the_attention_free():

@@ -70,6 +70,20 @@ def test_the_length_of_a_reference_does_not_matter(model, images):
     )
 
 
+def test_the_own_feature_of_an_image_has_an_empty_map(model, images):
+    with torch.no_grad():
+        own = model(images)
+    assert not grad_cam(model, images, own).any()
+
+
+def test_every_module_keeps_its_own_mode(images):
+    net = ReIDNet("efficientnet_lite0", pretrained=False).train()
+    net.neck.eval()
+    before = [module.training for module in net.modules()]
+    grad_cam(net, images, torch.randn(3, 1280))
+    assert [module.training for module in net.modules()] == before
+
+
 def test_a_frozen_network_has_a_map_too(images):
     net = ReIDNet("efficientnet_lite0", pretrained=False).requires_grad_(False)
     maps = grad_cam(net, images, torch.randn(3, 1280))

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from support import train
 
 from reidlib.data import with_source
@@ -14,7 +15,7 @@ from reidlib.data.images import open_images
 from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.losses import SymmetricMemory
+from reidlib.losses import SymmetricMemory, cluster_centroids
 from reidlib.recipes import aff_scl, baseline, supervised
 from reidlib.recipes.common import CollapseError, extract, load_model
 
@@ -142,6 +143,12 @@ def test_the_classifier_starts_from_the_means_and_learns(people, tmp_path, monke
                 made.append((self, self.weight.detach().clone()))
             return super().forward(x)
 
+    def centroids(features, labels):
+        means.append(cluster_centroids(features, labels))
+        return means[-1]
+
+    means = []
+    monkeypatch.setattr(aff_scl, "cluster_centroids", centroids)
     monkeypatch.setattr(aff_scl.nn, "Linear", Linear)
     config = small(loss="classifier", iterations=4, epochs=1)
     result = run(config, people, tmp_path / "run")
@@ -149,7 +156,7 @@ def test_the_classifier_starts_from_the_means_and_learns(people, tmp_path, monke
     assert "hard" not in epoch
     classifier, start = made[0]
     assert len(start) == epoch["clusters"]
-    assert torch.allclose(start.norm(dim=1), torch.ones(len(start)), atol=1e-5)
+    assert torch.equal(start, means[0])
     assert not torch.allclose(start, classifier.weight.detach(), atol=1e-4)
 
 
@@ -172,6 +179,47 @@ def test_it_never_sees_an_identity_of_the_target(alone, joint, both, people, tmp
     assert losses(adapted) == losses(joint[0])
     source = dataclasses.replace(both, source=shuffled(both.source))
     assert losses(run(config, source, tmp_path / "source")) != losses(joint[0])
+
+
+def test_the_target_needs_no_identities(people, both, joint, tmp_path):
+    train = people.train
+    nameless = dataclasses.replace(train, pids=np.full_like(train.pids, UNKNOWN))
+    target = dataclasses.replace(people, train=nameless)
+    pair = with_source(target, both.source)
+    result = run(small(adaptation="joint"), pair, tmp_path / "run")
+    assert losses(result) == losses(joint[0])
+    assert "nmi_pid" not in result["epochs"][0]
+
+
+def test_each_epoch_fills_both_memories_with_the_means_of_both_domains(
+    both, tmp_path, monkeypatch
+):
+    seen, filled = [], []
+
+    def noted(function):
+        def call(*args):
+            seen.append(function(*args))
+            return seen[-1]
+
+        return call
+
+    class Spy(SymmetricMemory):
+        def initialise(self, centroids):
+            super().initialise(centroids)
+            filled.append((self.mean.bank.clone(), self.hard.bank.clone()))
+
+    monkeypatch.setattr(aff_scl, "extract", noted(aff_scl.extract))
+    monkeypatch.setattr(aff_scl, "cluster", noted(aff_scl.cluster))
+    monkeypatch.setattr(aff_scl, "SymmetricMemory", Spy)
+    run(small(adaptation="joint"), both, tmp_path / "run")
+    people = torch.from_numpy(both.source.train.labels)
+    assert len(filled) == 2
+    for epoch, (mean, hard) in enumerate(filled):
+        source, target, labels = seen[3 * epoch : 3 * epoch + 3]
+        wanted = [source[people == p].mean(0) for p in range(int(people.max()) + 1)]
+        wanted += [target[labels == c].mean(0) for c in range(int(labels.max()) + 1)]
+        torch.testing.assert_close(mean, F.normalize(torch.stack(wanted), dim=1))
+        assert torch.equal(hard, mean)
 
 
 def test_source_and_target_share_a_memory_and_no_label(
@@ -243,6 +291,24 @@ def test_cameras_may_be_missing_on_either_side(people, strangers, tmp_path):
     ):
         result = run(config, with_source(*pair), tmp_path / str(number))
         assert np.isfinite(losses(result)).all()
+
+
+def test_where_some_cameras_are_missing_none_is_looked_at(people, tmp_path):
+    camids = people.train.camids.copy()
+    camids[::3] = NO_CAMERA
+    train = dataclasses.replace(people.train, camids=camids)
+    partly = dataclasses.replace(people, train=train)
+    one = run(small(epochs=1), partly, tmp_path / "partly")
+    two = run(small(epochs=1, cross_camera=False), people, tmp_path / "without")
+    assert losses(one) == losses(two)
+
+
+@pytest.mark.parametrize("loss", ["symmetric", "classifier"])
+def test_bf16_and_a_source_go_with_either_loss(loss, both, tmp_path, monkeypatch):
+    clusters_of(monkeypatch, 9)
+    changes = {"adaptation": "joint", "precision": "bf16-mixed", "loss": loss}
+    result = run(small(**changes, epochs=1), both, tmp_path / "run")
+    assert np.isfinite(losses(result)).all()
 
 
 def test_a_source_that_cannot_teach_is_refused(people, strangers, tmp_path):
@@ -433,6 +499,32 @@ def test_the_supervised_recipe_can_attend_too(people, tmp_path):
     assert model.pool.attention.residual
 
 
+def test_the_attention_is_trained(people, tmp_path):
+    def weights(folder):
+        state = load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+        return {k: v for k, v in state.items() if k.startswith("pool.attention")}
+
+    for name, lr in (("trained", 3.5e-4), ("still", 1e-9)):
+        run(small(epochs=1, lr=lr), people, tmp_path / name)
+    trained, still = weights(tmp_path / "trained"), weights(tmp_path / "still")
+    assert len(trained) == 3 + 2 * 2  # CASAM, and a CAM for each group
+    for name in trained:
+        assert not torch.allclose(trained[name], still[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("whole", ["none", "casam"])
+def test_the_supervised_head_has_the_groups_and_the_width_that_were_asked_for(
+    whole, people, tmp_path
+):
+    shared = {k: v for k, v in SMALL.items() if k not in ("k1", "k2", "eps")}
+    once = {**shared, "epochs": 1, "iterations": 1, "groups": 4, "reduction": 8}
+    config = supervised.Config(**once, global_attention=whole, local_attention="cam")
+    run(config, people, tmp_path / "run", supervised)
+    attention = load_model(tmp_path / "run")[0].pool.attention
+    assert [part.perceptron[0].out_channels for part in attention.parts] == 4 * [40]
+    assert attention.residual == (whole == "casam")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -471,3 +563,14 @@ def test_preset_paper_has_the_settings_that_the_paper_gives():
     assert (paper.min_samples, paper.k1, paper.k2, paper.eps) == (4, 30, 6, 0.65)
     assert (paper.hard_weight, paper.mean_weight) == (0.75, 0.25)
     assert (paper.global_attention, paper.local_attention) == ("casam", "cam")
+
+
+def test_what_the_paper_leaves_open_is_read_as_the_book_says():
+    paper = aff_scl.PRESETS["paper"]
+    assert (paper.balance, paper.mine_against) == ("predictions", "mean")
+    assert (paper.loss, paper.adaptation, paper.pooling) == ("symmetric", "none", "gap")
+    assert (paper.groups, paper.reduction, paper.bn_splits) == (2, 16, 1)
+    memory = SymmetricMemory(2, 2)
+    assert (memory.balance, memory.mine_against) == ("predictions", "mean")
+    for one in (paper, memory.mean, memory.hard):
+        assert (one.temperature, one.momentum) == (0.05, 0.1)
