@@ -33,17 +33,20 @@ SOURCES := $(shell find reidlib -name '*.py')
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test unit notebooks format lint types bench clean distclean
+.PHONY: help book cities test unit notebooks format lint types bench clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-book: $(INSTALLED) _build/.library ## Execute every notebook here and render the book
-	$(BIN)/python -c 'from reidlib.synthcity import ensure_synthcity; \
-		[ensure_synthcity(size) for size in ("tiny", "course")]'
+book: $(INSTALLED) _build/.library cities ## Execute every notebook here and render the book
 	$(BIN)/jupyter-book build . -W -n --keep-going --all
 	REIDLIB_BOOK=$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(HTML)/index.html"
+
+# Drawn before any notebook, which would store the progress bar otherwise.
+cities: $(INSTALLED)
+	$(BIN)/python -c 'from reidlib.synthcity import ensure_synthcity; \
+		[ensure_synthcity(size) for size in ("tiny", "course")]'
 
 # Notebooks are executed through a cache that knows their own text only: it is emptied
 # when the library below them, or what that is built on, has changed.
@@ -69,7 +72,7 @@ test: lint types ## Check style and types, run every test, notebook and page
 unit: $(INSTALLED) ## Run the unit tests alone
 	$(BIN)/python -m pytest --doctest-modules reidlib tests --ignore tests/book
 
-notebooks: $(INSTALLED) ## Execute the notebooks in place: the outputs that are committed
+notebooks: $(INSTALLED) cities ## Execute the notebooks in place: the outputs that are committed
 	$(BIN)/python notebooks/execute.py $(NOTEBOOKS)
 
 format: $(INSTALLED) ## Format code and notebooks, mend what ruff can mend
