@@ -286,6 +286,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tiny_root, tmp_path, number):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        # A job that a script starts with "&" ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 300
     while not (tmp_path / "run" / "last.safetensors").exists():
