@@ -24,8 +24,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reidlib import report as reports
 from reidlib.errors import ReIDError
+from reidlib.experiments import Data, load_results, plans, results_dir
+from reidlib.experiments import report as report_of
 from reidlib.papers import load_table
 from reidlib.plotting import (
     DIAGRAMS,
@@ -34,8 +35,6 @@ from reidlib.plotting import (
     plot_sightings,
     use_style,
 )
-from reidlib.report import load_results
-from reidlib.reproduce import Data, plans, results_dir
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -429,7 +428,7 @@ def comparison_table() -> str:
 
 def report_table(name: str) -> str:
     """The report of a plan, from its result files."""
-    return f"{reports.report(name)}\n"
+    return f"{report_of(name)}\n"
 
 
 TABLES = {

@@ -66,6 +66,10 @@ class DivergedError(ReIDError):
     """The loss became NaN or infinite."""
 
 
+class _Stopped(Exception):
+    """A run has made the epochs that it was asked for; it never leaves ``Run``."""
+
+
 class Run:
     """One run of a recipe in one folder.
 
@@ -77,6 +81,8 @@ class Run:
     Args:
         directory: The run's folder; made if it is not there.
         recipe: Name of the recipe, for manifest and messages.
+        version: Version of the recipe's method: raised when its numbers are meant to
+            change.
         config: The recipe's configuration, a dataclass with ``seed`` and ``precision``.
         dataset: The data that the run works on.
         resume: Go on after the last complete epoch of this folder, if there is one. A
@@ -84,6 +90,8 @@ class Run:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
         progress: Show progress bars and log lines on standard error.
         tensorboard: Write TensorBoard events too.
+        stop_after: Leave the ``with`` block after so many complete epochs, if more
+            are left.
 
     Raises:
         ReIDError: If the folder cannot be written, holds a run already and ``resume``
@@ -92,7 +100,7 @@ class Run:
     Example:
         A recipe uses it so (see ``reidlib/recipes/baseline.py``)::
 
-            with Run(folder, recipe="baseline", config=config, dataset=data) as run:
+            with Run(folder, recipe="baseline", version=1, **options) as run:
                 model, optimizer = run.setup(model, optimizer)
                 for epoch in run.epochs(config.epochs):
                     for batch in run.progress(batches, "train"):
@@ -106,12 +114,14 @@ class Run:
         directory: str | Path,
         *,
         recipe: str,
+        version: int,
         config: RunConfig,
         dataset: ReIDDataset,
         resume: bool = False,
         device: str = "auto",
         progress: bool = True,
         tensorboard: bool = True,
+        stop_after: int | None = None,
     ) -> None:
         if config.precision not in PRECISIONS:
             raise ReIDError(
@@ -132,9 +142,11 @@ class Run:
         self._seconds_before = 0.0
         self._writer: Any = None
         self._tensorboard = tensorboard
+        self._stop_after = stop_after
 
         settings = {
             "recipe": recipe,
+            "version": version,
             "config": dataclasses.asdict(config),  # type: ignore[call-overload]
             "dataset": {
                 "name": dataset.name,
@@ -179,7 +191,7 @@ class Run:
             # Compared as JSON, in which a tuple is a list.
             before = json.loads(manifest.read_text(encoding="utf-8"))
             now = json.loads(json.dumps(settings))
-            for name in ("recipe", "config", "dataset"):
+            for name in ("recipe", "version", "config", "dataset"):
                 if before.get(name) != now[name]:
                     raise ReIDError(
                         f"{self.directory} holds a run with another {name} "
@@ -235,10 +247,10 @@ class Run:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> bool | None:
         if _in_main_thread():
             signal.signal(signal.SIGTERM, self._handler)
-        if kind is None:
+        if kind is None or kind is _Stopped:
             status = "complete" if self.result_path.exists() else "stopped"
         elif issubclass(kind, KeyboardInterrupt):
             status = "interrupted"
@@ -253,6 +265,7 @@ class Run:
                 raise
         if self._writer is not None:
             self._writer.close()
+        return kind is _Stopped
 
     def _way_back(self) -> str:
         if self.checkpoint_path.exists():
@@ -331,6 +344,8 @@ class Run:
             self._record["seconds"] = round(time.monotonic() - start, 2)
             self._end_epoch(count)
             self.epoch = epoch + 1
+            if self.epoch == self._stop_after and self.epoch < count:
+                raise _Stopped
 
     def progress(self, items: Iterable[T], title: str, total: int | None = None) -> Any:
         """Show a progress bar on standard error while going through ``items``."""

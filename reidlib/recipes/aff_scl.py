@@ -51,6 +51,9 @@ from reidlib.recipes.common import (
     score,
 )
 
+VERSION = 1
+"""1: the first."""
+
 PATIENCE = 3
 """Epochs in a row without two clusters after which a run stops."""
 

@@ -38,6 +38,9 @@ from reidlib.recipes.common import (
     score,
 )
 
+VERSION = 1
+"""1: the first."""
+
 
 @dataclass(frozen=True)
 class Config(TrainingConfig):

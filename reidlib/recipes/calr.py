@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Not from reidlib.recipes: results would depend on the code of all recipes.
-import reidlib.recipes.intra_camera as intra_camera
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
 from reidlib.clustering.intra_camera import quality_within_cameras
@@ -50,6 +48,7 @@ from reidlib.losses.camera import CameraClassifier, camera_loss, reversal_streng
 from reidlib.losses.memory import ClusterMemory, cluster_centroids
 from reidlib.losses.weighted import weighted_info_nce
 from reidlib.models.batch_norm import split_batch_norm
+from reidlib.recipes import calr_local
 from reidlib.recipes.common import (
     CollapseError,
     TrainingConfig,
@@ -62,6 +61,9 @@ from reidlib.recipes.common import (
     open_training_images,
     score,
 )
+
+VERSION = 1
+"""1: the first; a new version of `calr_local` is a new one of this."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Config(TrainingConfig):
         self.discard_probability(0)
         self.local()
 
-    def local(self) -> intra_camera.Config:
+    def local(self) -> calr_local.Config:
         """Return the settings of stage 1: all that it depends on, and nothing else."""
         shared = {field.name for field in dataclasses.fields(TrainingConfig)}
         values = {name: getattr(self, name) for name in shared}
@@ -166,7 +168,7 @@ class Config(TrainingConfig):
             "bn_splits": 1,
             "eval_every": 0,
         }
-        return intra_camera.Config(
+        return calr_local.Config(
             **values,
             num_clusters=self.local_clusters,
             temperature=self.temperature,
@@ -298,7 +300,7 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     train_split = dataset.train
     only = dataclasses.replace(dataset, query=train_split[:0], gallery=train_split[:0])
     fingerprint = only.fingerprint()
-    file = run.directory / intra_camera.LABELS
+    file = run.directory / calr_local.LABELS
     if config.local_labels or file.is_file():
         path = Path(config.local_labels or file)
         saved = load_checkpoint(path)
@@ -324,9 +326,9 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
             run.log(f"stage 1: {name} has {len(rows)} image: a cluster of its own")
             continue
         result, folder = cached_run(
-            intra_camera.train, config.local(), own, device=str(run.device)
+            calr_local.train, config.local(), own, device=str(run.device)
         )
-        clusters = load_checkpoint(folder / intra_camera.LABELS)["labels"]
+        clusters = load_checkpoint(folder / calr_local.LABELS)["labels"]
         labels[rows] = clusters + found
         found += int(clusters.max()) + 1
         run.log(

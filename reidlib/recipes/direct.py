@@ -14,6 +14,9 @@ from reidlib.recipes.common import (
     open_training_images,
 )
 
+VERSION = 1
+"""1: the first."""
+
 
 @dataclass(frozen=True)
 class Config(CommonConfig):

@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from reidlib.errors import ReIDError
+from reidlib.experiments import plans
 from reidlib.plotting import DIAGRAMS, plot_diagram, use_style
-from reidlib.reproduce import plans
 
 FOLDER = Path(__file__).parents[2] / "book" / "figures"
 

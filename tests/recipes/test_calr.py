@@ -491,7 +491,7 @@ def test_its_results_do_not_depend_on_the_code_of_other_recipes():
     from reidlib.engine.manifest import _reached
 
     used = {module for module, _ in _reached("reidlib.recipes.calr.train")}
-    assert "reidlib.recipes.intra_camera" in used
+    assert "reidlib.recipes.calr_local" in used
     assert not {"reidlib.recipes", "reidlib.recipes.baseline"} & used
 
 

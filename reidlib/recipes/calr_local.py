@@ -1,0 +1,186 @@
+"""CALR, stage 1: an encoder for one camera, and the people it tells apart there.
+
+Algorithm 1 of CALR trains one of these for each camera, with nothing in common but the
+start. Inside a camera there is no other camera to confuse a person with, so that its
+clusters can be trusted more than those over all cameras. `reidlib.recipes.calr` makes
+them and refines its global clusters by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from sklearn.metrics import silhouette_score
+from torch import Tensor
+
+from reidlib.clustering.agglomerative import agglomerative
+from reidlib.clustering.jaccard import dense_distance, jaccard_distance
+from reidlib.data.samplers import PKSampler
+from reidlib.data.table import ReIDDataset
+from reidlib.engine.checkpoint import save_checkpoint
+from reidlib.engine.run import Run
+from reidlib.errors import ReIDError
+from reidlib.losses.memory import ClusterMemory, cluster_centroids
+from reidlib.models.batch_norm import split_batch_norm
+from reidlib.recipes.common import (
+    TrainingConfig,
+    batches_of,
+    build_model,
+    check_at_least,
+    extract,
+    health,
+    open_training_images,
+)
+
+VERSION = 1
+"""1: the first."""
+
+LABELS = "local_labels.safetensors"
+"""File in the folder of a run with the clusters of its camera."""
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Settings of the training inside one camera."""
+
+    num_clusters: float = 0.2
+    """Clusters: a share of the camera's images up to 1, or a number above 1."""
+    k1: int = 15
+    """Neighbours of the Jaccard distance."""
+    k2: int = 4
+    """Neighbours over which the Jaccard distance averages."""
+    temperature: float = 0.05
+    """Temperature of the contrastive loss."""
+    momentum: float = 0.1
+    """Share of the old centroid that an update keeps."""
+    keep: Literal["last", "silhouette"] = "last"
+    """Clusters to keep: those of the trained encoder, or those of the epoch with the
+    best silhouette."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, k1=1, k2=1)
+        if not self.num_clusters > 0:
+            raise ReIDError(f"num_clusters is {self.num_clusters}; it must be positive")
+
+
+class _Kept:
+    """The clusters to keep so far; part of the checkpoint."""
+
+    def __init__(self, by_silhouette: bool) -> None:
+        self.by_silhouette = by_silhouette
+        self.labels = torch.empty(0, dtype=torch.int64)
+        self.silhouette = -1.0
+
+    def offer(self, labels: Tensor, silhouette: float) -> None:
+        """Keep these clusters, or leave those that are better."""
+        first = len(self.labels) == 0
+        if first or not self.by_silhouette or silhouette > self.silhouette:
+            self.labels, self.silhouette = labels, silhouette
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"labels": self.labels, "silhouette": self.silhouette}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.labels, self.silhouette = state["labels"], state["silhouette"]
+
+
+def cluster(features: Tensor, config: Config) -> tuple[Tensor, float]:
+    """Return the clusters of one camera's images, and their silhouette.
+
+    Args:
+        features: ``(N, D)`` features of length 1.
+        config: Settings.
+
+    Returns:
+        ``(N,)`` int64 clusters, no outliers, and the mean silhouette on the Jaccard
+        distance, -1 where it is not defined.
+    """
+    k1 = min(config.k1, len(features))
+    distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
+    if config.num_clusters <= 1:
+        labels = agglomerative(distance, float(config.num_clusters))
+    else:
+        labels = agglomerative(distance, min(int(config.num_clusters), len(features)))
+    if not 1 < int(labels.max()) + 1 < len(labels):
+        return labels, -1.0
+    dense = dense_distance(distance)
+    return labels, float(silhouette_score(dense, labels.numpy(), metric="precomputed"))
+
+
+def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
+    """Train on the images of one camera, and keep its clusters.
+
+    Args:
+        config: Settings.
+        dataset: Training images of one camera; no test split is looked at.
+        run: The run; its folder gets ``local_labels.safetensors``.
+
+    Returns:
+        The content of the result file: the quality of the clusters, and the epochs.
+
+    Raises:
+        ReIDError: If there are images of more than one camera.
+    """
+    if dataset.train.num_cams != 1 or not dataset.train.has_cameras:
+        raise ReIDError(
+            f"intra-camera training on {dataset.train.num_cams} cameras; give the "
+            "images of one: reidlib.recipes.calr goes through the cameras by itself"
+        )
+    images = open_training_images(dataset, config, run.device)
+    augment = config.augmentation()
+    model = build_model(config, run)
+    split_batch_norm(model, config.bn_splits)
+    optimizer = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.StepLR(
+        optimizer, config.lr_step, config.lr_gamma
+    )
+    model, optimizer = run.setup(model, optimizer)
+    kept = _Kept(config.keep == "silhouette")
+    run.track(model=model, optimizer=optimizer, schedule=schedule, kept=kept)
+
+    for _ in run.epochs(config.epochs):
+        features = extract(model, images, config)
+        labels, silhouette = cluster(features, config)
+        run.record(**health(labels, dataset.train), silhouette=silhouette)
+        kept.offer(labels, silhouette)
+        num_clusters = int(labels.max()) + 1
+        if num_clusters < 2:
+            run.log("one cluster: nothing to contrast, this camera is not trained on")
+            continue
+        memory = ClusterMemory(
+            num_clusters,
+            features.shape[1],
+            temperature=config.temperature,
+            momentum=config.momentum,
+        ).to(run.device)
+        memory.initialise(cluster_centroids(features, labels).to(run.device))
+        sampler = PKSampler(
+            labels,
+            config.num_labels,
+            config.num_instances,
+            config.iterations,
+            run.generator,
+        )
+        model.train()
+        batches = batches_of(images, sampler)
+        for index, batch in run.progress(batches, "contrast", config.iterations):
+            queries = model(augment(batch, run.generator))  # (P K, D)
+            positives = labels[index].to(run.device)
+            run.step(memory(queries, positives), optimizer)  # CALR-E3
+            memory.update(queries.detach(), positives)
+        schedule.step()
+        run.record(loss=run.mean_loss)
+
+    # Once more, by the encoder that the last epoch left.
+    labels, silhouette = cluster(extract(model, images, config), config)
+    kept.offer(labels, silhouette)
+    save_checkpoint(run.directory / LABELS, {"labels": kept.labels})
+    final = {**health(kept.labels, dataset.train), "silhouette": kept.silhouette}
+    return run.finish(final)
