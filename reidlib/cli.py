@@ -301,7 +301,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.engine.run import open_fabric
     from reidlib.evaluation import evaluate
-    from reidlib.recipes.common import check_test_split, extract_test, load_model
+    from reidlib.recipes.steps import check_test_split, extract_test, load_model
 
     model, config = load_model(options.run)
     dataset = _open(options, "course")

@@ -50,7 +50,18 @@ class Row:
                 f"no preset {preset!r} of {self.recipe}; there is {', '.join(presets)}"
             )
         changes = {**self.changes, "seed": seed + self.changes.get("seed", 0)}
-        return dataclasses.replace(presets[preset], **changes)
+        return _replaced(presets[preset], changes)
+
+
+def _replaced(settings: Any, changes: dict[str, Any]) -> Any:
+    """Return a dataclass with other values; a dict changes a dataclass inside it."""
+    values = {
+        name: _replaced(getattr(settings, name), value)
+        if dataclasses.is_dataclass(getattr(settings, name, None))
+        else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(settings, **values)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plan
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
 from reidlib.recipes import RECIPES
-from reidlib.recipes.common import CollapseError
+from reidlib.recipes.steps import CollapseError
 
 _MEMORY_PER_RUN = 4 << 30  # bytes that a run with the embedded backbone stays below
 

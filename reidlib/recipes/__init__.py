@@ -1,8 +1,15 @@
-"""The methods, one readable file each: ``Config``, ``PRESETS`` and ``train``."""
+"""The methods, one page each: ``Config``, ``PRESETS``, ``network`` and ``train``.
+
+`settings` holds what configurations share, `steps` what trainings share, `diagnosis`
+what is measured with the identities that no method sees.
+"""
+
+from types import ModuleType
 
 from reidlib.recipes import aff_scl, baseline, calr, calr_local, direct, supervised
+from reidlib.recipes.steps import load_model, result_of
 
-RECIPES = {
+RECIPES: dict[str, ModuleType] = {
     "direct": direct,
     "baseline": baseline,
     "calr_local": calr_local,
@@ -19,5 +26,7 @@ __all__ = [
     "calr",
     "calr_local",
     "direct",
+    "load_model",
+    "result_of",
     "supervised",
 ]

@@ -17,21 +17,28 @@ from torch import Tensor
 
 from reidlib.clustering.agglomerative import agglomerative
 from reidlib.clustering.jaccard import dense_distance, jaccard_distance
-from reidlib.data.samplers import PKSampler
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.checkpoint import save_checkpoint
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
-from reidlib.losses.memory import ClusterMemory, cluster_centroids
-from reidlib.models.batch_norm import split_batch_norm
-from reidlib.recipes.common import (
-    TrainingConfig,
-    batches_of,
-    build_model,
+from reidlib.losses.memory import ClusterMemory
+from reidlib.recipes.diagnosis import health
+from reidlib.recipes.settings import (
+    PAPER,
+    ContrastConfig,
     check_at_least,
+    check_choices,
+    check_positive,
+    small_presets,
+)
+from reidlib.recipes.steps import (
+    batches,
+    end_epoch,
     extract,
-    health,
+    filled,
     open_training_images,
+    reid_network,
+    start,
 )
 
 VERSION = 1
@@ -40,9 +47,34 @@ VERSION = 1
 LABELS = "local_labels.safetensors"
 """File in the folder of a run with the clusters of its camera."""
 
+Keep = Literal["last", "silhouette"]
+
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Stage:
+    """What the training inside a camera has of its own when it is a stage of CALR."""
+
+    epochs: int = 20
+    """Epochs of each camera."""
+    iterations: int = 100
+    """Steps of the optimiser per epoch."""
+    num_labels: int = 16
+    """Clusters in a batch."""
+    num_instances: int = 4
+    """Images of each of them."""
+    num_clusters: float = 0.2
+    """Clusters of a camera: a share of its images up to 1, or a number above 1."""
+    keep: Keep = "last"
+    """Keep the last clusters, or those of the best silhouette."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_at_least(self, epochs=1, iterations=1, num_labels=1, num_instances=1)
+        check_positive(self, "num_clusters")
+
+
+@dataclass(frozen=True)
+class Config(ContrastConfig):
     """Settings of the training inside one camera."""
 
     num_clusters: float = 0.2
@@ -51,19 +83,32 @@ class Config(TrainingConfig):
     """Neighbours of the Jaccard distance."""
     k2: int = 4
     """Neighbours over which the Jaccard distance averages."""
-    temperature: float = 0.05
-    """Temperature of the contrastive loss."""
-    momentum: float = 0.1
-    """Share of the old centroid that an update keeps."""
-    keep: Literal["last", "silhouette"] = "last"
+    keep: Keep = "last"
     """Clusters to keep: those of the trained encoder, or those of the epoch with the
     best silhouette."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, k1=1, k2=1)
-        if not self.num_clusters > 0:
-            raise ReIDError(f"num_clusters is {self.num_clusters}; it must be positive")
+        check_positive(self, "num_clusters")
+
+
+STAGES = {
+    "quick": Stage(epochs=2, iterations=4, num_labels=8),
+    "ablation": Stage(epochs=4, iterations=8),
+    "course": Stage(epochs=10, iterations=12),
+    "paper": Stage(),
+}
+"""The training inside each camera, by the preset of CALR that it is a part of."""
+
+_OWN = {name: vars(stage) for name, stage in STAGES.items()}
+
+PRESETS = {
+    **small_presets(Config, **_OWN),
+    "paper": Config(**PAPER, **_OWN["paper"]),
+}
+
+network = reid_network
 
 
 class _Kept:
@@ -91,7 +136,7 @@ def cluster(features: Tensor, config: Config) -> tuple[Tensor, float]:
     """Return the clusters of one camera's images, and their silhouette.
 
     Args:
-        features: ``(N, D)`` features of length 1.
+        features: ``(N, D)`` L2-normalised features.
         config: Settings.
 
     Returns:
@@ -124,59 +169,38 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     Raises:
         ReIDError: If there are images of more than one camera.
     """
-    if dataset.train.num_cams != 1 or not dataset.train.has_cameras:
-        raise ReIDError(
-            f"intra-camera training on {dataset.train.num_cams} cameras; give the "
-            "images of one: reidlib.recipes.calr goes through the cameras by itself"
-        )
+    check_one_camera(dataset)
     images = open_training_images(dataset, config, run.device)
     augment = config.augmentation()
-    model = build_model(config, run)
-    split_batch_norm(model, config.bn_splits)
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(
-        optimizer, config.lr_step, config.lr_gamma
-    )
-    model, optimizer = run.setup(model, optimizer)
     kept = _Kept(config.keep == "silhouette")
-    run.track(model=model, optimizer=optimizer, schedule=schedule, kept=kept)
+    model, _, optimizer, schedule = start(
+        config, run, network(config), track={"kept": kept}
+    )
 
     for _ in run.epochs(config.epochs):
-        features = extract(model, images, config)
+        features = extract(model, images, config)  # (N, D)
         labels, silhouette = cluster(features, config)
         run.record(**health(labels, dataset.train), silhouette=silhouette)
         kept.offer(labels, silhouette)
-        num_clusters = int(labels.max()) + 1
-        if num_clusters < 2:
+        if int(labels.max()) < 1:
             run.log("one cluster: nothing to contrast, this camera is not trained on")
             continue
-        memory = ClusterMemory(
-            num_clusters,
-            features.shape[1],
+        memory = filled(
+            ClusterMemory,
+            features,
+            labels,
+            run,
             temperature=config.temperature,
             momentum=config.momentum,
-        ).to(run.device)
-        memory.initialise(cluster_centroids(features, labels).to(run.device))
-        sampler = PKSampler(
-            labels,
-            config.num_labels,
-            config.num_instances,
-            config.iterations,
-            run.generator,
         )
         model.train()
-        batches = batches_of(images, sampler)
-        for index, batch in run.progress(batches, "contrast", config.iterations):
+        epoch = batches(images, labels, config, run)
+        for index, batch in run.progress(epoch, "contrast", config.iterations):
             queries = model(augment(batch, run.generator))  # (P K, D)
             positives = labels[index].to(run.device)
             run.step(memory(queries, positives), optimizer)  # CALR-E3
-            memory.update(queries.detach(), positives)
-        schedule.step()
-        run.record(loss=run.mean_loss)
+            memory.update(queries.detach(), positives)  # CALR-E2
+        end_epoch(config, run, model, dataset, schedule)
 
     # Once more, by the encoder that the last epoch left.
     labels, silhouette = cluster(extract(model, images, config), config)
@@ -184,3 +208,12 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     save_checkpoint(run.directory / LABELS, {"labels": kept.labels})
     final = {**health(kept.labels, dataset.train), "silhouette": kept.silhouette}
     return run.finish(final)
+
+
+def check_one_camera(dataset: ReIDDataset) -> None:
+    """Raise unless all images come from one camera."""
+    if dataset.train.num_cams != 1 or not dataset.train.has_cameras:
+        raise ReIDError(
+            f"intra-camera training on {dataset.train.num_cams} cameras; give the "
+            "images of one: reidlib.recipes.calr goes through the cameras by itself"
+        )

@@ -28,7 +28,7 @@ from sklearn.metrics import adjusted_rand_score
 from reidlib.data import ReIDDataset, open_dataset, with_source
 from reidlib.data.table import ImageTable
 from reidlib.engine import Run
-from reidlib.recipes import RECIPES
+from reidlib.recipes import RECIPES, calr_local
 from reidlib.synthcity import ensure_synthcity
 
 FOLDER = Path(__file__).parent
@@ -50,9 +50,7 @@ _CALR = {
     "k": 8,
     "min_similarity": 0.2,
     "min_cluster_size": 3,
-    "local_epochs": 1,
-    "local_iterations": 2,
-    "local_num_labels": 4,
+    "local": calr_local.Stage(epochs=1, iterations=2, num_labels=4),
 }
 
 SWITCHES: dict[str, dict[str, dict[str, Any]]] = {

@@ -16,7 +16,7 @@ from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.labels import pivot_scores, refine_labels, select_pivots
 from reidlib.recipes import baseline, calr, intra_camera
-from reidlib.recipes.common import CollapseError
+from reidlib.recipes.steps import CollapseError
 
 SMALL = {
     "height": 64,

@@ -29,7 +29,7 @@ PLANTED = {
         ("baseline", "dbscan, sequential"),
     ),
     "a clustering count": (
-        ("recipes/baseline.py", "min_samples=config.min_samples)", "min_samples=3)"),
+        ("recipes/steps.py", "min_samples=min_samples)", "min_samples=3)"),
         ("baseline", "dbscan, sequential"),
     ),
     "a refinement rule": (
@@ -43,7 +43,7 @@ HARMLESS = {
         ("baseline", "dbscan, sequential"),
     ),
     "a reworded error": (
-        ("recipes/baseline.py", "and contrast needs two", "and two are needed"),
+        ("recipes/steps.py", "and contrast ", "and the contrast "),
         ("baseline", "dbscan, sequential"),
     ),
 }
