@@ -457,16 +457,6 @@ def test_every_published_result_is_current_and_belongs_to_a_row():
     assert {name: why for name, why in stale.items() if why} == {}
 
 
-def test_every_published_result_names_a_clean_commit():
-    dirty = [
-        file.name
-        for name in RECIPES
-        for file in (ROOT / "results" / name).glob("*.json")
-        if not re.fullmatch("[0-9a-f]{40}", json.loads(file.read_text())["commit"])
-    ]
-    assert dirty == []
-
-
 def test_tables_that_share_a_row_share_its_run():
     def config(table, name):
         (row,) = (row for row in plans()[table].rows if row.name == name)
