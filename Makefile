@@ -29,7 +29,7 @@ export MALLOC_TRIM_THRESHOLD_ := 68719476736
 # Tests run in this many processes, which share the cores.
 WORKERS ?= 2
 
-SOURCES := $(shell find reidlib -name '*.py')
+SOURCES := $(shell find reidlib notebooks/figures -name '*.py')
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DELETE_ON_ERROR:
@@ -67,10 +67,11 @@ test: lint types ## Check style and types, run every test, notebook and page
 	$(BIN)/python -m pytest --durations=10 --timeout 1500 --doctest-modules \
 		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
-		$(NOTEBOOKS) reidlib tests
+		$(NOTEBOOKS) reidlib notebooks/figures book/figures tests
 
 unit: $(INSTALLED) ## Run the unit tests alone
-	$(BIN)/python -m pytest --doctest-modules reidlib tests --ignore tests/book
+	$(BIN)/python -m pytest --doctest-modules reidlib notebooks/figures book/figures \
+		tests --ignore tests/book
 
 notebooks: $(INSTALLED) cities ## Execute the notebooks in place: the outputs that are committed
 	$(BIN)/python notebooks/execute.py $(NOTEBOOKS)
@@ -92,7 +93,7 @@ bench: $(INSTALLED) ## Measure speed and memory against public peers
 
 clean: ## Remove what was built; the environment and the run cache stay
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find reidlib tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find reidlib notebooks book tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment and the run cache as well
 	rm -rf $(VENV) .cache

@@ -328,8 +328,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     if options.figure is not None:
         import matplotlib.pyplot as plt
 
-        from reidlib.plotting import use_style
-        from reidlib.recipes.figures import plot_retrievals
+        from reidlib.plotting import plot_retrievals, use_style
 
         use_style()
         plot_retrievals(query, gallery, dataset)

@@ -164,6 +164,13 @@ def test_every_part_of_the_library_has_its_tests():
     ] == []
 
 
+def test_every_figure_of_a_chapter_has_its_tests():
+    figures = {path.stem for path in ROOT.glob("notebooks/figures/[a-z]*.py")}
+    assert figures == {
+        path.stem.removeprefix("test_") for path in ROOT.glob("tests/notebooks/test_*")
+    }
+
+
 def test_no_source_is_left_unfinished_or_tied_to_one_machine():
     left = re.compile(
         r"\b(?:TO"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import make_dataclass
-
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -11,14 +9,16 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 
 from reidlib.errors import ReIDError
+from reidlib.evaluation import trade_off
 from reidlib.plotting import (
     COLOURS,
     MARKERS,
     plot_bars,
     plot_cmc,
+    plot_curves,
     plot_distributions,
     plot_embedding,
-    plot_health,
+    plot_trade_off,
 )
 from reidlib.plotting.style import INK, PAPER, QUIET
 
@@ -55,36 +55,6 @@ def test_cmc_is_drawn_in_percent_over_sorted_ranks():
     assert ax.lines[1].get_ydata().tolist() == [50, 100]
     assert legend(ax) == ["direct", "trained"]
     assert len({line.get_marker() for line in ax.lines}) == 2
-
-
-QUALITY = [
-    {"clusters": 40, "pairwise_precision": 0.4, "pairwise_recall": 0.2,
-     "outlier_share": 0.6, "nmi_cam": 0.3, "nmi_pid": 0.7},
-    {"clusters": 90, "pairwise_precision": 0.5, "pairwise_recall": 0.4,
-     "outlier_share": 0.3, "nmi_cam": 0.1, "nmi_pid": 0.8},
-]  # fmt: skip
-
-
-def test_health_draws_clusters_and_shares_of_each_epoch():
-    first, second = plot_health(QUALITY, num_pids=100)
-    assert first.lines[0].get_xdata().tolist() == [1, 2]
-    assert first.lines[0].get_ydata().tolist() == [40, 90]
-    assert set(first.lines[1].get_ydata()) == {100}
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in second.lines}
-    assert drawn == {
-        "pair precision": [0.4, 0.5],
-        "pair recall": [0.2, 0.4],
-        "outlier share": [0.6, 0.3],
-        "NMI with camera": [0.3, 0.1],
-    }
-
-
-def test_health_takes_dataclasses_numbered_epochs_and_other_measures():
-    entry = make_dataclass("Quality", QUALITY[0].keys())
-    _, second = plot_health([entry(**row) for row in QUALITY], measures=["nmi_pid"])
-    assert second.lines[0].get_label() == "nmi pid"
-    first, _ = plot_health([{"epoch": e, **QUALITY[0]} for e in (0, 10)])
-    assert first.lines[0].get_xdata().tolist() == [0, 10]
 
 
 def test_embedding_gives_each_class_its_points_colour_and_marker():
@@ -152,8 +122,6 @@ def test_distributions_have_common_bins_area_one_and_their_median():
         (lambda: plot_cmc({}), "curves: got none"),
         (lambda: plot_cmc({"a": {}}), "at least one value"),
         (lambda: plot_cmc({"a": {1: 33.9}}), "not percent"),
-        (lambda: plot_health([]), "epochs: got none"),
-        (lambda: plot_health([{"clusters": 3}]), r"epochs\[0\]: has no pairwise_prec"),
         (lambda: plot_embedding(np.zeros((3, 3)), [0, 0, 0]), r"\(N, 2\)"),
         (lambda: plot_embedding(np.zeros((3, 2)), [0, 0]), r"\(N, 2\)"),
         (lambda: plot_embedding([[0.0, np.nan]], [0]), "not finite"),
@@ -168,3 +136,75 @@ def test_what_cannot_be_drawn_is_named_in_one_line(call, message):
     with pytest.raises(ReIDError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_each_curve_is_a_line_with_its_name_colour_and_marker():
+    curves = {"Rank-1": [1.0, 3.0, 2.0], "camera": [9.0, 8.0, 7.0]}
+    ax = plot_curves(["stem", "2", "3"], curves, xlabel="stage", ylabel="%")
+    assert [line.get_ydata().tolist() for line in ax.lines] == list(curves.values())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(curves)
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 2
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("stage", "%")
+
+
+def test_one_curve_needs_no_legend():
+    ax = plot_curves([1, 2], {"mAP": [0.0, 1.0]}, xlabel="p", ylabel="mAP")
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("curves", "message"),
+    [
+        ({}, "got 0"),
+        ({f"{i}": [1.0, 2.0] for i in range(9)}, "got 9"),
+        ({"a": [1.0]}, "2 places"),
+        ({"a": [1.0, np.nan]}, "not finite"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_an_error(curves, message):
+    with pytest.raises(ReIDError, match=message):
+        plot_curves([1, 2], curves, xlabel="p", ylabel="%")
+
+
+def test_a_trade_off_is_drawn_in_percent_over_a_log_axis():
+    rng = np.random.default_rng(0)
+    curve = trade_off(rng.normal(0, 1, 30), rng.normal(1, 1, 200))
+    fpr, tpr, _ = curve.curve()
+    point = {"in use": curve.rates(curve.threshold_at(0.1))}
+    ax = plot_trade_off({"model": (fpr, tpr)}, points=point)
+    line, mark = ax.lines
+    assert ax.get_xscale() == "log"
+    assert line.get_xdata() == pytest.approx(100 * fpr[fpr > 0])
+    assert line.get_ydata() == pytest.approx(100 * tpr[fpr > 0])
+    assert line.get_drawstyle() == "steps-post"
+    assert mark.get_xdata()[0] <= 10
+    assert mark.get_ydata()[0] == pytest.approx(100 * curve.tpr_at(0.1))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["model", "in use"]
+
+
+def test_curves_differ_in_more_than_colour():
+    curve = ([0.01, 1.0], [0.5, 1.0])
+    ax = plot_trade_off({name: curve for name in "abcd"})
+    assert len({line.get_linestyle() for line in ax.lines}) == 4
+    assert len({line.get_color() for line in ax.lines}) == 4
+
+
+@pytest.mark.parametrize(
+    ("curves", "message"),
+    [
+        ({}, "curves: got 0"),
+        ({"a": ([0.1], [0.1, 0.2])}, "two of one length"),
+        ({"a": ([0.5, 0.1], [0.1, 0.2])}, "the former ascending"),
+        ({"a": ([0.1, 50.0], [0.1, 80.0])}, "not percent"),
+        ({"a": ([0.1], [np.nan])}, "1 of them not finite"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_refused(curves, message):
+    with pytest.raises(ReIDError, match=message):
+        plot_trade_off(curves)
+
+
+def test_points_are_checked_as_curves_are():
+    with pytest.raises(ReIDError, match=r"'bad': rates from .* to 20; give shares"):
+        plot_trade_off({"a": ([0.1], [0.2])}, points={"bad": (0.5, 20.0)})

@@ -1,17 +1,20 @@
 """Drawings of ideas: training methods as block diagrams, sightings as a way.
 
-A block diagram is plain data: boxes in a grid of six columns, arrows between them,
-dashed frames around the rows that run together. All of them share the columns, the
-shapes and the colours, so what differs between two of them differs between the methods.
+A block diagram is data, in diagrams.toml: boxes in a grid of six columns, arrows
+between them, dashed frames around the rows that run together. All of them share the
+columns, the shapes and the colours, so what differs between two diagrams differs
+between the methods.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-from matplotlib.path import Path
+from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
-from reidlib.errors import ReIDError
 from reidlib.plotting.style import COLOURS, INK, MISS, PAPER
-from reidlib.plotting.tiles import _as_images
 
 COLUMNS = ("images", "network", "features", "labels", "memory or heads", "loss")
 """Stations of every diagram, in the order in which data passes them."""
@@ -48,29 +49,29 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 """Arrows: data, gradients, and what moves a memory."""
 
-ROUTES = ("", "corner", "side", "below")
+PARTS = {
+    "images": ("images", "images"),
+    "detector": ("images", "network"),
+    "network": ("network", "network"),
+    "features": ("features", "features"),
+    "clustering": ("labels", "clustering"),
+    "label": ("labels", "label"),
+    "memory": ("memory or heads", "memory"),
+    "head": ("memory or heads", "network"),
+    "loss": ("loss", "loss"),
+}
+"""Parts of a method in diagrams.toml: the column and the kind of their boxes."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One box of a diagram.
-
-    Attributes:
-        column: One of `COLUMNS`.
-        row: First row that it fills, from 0.
-        kind: One of `KINDS`; gives shape and colour.
-        text: What stands in it, mathematics between dollar signs.
-        equations: Equations of the paper that it computes, as ``"CALR-E1"``.
-        span: How many rows it fills.
-        new: Whether the paper adds it to the method that it starts from.
-        optional: Whether the method works without it.
-    """
+    """One box of a diagram; diagrams.toml says what its fields mean."""
 
     column: str
-    row: int
     kind: str
+    row: int
     text: str
-    equations: tuple[str, ...] = ()
+    equations: str = ""
     span: int = 1
     new: bool = False
     optional: bool = False
@@ -84,12 +85,10 @@ class Arrow:
         start: Name of the box or group from which it leaves.
         end: Name of the box or group at which it points.
         style: One of `STYLES`.
-        route: ``""`` straight, or with a bend in the gap before its end; ``"corner"``
-            along the start's column and then across; ``"side"`` around boxes of its
-            column; ``"below"`` around the end of the line and back, under row `row`.
-        row: Row under which the route ``"below"`` returns.
-        text: What stands on the way back of the route ``"below"``.
-        equations: Equations that stand there.
+        route: ``""`` straight, or with a bend in the gap before its end; ``"corner"``,
+            ``"side"`` or ``"back"`` as in diagrams.toml.
+        row: Row under which the route ``"back"`` returns.
+        text: What stands on the route ``"back"``.
     """
 
     start: str
@@ -98,18 +97,11 @@ class Arrow:
     route: str = ""
     row: int = 0
     text: str = ""
-    equations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Rows that run together, inside a dashed frame.
-
-    Attributes:
-        text: How often they run.
-        first: First row.
-        last: Last row.
-    """
+    """Rows that run together, inside a dashed frame, from the first to the last."""
 
     text: str
     first: int
@@ -118,21 +110,12 @@ class Lane:
 
 @dataclass(frozen=True)
 class Diagram:
-    """A method as boxes, arrows and frames.
+    """A method as boxes by name, arrows, frames, and groups of boxes by name."""
 
-    Attributes:
-        title: Name of the method.
-        boxes: Boxes by name.
-        arrows: What passes between them.
-        lanes: Dashed frames over whole rows.
-        groups: Boxes that form one part, by its name; arrows may end there.
-    """
-
-    title: str
     boxes: dict[str, Box]
     arrows: tuple[Arrow, ...]
     lanes: tuple[Lane, ...]
-    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: dict[str, list[str]]
 
     @property
     def rows(self) -> int:
@@ -141,383 +124,56 @@ class Diagram:
 
     def equations(self) -> set[str]:
         """Return every equation that stands on a box or an arrow."""
-        boxes = {label for box in self.boxes.values() for label in box.equations}
-        return boxes | {label for arrow in self.arrows for label in arrow.equations}
+        words = [box.equations for box in self.boxes.values()]
+        words += [arrow.text for arrow in self.arrows]
+        return set(re.findall(r"[A-Z]+-\w+", " ".join(words)))
 
 
-def _chain(*names: str) -> tuple[Arrow, ...]:
-    return tuple(Arrow(a, b) for a, b in pairwise(names))
+def read_diagram(method: dict[str, Any]) -> Diagram:
+    """Return a diagram from its table in diagrams.toml.
+
+    Example:
+        >>> boxes = {"loss": {"row": 0, "text": "contrast"}}
+        >>> method = {"lanes": [], "flow": ["all > net > loss"], "loss": boxes}
+        >>> [arrow.end for arrow in read_diagram(method).arrows]
+        ['net', 'loss']
+    """
+
+    def arrows(key: str, style: str, route: str = "") -> list[Arrow]:
+        return [
+            Arrow(start, end, style, route)
+            for chain in method.get(key, [])
+            for start, end in pairwise(chain.split(" > "))
+        ]
+
+    back = [
+        Arrow(start, end, "gradient", "back", row, text)
+        for way, row, text in method.get("back", [])
+        for start, end in pairwise(way.split(" > "))
+    ]
+    return Diagram(
+        boxes={
+            name: Box(*place, **box)
+            for part, place in PARTS.items()
+            for name, box in method.get(part, {}).items()
+        },
+        arrows=(
+            *arrows("flow", "flow"),
+            *arrows("corner", "flow", "corner"),
+            *arrows("side", "flow", "side"),
+            *arrows("update", "update"),
+            *arrows("gradient", "gradient"),
+            *back,
+        ),
+        lanes=tuple(Lane(*lane) for lane in method["lanes"]),
+        groups=method.get("groups", {}),
+    )
 
 
-BATCH = "batch: $P$ clusters, $K$ images of each"
-BACKBONE = "backbone, pooling, BN\u00a0neck"
-SOFTENED = r"pseudo label, softened by how alike $\mathbf{l}_j$ and $\mathbf{g}$ are"
-ACROSS = "clusters across cameras: Infomap"
-HEADS = "memory or heads"
-
-DIAGRAMS = {
-    "baseline": Diagram(
-        "Cluster contrast, the baseline",
-        {
-            "all": Box("images", 0, "images", "all images"),
-            "batch": Box("images", 1, "images", BATCH),
-            "network": Box("network", 0, "network", BACKBONE, span=2),
-            "features": Box("features", 0, "features", "features of all images"),
-            "query": Box("features", 1, "features", "features of the batch"),
-            "clusters": Box("labels", 0, "clustering", "Jaccard distance, DBSCAN"),
-            "labels": Box("labels", 1, "label", "pseudo label of each image"),
-            "memory": Box(
-                HEADS,
-                1,
-                "memory",
-                "cluster memory: one mean per cluster",
-                ("CALR-E2",),
-            ),
-            "loss": Box(
-                "loss",
-                1,
-                "loss",
-                "contrast with all clusters",
-                ("AFF-E7", "CALR-E1"),
-            ),
-        },
-        (
-            *_chain("all", "network", "features", "clusters", "labels"),
-            *_chain("batch", "network", "query", "labels", "memory", "loss"),
-            Arrow("labels", "memory", "update"),
-            Arrow("loss", "network", "gradient", "below", 1, "gradient"),
-        ),
-        (Lane("once per epoch", 0, 0), Lane("each batch", 1, 1)),
-    ),
-    "calr": Diagram(
-        "CALR",
-        {
-            "own": Box("images", 0, "images", "images of one camera", new=True),
-            "all": Box("images", 1, "images", "all images", span=2),
-            "batch": Box("images", 3, "images", "batch from all cameras", span=2),
-            "encoder": Box("network", 0, "network", "one encoder per camera", new=True),
-            "network": Box("network", 1, "network", BACKBONE, span=4),
-            "local": Box("features", 0, "features", "features of one camera", new=True),
-            "features": Box("features", 1, "features", "features of all images"),
-            "score": Box(
-                "features",
-                2,
-                "features",
-                "score: how central each is",
-                ("CALR-E4",),
-                new=True,
-            ),
-            "query": Box("features", 3, "features", "features of the batch", span=2),
-            "inside": Box(
-                "labels", 0, "clustering", "clusters inside one camera", new=True
-            ),
-            "across": Box(
-                "labels", 1, "clustering", "clusters across cameras: Infomap"
-            ),
-            "refine": Box(
-                "labels",
-                2,
-                "clustering",
-                "pivots discard strangers of their camera",
-                ("CALR-E5",),
-                new=True,
-            ),
-            "labels": Box("labels", 3, "label", "refined pseudo labels"),
-            "camera": Box("labels", 4, "label", "camera number", new=True),
-            "camera memory": Box(HEADS, 0, "memory", "memory of one camera", new=True),
-            "memory": Box(HEADS, 3, "memory", "cluster memory", ("CALR-E2",)),
-            "head": Box(
-                HEADS,
-                4,
-                "network",
-                "gradient reversal, camera classifier",
-                ("CALR-E7",),
-                new=True,
-            ),
-            "intra": Box(
-                "loss", 0, "loss", "contrast in one camera", ("CALR-E3",), new=True
-            ),
-            "inter": Box(
-                "loss",
-                3,
-                "loss",
-                "contrast, a weight per cluster",
-                ("CALR-E6",),
-                new=True,
-            ),
-            "domain": Box("loss", 4, "loss", "camera loss", ("CALR-E8",), new=True),
-        },
-        (
-            *_chain("own", "encoder", "local", "inside", "camera memory", "intra"),
-            Arrow("inside", "camera memory", "update"),
-            Arrow("intra", "encoder", "gradient", "below", 0, "gradient"),
-            *_chain("all", "network", "features", "across", "refine", "labels"),
-            *_chain("features", "score", "refine"),
-            Arrow("inside", "refine", route="side"),
-            *_chain("batch", "network", "query", "labels", "memory", "inter"),
-            Arrow("labels", "memory", "update"),
-            *_chain("query", "camera", "head", "domain"),
-            Arrow("inter", "network", "gradient", "below", 4),
-            Arrow(
-                "domain",
-                "network",
-                "gradient",
-                "below",
-                4,
-                "gradient of",
-                ("CALR-E9",),
-            ),
-        ),
-        (
-            Lane("stage 1, for each camera alone", 0, 0),
-            Lane("stage 2, once per epoch", 1, 2),
-            Lane("stage 2, each batch", 3, 4),
-        ),
-    ),
-    "aff_scl": Diagram(
-        "AFF_SCL",
-        {
-            "all": Box("images", 0, "images", "all images"),
-            "batch": Box("images", 1, "images", BATCH, span=3),
-            "backbone": Box("network", 0, "network", "ResNet-50, last stride 1"),
-            "casam": Box(
-                "network",
-                1,
-                "network",
-                "CASAM: channels, then places; added to the map",
-                ("AFF-E1", "AFF-E2", "AFF-E3", "AFF-E4"),
-                new=True,
-            ),
-            "split": Box("network", 2, "network", "two groups of channels", new=True),
-            "cam": Box(
-                "network",
-                3,
-                "network",
-                "CAM on each group; joined again",
-                ("AFF-E5", "AFF-E6"),
-                new=True,
-            ),
-            "features": Box("features", 0, "features", "features of all images"),
-            "query": Box("features", 1, "features", "features of the batch", span=3),
-            "clusters": Box("labels", 0, "clustering", "Jaccard distance, DBSCAN"),
-            "labels": Box("labels", 1, "label", "pseudo label of each image", span=3),
-            "mean": Box(
-                HEADS,
-                1,
-                "memory",
-                "mean memory: mean of the batch",
-                ("AFF-E10",),
-            ),
-            "hard": Box(
-                HEADS,
-                3,
-                "memory",
-                "hard memory: the image least like its mean",
-                ("AFF-E12", "AFF-E13"),
-                new=True,
-            ),
-            "mean loss": Box(
-                "loss", 1, "loss", "contrast with the means", ("AFF-E7", "AFF-E9")
-            ),
-            "balance": Box(
-                "loss", 2, "loss", "balance of the two", ("AFF-E14",), new=True
-            ),
-            "hard loss": Box(
-                "loss",
-                3,
-                "loss",
-                "contrast with the hard ones",
-                ("AFF-E11",),
-                new=True,
-            ),
-        },
-        (
-            *_chain("all", "backbone", "casam", "split", "cam", "query", "labels"),
-            *_chain("batch", "backbone"),
-            *_chain("cam", "features", "clusters", "labels", "mean", "mean loss"),
-            *_chain("labels", "hard", "hard loss"),
-            Arrow("labels", "mean", "update"),
-            Arrow("labels", "hard", "update"),
-            *_chain("mean", "balance"),
-            *_chain("hard", "balance"),
-            Arrow("mean loss", "network", "gradient", "below", 3),
-            Arrow("balance", "network", "gradient", "below", 3),
-            Arrow(
-                "hard loss",
-                "network",
-                "gradient",
-                "below",
-                3,
-                "gradient of",
-                ("AFF-E8",),
-            ),
-        ),
-        (Lane("once per epoch", 0, 0), Lane("each batch", 1, 3)),
-        {"network": ("backbone", "casam", "split", "cam")},
-    ),
-    "cals": Diagram(
-        "CALS",
-        {
-            "detector": Box(
-                "images",
-                0,
-                "network",
-                "YOLO cuts people out of frames",
-                ("CALS-D1",),
-                optional=True,
-            ),
-            "all": Box("images", 1, "images", "all images"),
-            "batch": Box("images", 2, "images", "batch of images", span=2),
-            "network": Box(
-                "network",
-                1,
-                "network",
-                "EfficientNet-B0; its map is kept",
-                ("CALS-E1",),
-                span=3,
-                new=True,
-            ),
-            "features": Box("features", 1, "features", "features of all images"),
-            "global": Box(
-                "features",
-                2,
-                "features",
-                r"$\mathbf{g}$: the whole map pooled",
-                ("CALS-E3",),
-            ),
-            "local": Box(
-                "features",
-                3,
-                "features",
-                r"$\mathbf{l}_1$ to $\mathbf{l}_4$: soft attention, four bands",
-                ("CALS-E4",),
-                new=True,
-            ),
-            "clusters": Box(
-                "labels", 1, "clustering", "K-Means++", ("CALS-E2",), new=True
-            ),
-            "labels": Box(
-                "labels",
-                2,
-                "label",
-                SOFTENED,
-                ("CALS-E5",),
-                span=2,
-                new=True,
-            ),
-            "global head": Box(HEADS, 2, "network", "classifier", ("CALS-E3",)),
-            "local heads": Box(
-                HEADS,
-                3,
-                "network",
-                "a classifier for each band",
-                ("CALS-E4",),
-            ),
-            "global loss": Box(
-                "loss", 2, "loss", "cross-entropy, global", ("CALS-E6",)
-            ),
-            "local loss": Box("loss", 3, "loss", "cross-entropy, local", ("CALS-E6",)),
-        },
-        (
-            Arrow("detector", "all"),
-            *_chain("all", "network", "features", "clusters", "labels"),
-            *_chain("batch", "network", "global", "labels", "global head"),
-            *_chain("network", "local", "labels", "local heads"),
-            *_chain("global head", "global loss"),
-            *_chain("local heads", "local loss"),
-            Arrow("global loss", "network", "gradient", "below", 3),
-            Arrow(
-                "local loss",
-                "network",
-                "gradient",
-                "below",
-                3,
-                "gradient of",
-                ("CALS-E6",),
-            ),
-        ),
-        (
-            Lane("optional, on video", 0, 0),
-            Lane("labels", 1, 1),
-            Lane("each batch", 2, 3),
-        ),
-    ),
-    "qafm": Diagram(
-        "QAFM",
-        {
-            "crops": Box("images", 0, "images", "batch of images"),
-            "batch": Box("images", 2, "images", "batch of images"),
-            "copies": Box(
-                "images", 3, "images", "each image and 34 damaged copies", new=True
-            ),
-            "apan": Box("network", 0, "network", "APAN: pyramid attention, ConvLSTM"),
-            "apn": Box("network", 2, "network", "APN: feature pyramid, decoder"),
-            "judge": Box("network", 3, "network", "ResNet-50, trained before, fixed"),
-            "traits": Box(
-                "features", 0, "features", r"$\mathbf{v}_s$: describable traits"
-            ),
-            "looks": Box(
-                "features", 2, "features", r"$\mathbf{v}_a$: visual appearance"
-            ),
-            "quality": Box(
-                "features",
-                3,
-                "features",
-                "$I$: how far the 35 features scatter",
-                ("QAFM-E1",),
-                new=True,
-            ),
-            "attributes": Box("labels", 0, "label", "27 attributes, by hand"),
-            "identities": Box("labels", 2, "label", "identities, by hand"),
-            "target": Box(
-                "labels",
-                3,
-                "label",
-                r"target $\hat{\alpha}$: ratio of the two losses",
-                ("QAFM-E2",),
-                new=True,
-            ),
-            "attribute heads": Box(HEADS, 0, "network", "12 attribute heads"),
-            "fusion": Box(
-                HEADS,
-                1,
-                "network",
-                "weighted, joined, layer of 1000",
-                ("QAFM-E3",),
-                new=True,
-            ),
-            "stripes": Box(HEADS, 2, "network", "classifiers of stripes"),
-            "predictor": Box(HEADS, 3, "network", r"$I$ to weight $\alpha$", new=True),
-            "attribute loss": Box(
-                "loss", 0, "loss", "attribute loss", ("QAFM-E4", "QAFM-E5")
-            ),
-            "identity loss": Box("loss", 1, "loss", "identity loss"),
-            "stripe loss": Box("loss", 2, "loss", "loss of the stripes", ("QAFM-E7",)),
-            "weight loss": Box(
-                "loss", 3, "loss", "loss of the weight", ("QAFM-E6",), new=True
-            ),
-        },
-        (
-            *_chain("crops", "apan", "traits", "attributes", "attribute heads"),
-            *_chain("attribute heads", "attribute loss"),
-            Arrow("attribute loss", "apan", "gradient", "below", 0, "gradient"),
-            Arrow("traits", "fusion", route="corner"),
-            Arrow("looks", "fusion", route="corner"),
-            *_chain("fusion", "identity loss"),
-            Arrow("identity loss", "fusion", "gradient"),
-            *_chain("batch", "apn", "looks", "identities", "stripes", "stripe loss"),
-            Arrow("stripe loss", "apn", "gradient", "below", 2, "gradient"),
-            *_chain("copies", "judge", "quality", "target", "predictor"),
-            *_chain("predictor", "weight loss"),
-            Arrow("weight loss", "predictor", "gradient"),
-            Arrow("predictor", "fusion", route="side"),
-        ),
-        (
-            Lane("stage 1 alone, then with stage 2", 0, 0),
-            Lane("stage 2, each batch", 1, 3),
-        ),
-    ),
-}
+with Path(__file__).with_suffix(".toml").open("rb") as _file:
+    DIAGRAMS = {
+        name: read_diagram(table) for name, table in tomllib.load(_file).items()
+    }
 """The baseline and the four papers of the course."""
 
 # Sizes in points, which are the units of the axes: one unit is 1/72 inch.
@@ -546,7 +202,7 @@ def _wrap(text: str, width: float, size: float, weight: str = "normal") -> list[
     lines: list[str] = []
     for word in re.findall(r"[^ ]+?[a-z]-(?=[a-z])|[^ ]+", text):
         if _width(word, size, weight) > width:
-            raise ReIDError(
+            raise ValueError(
                 f"{word!r} is {_width(word, size, weight):.0f} points wide in a box "
                 f"with room for {width:.0f}; use a shorter word or fewer rows"
             )
@@ -559,15 +215,14 @@ def _wrap(text: str, width: float, size: float, weight: str = "normal") -> list[
     return lines
 
 
-def _tag(equations: Sequence[str]) -> str:
+def _tag(equations: str) -> str:
     """Return ``"AFF-E1 to E4"`` for four equations in a row, else a list of them."""
-    if not equations:
-        return ""
-    short = [equations[0]]
-    for last, label in pairwise(equations):
-        same = label.split("-")[0] == last.split("-")[0]
-        short.append(label.split("-")[1] if same else label)
-    if len(short) > 2 and len({label.split("-")[0] for label in equations}) == 1:
+    labels = equations.split()
+    short = labels[:1]
+    for last, label in pairwise(labels):
+        paper, number = label.split("-")
+        short.append(number if last.startswith(f"{paper}-") else label)
+    if len(short) > 2 and len({label.split("-")[0] for label in labels}) == 1:
         return f"{short[0]} to {short[-1]}"
     return ", ".join(short)
 
@@ -599,7 +254,7 @@ class _Layout:
         # A frame begins and ends between rows; a channel carries lines back.
         starts = {lane.first for lane in diagram.lanes}
         ends = {lane.last for lane in diagram.lanes}
-        back = {a.row for a in diagram.arrows if a.route == "below"}
+        back = {a.row for a in diagram.arrows if a.route == "back"}
         step = TALL_GAP if stacked else ROW_GAP
         # Side by side, a frame's title stands on its upper edge.
         self.low = TIGHT if stacked else FRAME
@@ -619,10 +274,10 @@ class _Layout:
         else:
             sizes_v = [0.0] * rows
         self.lines: dict[str, tuple[list[str], list[str]]] = {}
+        self.titles: dict[str, list[str]] = {}  # of frames, broken into lines
         needs: dict[str, float] = {}
         for name, box in boxes.items():
-            last = box.row + box.span
-            room = sum(sizes_v[box.row : last]) + sum(after[box.row : last - 1])
+            room = _extent(sizes_v, after, box.row, box.row + box.span - 1)
             width = (room if stacked else WIDE_BOX) - 2 * PAD
             width -= 2 * CUT.get(box.kind, 0.0)
             words = _wrap(box.text, width, SIZE)
@@ -636,19 +291,20 @@ class _Layout:
                 max([30.0, *(needs[n] for n, b in boxes.items() if b.column == c)])
                 for c in COLUMNS
             ]
-            titles = [len(self.title(lane)) for lane in self.titled(sizes_v, after)]
-            start = 6.0 + LINE * SIZE * max(titles)
+            for lane in diagram.lanes:
+                room = _extent(sizes_v, after, lane.first, lane.last)
+                room += self.low + self.high
+                self.titles[lane.text] = _wrap(lane.text, room, SIZE - 0.4, "bold")
+            start = 6.0 + LINE * SIZE * max(map(len, self.titles.values()))
         else:
             gap_u, sizes_u, start = WIDE_GAP, [WIDE_BOX] * len(COLUMNS), 8.0
             for span in range(1, rows + 1):
                 for name, box in boxes.items():
                     if box.span == span:
-                        part = range(box.row, box.row + span)
-                        has = sum(sizes_v[r] for r in part)
-                        has += sum(after[r] for r in part[:-1])
-                        for r in part:
-                            sizes_v[r] += max(0.0, needs[name] - has) / span
-        self.after = after
+                        last = box.row + span - 1
+                        missing = needs[name] - _extent(sizes_v, after, box.row, last)
+                        for r in range(box.row, last + 1):
+                            sizes_v[r] += max(0.0, missing) / span
         self.columns = _places(start + 7.0, sizes_u, [gap_u] * len(COLUMNS))
         self.rows = _places(first, sizes_v, after)
         self.gap_u = gap_u
@@ -665,19 +321,6 @@ class _Layout:
                 max(p.v1 for p in parts) + 4,
             )
 
-    def titled(self, sizes: list[float], after: list[float]) -> tuple[Lane, ...]:
-        self.lane_widths = {
-            lane.text: sum(sizes[lane.first : lane.last + 1])
-            + sum(after[lane.first : lane.last])
-            + self.low
-            + self.high
-            for lane in self.diagram.lanes
-        }
-        return self.diagram.lanes
-
-    def title(self, lane: Lane) -> list[str]:
-        return _wrap(lane.text, self.lane_widths[lane.text], SIZE - 0.4, "bold")
-
     def rect(self, box: Box) -> _Rect:
         u0, u1 = self.columns[COLUMNS.index(box.column)]
         return _Rect(
@@ -686,7 +329,7 @@ class _Layout:
 
     def frame(self, lane: Lane) -> _Rect:
         last = CHANNEL * any(
-            a.route == "below" and a.row == lane.last for a in self.diagram.arrows
+            a.route == "back" and a.row == lane.last for a in self.diagram.arrows
         )
         used = {b.column for b in self.diagram.boxes.values() if b.row == lane.first}
         alone = lane.first == lane.last and len(used) == 1
@@ -703,7 +346,7 @@ class _Layout:
     def route(self, arrow: Arrow) -> list[tuple[float, float]]:
         """Return the corners of an arrow, from its start to its end."""
         a, b = self.rects[arrow.start], self.rects[arrow.end]
-        if arrow.route == "below":
+        if arrow.route == "back":
             v = self.rows[arrow.row][1] + CHANNEL
             stub = [(a.u1, a.v), (self.bus, a.v)]
             # Lines that share a way back share its line: dashes must not overlap.
@@ -746,7 +389,14 @@ class _Layout:
 
 
 def _same_way(one: Arrow, other: Arrow) -> bool:
-    return one.route == "below" and (one.end, one.row) == (other.end, other.row)
+    return one.route == "back" and (one.end, one.row) == (other.end, other.row)
+
+
+def _extent(
+    sizes: Sequence[float], gaps: Sequence[float], first: int, last: int
+) -> float:
+    """Return the height from the first to the last row, gaps between them included."""
+    return sum(sizes[first : last + 1]) + sum(gaps[first:last])
 
 
 def _places(
@@ -764,7 +414,7 @@ def _mix(colour: str, share: float) -> tuple[float, ...]:
 
 def _outline(
     kind: str, x0: float, y0: float, x1: float, y1: float, stacked: bool = False
-) -> Path:
+) -> Outline:
     """Return the shape of a kind of box, inside its rectangle."""
     if kind == "network" and stacked:  # narrower where the data leaves
         corners = [(x0, y0), (x1, y0), (x1 - 3, y1), (x0 + 3, y1)]
@@ -781,17 +431,17 @@ def _outline(
         points = [(x0 + r, y0), (x1 - r, y0), (x1, y0), (x1, y0 + r)]
         points += [(x1, y1 - r), (x1, y1), (x1 - r, y1), (x0 + r, y1)]
         points += [(x0, y1), (x0, y1 - r), (x0, y0 + r), (x0, y0), (x0 + r, y0)]
-        line, curve = Path.LINETO, Path.CURVE3
-        codes = [Path.MOVETO, *[line, curve, curve] * 4]
-        return Path([*points], codes)
+        line, curve = Outline.LINETO, Outline.CURVE3
+        codes = [Outline.MOVETO, *[line, curve, curve] * 4]
+        return Outline([*points], codes)
     else:
         corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    return Path([*corners, corners[0]], closed=True)
+    return Outline([*corners, corners[0]], closed=True)
 
 
-def _rounded(points: Sequence[tuple[float, float]], radius: float = 4.0) -> Path:
+def _rounded(points: Sequence[tuple[float, float]], radius: float = 4.0) -> Outline:
     """Return a line whose corners are rounded."""
-    vertices, codes = [np.array(points[0])], [Path.MOVETO]
+    vertices, codes = [np.array(points[0])], [Outline.MOVETO]
     for before, here, then in zip(points, points[1:], points[2:]):
         corner = np.array(here)
         for other in (before, then):
@@ -800,13 +450,13 @@ def _rounded(points: Sequence[tuple[float, float]], radius: float = 4.0) -> Path
             near = corner + way * min(radius, length / 2) / max(length, 1e-9)
             if other is before:
                 vertices += [near, corner]
-                codes += [Path.LINETO, Path.CURVE3]
+                codes += [Outline.LINETO, Outline.CURVE3]
             else:
                 vertices += [near]
-                codes += [Path.CURVE3]
+                codes += [Outline.CURVE3]
     vertices.append(np.array(points[-1]))
-    codes.append(Path.LINETO)
-    return Path(np.array(vertices), codes)
+    codes.append(Outline.LINETO)
+    return Outline(np.array(vertices), codes)
 
 
 def _write(
@@ -865,7 +515,7 @@ def _draw_arrow(ax: Axes, layout: _Layout, arrow: Arrow) -> None:
     way = (tip - before) / np.hypot(*(tip - before))
     across = np.array([-way[1], way[0]])
     neck = tip - 5.0 * way
-    joins = arrow.route == "below" and len(points) == 2  # another arrow goes on
+    joins = arrow.route == "back" and len(points) == 2  # another arrow goes on
     line = _rounded([*points[:-1], tuple(tip if joins else neck + 0.5 * way)])
     patch = PathPatch(line, fc="none", zorder=2, capstyle="butt", **_edge(look))
     patch.set_gid(f"arrow:{arrow.start}:{arrow.end}:{arrow.style}")
@@ -873,13 +523,12 @@ def _draw_arrow(ax: Axes, layout: _Layout, arrow: Arrow) -> None:
     head = [tip, neck + 2.5 * across, neck - 2.5 * across]
     if not joins:
         ax.add_patch(Polygon(head, closed=True, color=look["color"], lw=0, zorder=2.2))
-    text = " ".join(filter(None, [arrow.text, _tag(arrow.equations)]))
-    if text:
+    if arrow.text:
         u0, u1 = layout.columns[COLUMNS.index("labels")]
         at = layout.xy((u0 + u1) / 2, layout.rows[arrow.row][1] + CHANNEL)
         look = {"color": "#A04400", "bbox": {"fc": PAPER, "ec": "none", "pad": 1.2}}
         turn = 90 if layout.stacked else 0
-        _write(ax, at, text, TAG, weight="bold", zorder=5, rotation=turn, **look)
+        _write(ax, at, arrow.text, TAG, weight="bold", zorder=5, rotation=turn, **look)
 
 
 def _edge(look: dict[str, Any]) -> dict[str, Any]:
@@ -901,7 +550,10 @@ def _draw_lanes(ax: Axes, layout: _Layout) -> None:
         rect = layout.frame(lane)
         _draw_frame(ax, layout, rect, zorder=1, **dashes)
         if layout.stacked:
-            title, at = "\n".join(layout.title(lane)), layout.xy(rect.u0 - 2.0, rect.v)
+            title, at = (
+                "\n".join(layout.titles[lane.text]),
+                layout.xy(rect.u0 - 2.0, rect.v),
+            )
             _write(ax, at, title, SIZE - 0.4, va="bottom", **look)
         else:
             at, place = layout.xy(rect.u0 + 7, rect.v0), {"ha": "left", "bbox": ground}
@@ -931,7 +583,7 @@ def _draw_legend(ax: Axes, layout: _Layout, top: float) -> float:
             ax.add_patch(PathPatch(shape, fc=fill, ec=INK, lw=1.7))
         else:
             look = STYLES[style]
-            line = Path([(x, y), (x + 12, y)])
+            line = Outline([(x, y), (x + 12, y)])
             ax.add_patch(PathPatch(line, fc="none", **_edge(look)))
             head = [(x + 17, y), (x + 12, y - 2.5), (x + 12, y + 2.5)]
             ax.add_patch(Polygon(head, closed=True, color=look["color"], lw=0))
@@ -958,17 +610,11 @@ def plot_diagram(name: str, *, stacked: bool = False) -> Axes:
     Returns:
         The axes, whose unit is the point and whose y axis points down.
 
-    Raises:
-        ReIDError: There is no such diagram.
-
     Example:
         >>> ax = plot_diagram("baseline")
         >>> sorted({text.get_text() for text in ax.texts if text.get_gid() == "lane"})
         ['each batch', 'once per epoch']
     """
-    if name not in DIAGRAMS:
-        known = ", ".join(DIAGRAMS)
-        raise ReIDError(f"no diagram {name!r}; choose one of {known}")
     layout = _Layout(DIAGRAMS[name], stacked)
     width, height = layout.xy(layout.end_u, layout.end_v)
     figure = plt.figure()
@@ -997,7 +643,7 @@ def plot_diagram(name: str, *, stacked: bool = False) -> Axes:
 
 
 def plot_sightings(
-    images: Any, places: Any, captions: Sequence[str], *, names: Sequence[str] = ()
+    images: np.ndarray, places: Any, captions: Sequence[str], names: Sequence[str]
 ) -> Axes:
     """Draw pictures of one person as a way through a town.
 
@@ -1008,35 +654,20 @@ def plot_sightings(
         images: ``(n, H, W, 3)`` images in the order in which they were taken.
         places: ``(n, 2)`` where, from left to right and from top to bottom, in [0, 1].
         captions: n texts below the images, lines between newlines.
-        names: n names of the places on the map; none if empty.
+        names: n names of the places on the map.
 
     Returns:
         The axes, whose unit is the point and whose y axis points down.
 
-    Raises:
-        ReIDError: If there are fewer than two images, the number of places, captions or
-            names differs from theirs, or a place lies outside the town.
-
     Example:
         >>> pictures = np.zeros((3, 8, 4, 3), dtype=np.uint8)
-        >>> ax = plot_sightings(pictures, [(0, 0), (1, 0), (1, 1)], ["a", "b", "c"])
+        >>> ax = plot_sightings(pictures, [(0, 0), (1, 0), (1, 1)], "abc", "xyz")
         >>> len(ax.images)
         3
     """
-    pictures = _as_images(images, 4, "images")
-    count, where = len(pictures), np.asarray(places, dtype=float)
-    if count < 2 or where.shape != (count, 2) or len(captions) != count:
-        raise ReIDError(
-            f"got {count} images, places of shape {where.shape} and {len(captions)} "
-            "captions; give two images or more, a place (x, y) and a caption for each"
-        )
-    if len(names) not in (0, count):
-        raise ReIDError(f"got {len(names)} names for {count} places; give one for each")
-    if not ((where >= 0) & (where <= 1)).all():
-        raise ReIDError("a place lies outside the town; give numbers in [0, 1]")
-
+    count, where = len(images), np.asarray(places, dtype=float)
     width, town, margin = TALL_WIDTH, 176.0, 10.0
-    tall, wide = 92.0, 92.0 * pictures.shape[2] / pictures.shape[1]
+    tall, wide = 92.0, 92.0 * images.shape[2] / images.shape[1]
     step = (width - 2 * margin) / count
     lines = max(caption.count("\n") for caption in captions) + 1
     height = town + 2 * margin + 8.0 + tall + LINE * SIZE * lines + margin
@@ -1064,19 +695,16 @@ def plot_sightings(
     for index in range(count):
         left = margin + (index + 0.5) * step - wide / 2
         top = 2 * margin + town + 4.0
-        ax.imshow(
-            pictures[index], extent=(left, left + wide, top + tall, top), zorder=2
-        )
+        ax.imshow(images[index], extent=(left, left + wide, top + tall, top), zorder=2)
         for at in ((x[index], y[index]), (left, top + 4.0)):
             ax.plot(*at, "o", color=INK, markersize=13, zorder=3)
             look = {"color": PAPER, "weight": "bold", "va": "center_baseline"}
             _write(ax, at, f"{index + 1}", SIZE, zorder=4, **look)
-        if names:
-            # On the side of the place on which the way does not pass.
-            under = any(p[0] == x[index] and p[1] > y[index] for p in way)
-            at = x[index], y[index] + (-15.0 if under else 15.0)
-            note = {"fc": PAPER, "ec": "none", "pad": 1.5, "alpha": 0.9}
-            _write(ax, at, names[index], SIZE, bbox=note, zorder=2.5, gid="place")
+        # On the side of the place on which the way does not pass.
+        under = any(p[0] == x[index] and p[1] > y[index] for p in way)
+        at = x[index], y[index] + (-15.0 if under else 15.0)
+        note = {"fc": PAPER, "ec": "none", "pad": 1.5, "alpha": 0.9}
+        _write(ax, at, names[index], SIZE, bbox=note, zorder=2.5, gid="place")
         at = left + wide / 2, top + tall + 3.0
         look = {"va": "top", "gid": "caption"}
         _write(ax, at, captions[index], SIZE, linespacing=LINE, **look)

@@ -33,8 +33,8 @@ def crop_people(
     Args:
         video: Video file.
         folder: Where the crops and ``index.csv`` are written; made if needed.
-        every: Look at every n-th frame.
-        min_score: Least score of a detection, in the detector's own units.
+        every: Search the first of every n frames.
+        min_score: Lowest score of a detection, in the detector's own units.
         camid: Camera id of the video, from 0.
 
     Returns:
@@ -43,7 +43,7 @@ def crop_people(
 
     Raises:
         ReIDError: If OpenCV or the video is missing, if the video cannot be decoded or
-            shows nobody, or if the folder holds an index already.
+            shows no person, or if the folder already holds an index.
 
     Example:
         >>> crop_people("gone.avi", "crops")
@@ -58,7 +58,7 @@ def crop_people(
     if not video.is_file():
         raise ReIDError(f"there is no video {video}; correct the path")
     if index.exists():
-        raise ReIDError(f"{index} exists already; give another folder")
+        raise ReIDError(f"{index} already exists; give another folder")
     try:
         import cv2
     except ImportError as error:
@@ -109,7 +109,7 @@ def crop_people(
         raise ReIDError(f"{video} is not a video that OpenCV can decode; convert it")
     if not rows:
         raise ReIDError(
-            f"nobody was found in {frame_number + 1} frames of {video}; lower "
+            f"no person was found in {frame_number + 1} frames of {video}; lower "
             "min_score, or use a video of people who are 100 pixels tall or more"
         )
     with index.open("w", newline="", encoding="utf-8") as file:

@@ -16,11 +16,11 @@ from reidlib.clustering import dbscan, jaccard_distance
 from reidlib.data import (
     TestTransform,
     contact_sheet,
-    crop_people,
     open_dataset,
     open_images,
     sequential_batches,
 )
+from reidlib.deploy import crop_people
 from reidlib.errors import ReIDError
 from reidlib.models import ReIDNet
 
@@ -75,7 +75,7 @@ def test_people_are_clustered_and_each_cluster_gets_a_sheet(index, tmp_path):
 
     assert labels.max() + 1 >= 6
     assert (labels == -1).float().mean() < 0.5
-    # Nobody is in two places at once: two crops of one frame are two people.
+    # No person is in two places at once: two crops of one frame are two people.
     frames = torch.as_tensor(table.attributes["frame"])
     pairs = torch.combinations(torch.nonzero(labels >= 0).flatten())
     together = (labels[pairs[:, 0]] == labels[pairs[:, 1]]).float()
@@ -92,7 +92,7 @@ def test_people_are_clustered_and_each_cluster_gets_a_sheet(index, tmp_path):
 
 
 def test_an_index_is_never_overwritten(index):
-    with refused("index.csv exists already; give another fold"):
+    with refused("index.csv already exists; give another fold"):
         crop_people(index, index.parent)
 
 
@@ -114,7 +114,7 @@ def test_videos_without_frames_or_people_are_refused(index, tmp_path):
     for _ in range(3):
         writer.write(np.full((160, 160, 3), 128, np.uint8))
     writer.release()
-    with refused("nobody was found in 3 frames of .*empty.avi"):
+    with refused("no person was found in 3 frames of .*empty.avi"):
         crop_people(empty, tmp_path / "nobody")
 
 

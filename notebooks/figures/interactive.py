@@ -1,4 +1,4 @@
-"""Figures that a reader can turn, with a static form that says the same."""
+"""Figures with sliders, and their static form that shows the same."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from reidlib.errors import ReIDError
-
 STATIC = "REIDLIB_STATIC"
 """Environment variable: set to anything but 0, figures take their static form."""
 
 Draw = Callable[..., Any]
+Controls = Mapping[str, Sequence[Any]]
 Settings = Mapping[str, Any]
 
 
@@ -46,18 +45,18 @@ def _in_kernel() -> bool:
 
 def explore(
     draw: Draw,
-    controls: Mapping[str, Sequence[Any]],
+    controls: Controls,
     *,
     static: Sequence[Settings],
     live: bool | None = None,
 ) -> None:
-    """Let a reader turn the settings of a figure.
+    """Let a reader choose the settings of a figure.
 
-    Where there is a kernel to answer, each control becomes a slider over its values,
-    and ``draw`` is called again whenever one is let go. Elsewhere the same ``draw`` is
-    called for the settings of ``static``, one after the other. Both forms write the
-    settings above what ``draw`` prints and draws, so the static form shows what the
-    live one would show at these settings.
+    Where a kernel runs, each control becomes a slider over its values, and ``draw`` is
+    called again whenever a slider is released. Elsewhere ``draw`` is called for the
+    settings of ``static``, one after the other. Both forms write the settings above
+    what ``draw`` prints and draws, so the static form shows what the live one would
+    show at these settings.
 
     Args:
         draw: Called with one value per control, by name. It draws into a new figure
@@ -68,8 +67,7 @@ def explore(
         live: Sliders or not; None: as `is_live` says.
 
     Raises:
-        ReIDError: If there is no control, no value or no static setting, or if a
-            static setting is not one that the sliders could be set to.
+        ValueError: If a static setting is not one that the sliders could be set to.
 
     Example:
         >>> def draw(eps, k1):
@@ -79,19 +77,19 @@ def explore(
         k1 = 15, eps = 0.5
         drawn
     """
-    _check(controls, static)
+    for setting in static:
+        if any(setting[name] not in values for name, values in controls.items()):
+            raise ValueError(f"static: {setting} is no choice of {dict(controls)}")
     if is_live() if live is None else live:
         from IPython.display import display
 
         display(make_explorer(draw, controls, start=static[0]))
         return
-    for settings in static:
-        _show(draw, controls, settings)
+    for setting in static:
+        _show(draw, setting)
 
 
-def make_explorer(
-    draw: Draw, controls: Mapping[str, Sequence[Any]], *, start: Settings
-) -> Any:
+def make_explorer(draw: Draw, controls: Controls, *, start: Settings) -> Any:
     """Return the live form of `explore`: a slider per control above its output.
 
     An error in ``draw`` shows its traceback where the figure would be.
@@ -105,9 +103,6 @@ def make_explorer(
         An ``ipywidgets.VBox`` of the sliders, in the order of the controls, and an
         ``ipywidgets.Output``.
 
-    Raises:
-        ReIDError: As `explore`, or if ipywidgets is missing.
-
     Example:
         >>> def draw(eps):
         ...     print(f"eps is {eps}")
@@ -117,14 +112,7 @@ def make_explorer(
         >>> [label for label, value in explorer.children[0].options]
         ['0.4', '0.5']
     """
-    _check(controls, [start])
-    try:
-        import ipywidgets
-    except ImportError as error:
-        raise ReIDError(
-            "make_explorer: ipywidgets is not installed; run 'pip install ipywidgets' "
-            "or call explore with live=False"
-        ) from error
+    import ipywidgets
 
     sliders = {
         name: ipywidgets.SelectionSlider(
@@ -143,8 +131,7 @@ def make_explorer(
         # On an error the output shows the traceback: it is the context manager that
         # turns it into an output, nothing here catches it.
         with output:
-            values = {name: slider.value for name, slider in sliders.items()}
-            _show(draw, controls, values)
+            _show(draw, {name: slider.value for name, slider in sliders.items()})
 
     for slider in sliders.values():
         slider.observe(update, names="value")
@@ -152,12 +139,10 @@ def make_explorer(
     return ipywidgets.VBox([*sliders.values(), output])
 
 
-def _show(
-    draw: Draw, controls: Mapping[str, Sequence[Any]], settings: Settings
-) -> None:
+def _show(draw: Draw, settings: Settings) -> None:
     """Write the settings, then call ``draw`` with them and show its figure."""
     with _one_text():
-        print(", ".join(f"{name} = {settings[name]}" for name in controls))
+        print(", ".join(f"{name} = {value}" for name, value in settings.items()))
         draw(**settings)
     if plt.get_fignums():
         plt.show()
@@ -180,29 +165,3 @@ def _one_text() -> Iterator[None]:
             yield
         finally:  # on an error too
             display({"text/plain": told.getvalue().rstrip("\n")}, raw=True)
-
-
-def _check(controls: Mapping[str, Sequence[Any]], settings: Sequence[Settings]) -> None:
-    empty = [name for name, values in controls.items() if not len(values)]
-    if not controls or empty:
-        raise ReIDError(
-            f"controls: got {len(controls)}, {', '.join(empty) or 'none'} of them "
-            "without a value; give {name: values to choose from}"
-        )
-    if not settings:
-        raise ReIDError(
-            "static: got no setting; give at least one, {name: value} for each of "
-            f"{', '.join(controls)}"
-        )
-    for i, setting in enumerate(settings):
-        if set(setting) != set(controls):
-            raise ReIDError(
-                f"static[{i}]: sets {', '.join(sorted(setting)) or 'nothing'}; give a "
-                f"value for each of {', '.join(controls)} and for nothing else"
-            )
-        for name, value in setting.items():
-            if value not in controls[name]:
-                raise ReIDError(
-                    f"static[{i}]: {name} is {value!r}, which the slider cannot be set "
-                    f"to; give one of {', '.join(map(str, controls[name]))}"
-                )

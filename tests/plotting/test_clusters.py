@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import make_dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,14 @@ from matplotlib.colors import to_hex
 
 from reidlib.clustering import cluster_quality
 from reidlib.errors import ReIDError
+from reidlib.labels import refine_labels
 from reidlib.plotting import (
-    COLOURS,
-    plot_cluster_map,
     plot_clusters,
+    plot_health,
+    plot_refined_cluster,
     plot_sweep,
 )
-from reidlib.plotting.style import HIT, MISS
+from reidlib.plotting.style import HIT, INK, MISS
 
 
 def images(number: int) -> np.ndarray:
@@ -29,11 +32,15 @@ def drawn(ax) -> list[int]:
 
 
 def marks(ax) -> list[str]:
-    return [t.get_text() for t in ax.texts if t.get_text() in "✓✗"]
+    return [t.get_text() for t in ax.texts if t.get_text() in "★✓✗"]
 
 
 def frames(ax) -> list[str]:
     return [to_hex(patch.get_edgecolor()).upper() for patch in ax.patches]
+
+
+def words(ax) -> list[str]:
+    return [t.get_text() for t in ax.texts if t.get_text() not in "★✓✗"]
 
 
 def legend(ax) -> list[str]:
@@ -101,32 +108,6 @@ def test_only_the_images_drawn_are_read():
     assert drawn(ax) == [1, 5]
 
 
-def test_map_colours_clusters_and_leaves_outliers_hollow():
-    points = np.arange(14.0).reshape(7, 2)
-    ax = plot_cluster_map(torch.from_numpy(points), LABELS, title="two")
-    assert legend(ax) == ["cluster 0", "cluster 1", "outliers (1)"]
-    for dots, label in zip(ax.collections, (0, 1, -1)):
-        assert (dots.get_offsets() == points[label == LABELS]).all()
-    assert len(ax.collections[-1].get_facecolor()) == 0
-    assert to_hex(ax.collections[0].get_facecolor()[0]).upper() == COLOURS[0]
-
-
-def test_map_colours_the_largest_clusters_or_those_asked_for():
-    labels = np.repeat(np.arange(10), [1, 1, 5, 5, 5, 5, 5, 5, 5, 5])
-    points = np.random.default_rng(0).normal(size=(len(labels), 2))
-    ax = plot_cluster_map(points, labels)
-    assert legend(ax) == ["other clusters", *(f"cluster {i}" for i in range(2, 10))]
-    assert len(ax.collections[0].get_offsets()) == 2
-    ax = plot_cluster_map(points, labels, only=[7])
-    assert [len(dots.get_offsets()) for dots in ax.collections] == [37, 5]
-
-
-def test_map_of_outliers_alone_is_a_figure():
-    ax = plot_cluster_map(np.zeros((3, 2)), [-1, -1, -1])
-    assert legend(ax) == ["outliers (3)"]
-    assert len(ax.collections[0].get_offsets()) == 3
-
-
 def test_sweep_draws_each_measure_sorted_with_people_as_a_level():
     qualities = {
         eps: cluster_quality(labels, PIDS, CAMIDS)
@@ -136,7 +117,6 @@ def test_sweep_draws_each_measure_sorted_with_people_as_a_level():
         {"k1 = 15": qualities, "k1 = 30": {0.5: qualities[0.4]}},
         measures=["clusters", "pairwise_f", "outlier_share"],
         num_pids=4,
-        title="DBSCAN",
     )
     clusters, pair_f, outliers = axes
     assert clusters.lines[0].get_xdata().tolist() == [0.4, 0.6]
@@ -154,8 +134,7 @@ def test_sweep_draws_each_measure_sorted_with_people_as_a_level():
     # The level is in sight, and heights start at 0.
     assert clusters.get_ylim()[0] == 0
     assert clusters.get_ylim()[1] > 4
-    assert clusters.figure.get_suptitle() == "DBSCAN"
-    assert len(clusters.figure.axes) == 3  # the spare panel is gone
+    assert len(clusters.figure.axes) == 3  # no spare panel
 
 
 def test_sweep_draws_into_given_axes_and_leaves_gaps_for_nan():
@@ -178,6 +157,118 @@ def test_a_sweep_of_nothing_but_gaps_is_drawn():
     assert ax.get_ylim()[0] == 0
 
 
+QUALITY = [
+    {"clusters": 40, "pairwise_precision": 0.4, "pairwise_recall": 0.2,
+     "outlier_share": 0.6, "nmi_cam": 0.3, "nmi_pid": 0.7},
+    {"clusters": 90, "pairwise_precision": 0.5, "pairwise_recall": 0.4,
+     "outlier_share": 0.3, "nmi_cam": 0.1, "nmi_pid": 0.8},
+]  # fmt: skip
+
+
+def test_health_draws_clusters_and_shares_of_each_epoch():
+    first, second = plot_health(QUALITY, num_pids=100)
+    assert first.lines[0].get_xdata().tolist() == [1, 2]
+    assert first.lines[0].get_ydata().tolist() == [40, 90]
+    assert set(first.lines[1].get_ydata()) == {100}
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in second.lines}
+    assert drawn == {
+        "pair precision": [0.4, 0.5],
+        "pair recall": [0.2, 0.4],
+        "outlier share": [0.6, 0.3],
+        "NMI with camera": [0.3, 0.1],
+    }
+
+
+def test_health_takes_dataclasses_numbered_epochs_and_other_measures():
+    entry = make_dataclass("Quality", QUALITY[0].keys())
+    _, second = plot_health([entry(**row) for row in QUALITY], measures=["nmi_pid"])
+    assert second.lines[0].get_label() == "NMI with identity"
+    first, _ = plot_health([{"epoch": e, **QUALITY[0]} for e in (0, 10)])
+    assert first.lines[0].get_xdata().tolist() == [0, 10]
+
+
+# Cluster 4: rows 1 to 6 and 8. Row 5 is the pivot, of camera 2 and local cluster 7.
+GLOBAL = np.array([0, 4, 4, 4, 4, 4, 4, -1, 4])
+LOCAL = np.array([7, 3, 7, 5, 7, 7, 6, 7, 9])
+REFINED_CAMIDS = np.array([2, 0, 2, 2, 2, 2, 2, 2, 1])
+REFINED_PIDS = np.array([1, 1, 1, 2, 1, 1, 3, 1, 1])
+GONE = refine_labels(GLOBAL, LOCAL, REFINED_CAMIDS, torch.tensor([5])).discarded
+
+
+def refined(**changes):
+    options = {
+        "images": images(9),
+        "pivot": 5,
+        "pseudo_labels": GLOBAL,
+        "local_labels": LOCAL,
+        "pids": REFINED_PIDS,
+        "camids": REFINED_CAMIDS,
+        "discarded": GONE,
+    }
+    return plot_refined_cluster(**{**options, **changes})
+
+
+def test_a_pivot_has_its_global_local_and_refined_cluster_in_three_rows():
+    ax = refined()
+    first, second, third = [5, 2, 4, 3, 6, 1, 8], [5, 0, 2, 4, 7], [5, 2, 4, 1, 8]
+    assert drawn(ax) == first + second + third
+    # Own camera: 2 and 4 stay, 3 and 6 go; cameras 0 and 1 are not judged.
+    assert marks(ax) == list("★✓✓✗✗★★")
+    assert frames(ax) == [INK.upper(), HIT, HIT, MISS, MISS, INK.upper(), INK.upper()]
+    assert words(ax)[0] == "global cluster\nall 7"
+    assert words(ax)[1] == "id 1\ncam 2"
+    assert [w for w in words(ax) if "cluster" in w][1:] == [
+        "local cluster\nall 5",
+        "refined cluster\nall 5",
+    ]
+    assert ax.get_title("left").startswith("★ pivot, ✓ stays, ✗ goes")
+
+
+def test_what_is_drawn_as_refined_is_what_refine_labels_keeps():
+    ax = refined(title="one")
+    refined_labels = refine_labels(
+        GLOBAL, LOCAL, REFINED_CAMIDS, torch.tensor([5])
+    ).labels
+    kept = np.flatnonzero(refined_labels == refined_labels[5])
+    assert sorted(drawn(ax)[-5:]) == kept.tolist()
+    assert ax.get_title("left").startswith("one (★")
+
+
+def test_what_other_pivots_take_from_other_cameras_is_marked_as_well():
+    gone = GONE.numpy().copy()
+    gone[8] = True
+    assert marks(refined(discarded=gone)) == list("★✓✓✗✗✗★★")
+
+
+def test_a_long_row_is_cut_evenly_and_still_begins_with_its_pivot():
+    number = 40
+    labels, camids = np.zeros(number, int), np.arange(number) % 2
+    local = np.where(np.arange(number) % 4 == 0, 0, 1 + np.arange(number))
+    gone = refine_labels(labels, local, camids, torch.tensor([20])).discarded
+    ax = plot_refined_cluster(
+        images(number), 20, labels, local, None, camids, gone, columns=8
+    )
+    # 20 images of the own camera, half of them stay, and 20 of the other camera.
+    assert marks(ax) == list("★✓✗✗★★")
+    assert drawn(ax)[0] == drawn(ax)[8] == drawn(ax)[16] == 20
+    assert "global cluster\n40 images" in words(ax)
+    assert "cam 0" in words(ax)  # no identity: the camera alone
+
+
+def test_only_the_images_drawn_are_read_and_an_outlier_of_stage_1_is_alone():
+    read = []
+
+    class Reader:
+        def __getitem__(self, row):
+            read.append(row)
+            return torch.full((3, 4, 2), row, dtype=torch.uint8)
+
+    local = np.full(9, -1)
+    gone = refine_labels(GLOBAL, local, REFINED_CAMIDS, torch.tensor([5])).discarded
+    ax = refined(images=Reader(), local_labels=local, discarded=gone)
+    assert drawn(ax) == read == [5, 2, 3, 4, 6, 1, 8, 5, 5, 1, 8]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -187,14 +278,14 @@ def test_a_sweep_of_nothing_but_gaps_is_drawn():
          r"\[5\] without an image"),
         (lambda: plot_clusters(images(2), [-1, -1], [1, 1], [0, 0]), "got 0 of them"),
         (lambda: plot_clusters(images(1), [0.5], [1], [0]), "whole number"),
-        (lambda: plot_cluster_map(np.zeros((3, 3)), [0, 0, 0]), r"\(N, 2\)"),
-        (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 0]), r"\(N, 2\)"),
-        (lambda: plot_cluster_map(np.zeros((9, 2)), range(9), only=range(9)),
-         "9 classes for 8 colours"),
-        (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 1, -1], only=[1, 7]),
-         "no image has the cluster 7"),
-        (lambda: plot_cluster_map(np.zeros((3, 2)), [0, 1, -1], only=[-1]),
-         "no image has the cluster -1"),
+        (lambda: refined(camids=REFINED_CAMIDS[:3]), "camids: got shape"),
+        (lambda: refined(discarded=GONE.long()), "the last one as bool"),
+        (lambda: refined(pivot=9), "pivot is 9 of 9"),
+        (lambda: refined(pivot=7), "row 7, is no member"),
+        (lambda: refined(pivot=3), "row 3, is discarded"),
+        (lambda: refined(columns=1), "two columns or more"),
+        (lambda: plot_health([]), "epochs: got none"),
+        (lambda: plot_health([{"clusters": 3}]), r"epochs\[0\]: has no pairwise_prec"),
         (lambda: plot_sweep({}), "sweeps: got 0"),
         (lambda: plot_sweep({"a": {}}), "at least one value"),
         (lambda: plot_sweep({"a": {0.5: {"clusters": 3}}}), "has no outlier_share"),
