@@ -147,6 +147,6 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             memory.update(queries.detach(), positives)  # CALR-E2
 
         kept = {"pseudo_labels": pseudo_labels, "memory": memory.bank}
-        end_epoch(config, run, model, dataset, schedule, **kept)
+        end_epoch(config, run, model, dataset, schedule, kept)
 
     return run.finish(final_metrics(model, images, dataset, config, run))

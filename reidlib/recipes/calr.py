@@ -352,8 +352,9 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
 
         if hits:
             run.record(camera_accuracy=float(torch.stack(hits).mean()))
-        kept = {"pseudo_labels": pseudo_labels, "clusters": clusters}
-        end_epoch(config, run, model, dataset, schedule, **kept, memory=memory.bank)
+        kept = {"pseudo_labels": pseudo_labels, "memory": memory.bank}
+        kept["clusters"] = clusters
+        end_epoch(config, run, model, dataset, schedule, kept)
 
     metrics = final_metrics(model, images, dataset, config, run)
     if local_labels is not None:

@@ -317,9 +317,9 @@ def end_epoch(
     model: nn.Module,
     dataset: ReIDDataset,
     schedule: LRScheduler,
+    kept: Mapping[str, Tensor] | None = None,
     *,
     falls: bool = True,
-    **kept: Any,
 ) -> None:
     """Lower the rate, record the loss, keep what is asked for, score where it is due.
 
@@ -329,13 +329,13 @@ def end_epoch(
         model: The network.
         dataset: Data with a test split, or without.
         schedule: The schedule of the rate.
-        falls: Whether the epoch counts for the schedule.
         kept: Tensors that the checkpoint shall hold.
+        falls: Whether the epoch counts for the schedule.
     """
     if falls:
         schedule.step()
     run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
-    run.keep(**kept)
+    run.keep(**(kept or {}))
     if config.eval_every and (run.epoch + 1) % config.eval_every == 0:
         run.record(test=score(model, dataset, config, run.device))
 
