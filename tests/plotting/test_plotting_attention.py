@@ -10,7 +10,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from reidlib.errors import ReIDError
-from reidlib.models import CASAM
+from reidlib.models import ChannelSpatialAttention
 from reidlib.plotting import (
     COLOURS,
     plot_focus,
@@ -49,12 +49,12 @@ def test_reweighting_draws_each_channel_before_and_after_on_one_scale():
     )
 
 
-def test_reweighting_with_places_is_what_casam_puts_out():
+def test_reweighting_with_places_is_what_the_attention_puts_out():
     torch.manual_seed(0)
-    attention = CASAM(3, reduction=1).requires_grad_(False)
+    attention = ChannelSpatialAttention(3, reduction=1).requires_grad_(False)
     x = torch.from_numpy(MAP[None]).float()
-    channels = attention.channel_weights(x)
-    places = attention.spatial_weights(x * channels)[0, 0]
+    channels = attention.channel.weights(x)
+    places = attention.spatial.weights(x * channels)[0, 0]
     ax = plot_reweighting(x[0], channels.flatten(), places=places)
     drawn = tiles(ax)
     np.testing.assert_allclose(np.stack(drawn[1:6:2]), attention(x)[0], rtol=1e-5)
