@@ -174,6 +174,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             temperature=config.temperature,
             momentum=config.momentum,
             update=config.update,
+            num_instances=config.num_instances,
         ).to(run.device)
         memory.initialise(cluster_centroids(features, pseudo_labels).to(run.device))
 

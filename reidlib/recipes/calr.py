@@ -48,7 +48,6 @@ from reidlib.labels.schedules import Schedule, discard_probability
 from reidlib.labels.weights import camera_entropy_weights
 from reidlib.losses.camera import CameraClassifier, camera_loss, reversal_strength
 from reidlib.losses.memory import ClusterMemory, cluster_centroids
-from reidlib.losses.weighted import weighted_info_nce
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.recipes.common import (
     CollapseError,
@@ -110,7 +109,7 @@ class Config(TrainingConfig):
     floor: float = 0.0
     """Least probability to discard."""
     weighting: Literal["none", "batch", "weights"] = "batch"
-    """Weigh clusters by their camera entropy, normalised as in `weighted_info_nce`."""
+    """Weigh clusters by their camera entropy, normalised as in `info_nce`."""
     weight_from: int = 0
     """First epoch, from 0, with weights."""
     beta: float = 1.0
@@ -469,17 +468,20 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             )
 
         # 3. One centroid, and one weight, for each cluster.
+        weights = None
+        if config.weighting != "none" and epoch >= config.weight_from:
+            weights = camera_entropy_weights(pseudo_labels, camids)
         memory = ClusterMemory(
             num_clusters,
             features.shape[1],
             temperature=config.temperature,
             momentum=config.momentum,
             update=config.update,
+            num_instances=config.num_instances,
+            weights=weights,
+            normalise="weights" if config.weighting == "weights" else "batch",
         ).to(run.device)
         memory.initialise(cluster_centroids(features, pseudo_labels).to(run.device))
-        weights = None
-        if config.weighting != "none" and epoch >= config.weight_from:
-            weights = camera_entropy_weights(pseudo_labels, camids).to(run.device)
 
         # 4. Contrast across cameras, and make cameras alike.
         sampler = PKSampler(
@@ -499,17 +501,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         for index, batch in run.progress(batches, "contrast", config.iterations):
             queries = model(augment(batch, run.generator))  # (P K, D)
             positives = pseudo_labels[index].to(run.device)
-            if weights is None:
-                loss = memory(queries, positives)  # CALR-E1
-            else:
-                loss = weighted_info_nce(  # CALR-E6
-                    queries,
-                    memory.bank,
-                    positives,
-                    weights,
-                    config.temperature,
-                    normalise=config.weighting,  # type: ignore[arg-type]
-                )
+            loss = memory(queries, positives)  # CALR-E1, CALR-E6 with weights
             if config.aligned(epoch):
                 seen_by = camids[index].to(run.device)
                 logits = classifier(queries, strength)

@@ -156,6 +156,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             features.shape[1],
             temperature=config.temperature,
             momentum=config.momentum,
+            num_instances=config.num_instances,
         ).to(run.device)
         memory.initialise(cluster_centroids(features, labels).to(run.device))
         sampler = PKSampler(
