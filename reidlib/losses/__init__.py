@@ -1,13 +1,19 @@
 """Losses: cluster memory and contrast, camera alignment, triplet, smoothing."""
 
+from reidlib.losses._checks import check_labels
 from reidlib.losses.camera import (
     CameraClassifier,
     camera_loss,
     reversal_strength,
     reverse_gradient,
 )
-from reidlib.losses.info_nce import info_nce
-from reidlib.losses.memory import ClusterMemory, cluster_centroids
+from reidlib.losses.info_nce import cosine_logits, info_nce
+from reidlib.losses.memory import (
+    ClusterMemory,
+    class_means,
+    cluster_centroids,
+    hardest_instances,
+)
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.symmetric import (
     SymmetricLosses,
@@ -15,7 +21,6 @@ from reidlib.losses.symmetric import (
     balance_loss,
 )
 from reidlib.losses.triplet import batch_hard_triplet
-from reidlib.losses.weighted import weighted_info_nce
 
 __all__ = [
     "CameraClassifier",
@@ -25,10 +30,13 @@ __all__ = [
     "balance_loss",
     "batch_hard_triplet",
     "camera_loss",
+    "check_labels",
+    "class_means",
     "cluster_centroids",
+    "cosine_logits",
+    "hardest_instances",
     "info_nce",
     "reversal_strength",
     "reverse_gradient",
     "smoothed_cross_entropy",
-    "weighted_info_nce",
 ]

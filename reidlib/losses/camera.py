@@ -1,4 +1,4 @@
-"""Camera alignment: features from which a camera cannot be told (CALR)."""
+"""Camera alignment: a loss that removes camera information from features (CALR)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
+from reidlib.losses._checks import check_batch, explain_labels
 
 
 class _Reversal(torch.autograd.Function):
@@ -25,10 +25,10 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
-    """Return ``x``; on the way back its gradient is multiplied by -lambda (CALR-E7).
+    """Return ``x``; in the backward pass multiply its gradient by -lambda, CALR-E7.
 
-    The gradient reversal layer (Ganin et al., JMLR 2016). What comes after it learns to
-    lower a loss, what comes before it learns to raise the same loss: one backward pass
+    The gradient reversal layer (Ganin et al., JMLR 2016). The layers after it learn to
+    lower a loss, the layers before it learn to raise the same loss: one backward pass
     trains both sides of a game.
 
     Args:
@@ -50,7 +50,7 @@ def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
     if not (math.isfinite(strength) and strength >= 0):
         raise ReIDError(
             f"reverse_gradient: strength is {strength}; give a number from 0 up: the "
-            "layer turns the sign itself"
+            "layer changes the sign itself"
         )
     return _Reversal.apply(x, strength)
 
@@ -58,16 +58,16 @@ def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
 def reversal_strength(
     progress: float, strength: float = 1.0, gamma: float = 0.0
 ) -> float:
-    """Return lambda at a point of the training.
+    """Return lambda of the gradient reversal, CALR-E7, at a point of the training.
 
     ``strength (2 / (1 + exp(-gamma progress)) - 1)``, the ramp of Ganin et al. (their
-    gamma is 10), which lets the classifier learn something before it is obeyed. CALR's
-    published code has a constant: ``gamma = 0`` stands for it.
+    gamma is 10), which lets the classifier learn before the features follow it. CALR's
+    published code has a constant lambda: ``gamma = 0``.
 
     Args:
         progress: Share of the training that is over, in [0, 1].
-        strength: What lambda rises to; at the end of the training it is there for the
-            gamma of Ganin et al., and on the way for a small one.
+        strength: What lambda rises to. With the gamma of Ganin et al. it is reached at
+            the end of the training; with a small gamma it is not.
         gamma: Steepness of the ramp; 0: no ramp.
 
     Returns:
@@ -90,9 +90,10 @@ def reversal_strength(
 
 
 class CameraClassifier(nn.Module):
-    """Two hidden layers that tell a feature's camera, behind a gradient reversal.
+    """Predict the camera of a feature, behind a gradient reversal.
 
-    The domain classifier D of CALR-E8, with the sizes of the published code.
+    The domain classifier D of CALR-E8: two hidden layers, with the sizes of the
+    published code.
 
     Args:
         num_features: D, the length of a feature.
@@ -101,7 +102,7 @@ class CameraClassifier(nn.Module):
         dropout: Share of the first hidden layer that is dropped in training.
 
     Raises:
-        ReIDError: If there are fewer than two cameras to tell apart.
+        ReIDError: If there are fewer than two cameras.
 
     Example:
         >>> classifier = CameraClassifier(num_features=8, num_cams=3)
@@ -138,7 +139,7 @@ class CameraClassifier(nn.Module):
         """Return the logits of each camera.
 
         Args:
-            features: ``(B, D)``; what made them gets the reversed gradient.
+            features: ``(B, D)``; their gradient is reversed.
             strength: lambda of the reversal.
 
         Returns:
@@ -152,24 +153,25 @@ def camera_loss(
     camids: Tensor,
     form: Literal["cross_entropy", "double_softmax"] = "cross_entropy",
 ) -> Tensor:
-    """Return the loss of telling the camera, the mean over the batch (CALR-E8).
+    """Return the classification loss of the camera, CALR-E8, the mean over the batch.
 
-    The paper prints the sum over all images; the mean does not change with the size of
-    the batch, and is what the published code takes.
+    The paper prints the sum over all images. The mean does not depend on the size of
+    the batch, and the published code takes it as well.
 
     Args:
         logits: ``(B, num_cams)`` from a `CameraClassifier`.
         camids: ``(B,)`` int64 cameras.
-        form: ``"cross_entropy"``, or ``"double_softmax"`` as in the published code:
-            probabilities are taken for logits and go through a second softmax. That
-            loss can neither fall below ``ln(1 + (C - 1) / e)`` nor rise above
-            ``ln(e + C - 1)``, and its gradient is many times smaller.
+        form: ``"cross_entropy"``, or ``"double_softmax"`` as in the published code,
+            which applies a second softmax to the probabilities. That loss cannot fall
+            below ``ln(1 + (C - 1) / e)`` nor rise above ``ln(e + C - 1)``, and its
+            gradient is many times smaller.
 
     Returns:
         Scalar float32.
 
     Raises:
-        ReIDError: If shapes or cameras do not fit, or the form is unknown.
+        ReIDError: If shapes do not fit, or the form is unknown; on the CPU also if a
+            camera is out of range.
 
     Example:
         >>> camera_loss(torch.zeros(2, 6), torch.tensor([0, 5]))
@@ -177,10 +179,11 @@ def camera_loss(
         >>> camera_loss(torch.eye(2) * 99, torch.tensor([0, 1]), "double_softmax")
         tensor(0.3133)
     """
-    check_batch(logits, camids, logits.shape[-1])
+    check_batch(logits, camids)
     if form not in ("cross_entropy", "double_softmax"):
         raise ReIDError(f"form is {form!r}; choose from cross_entropy, double_softmax")
     logits = logits.float()
     if form == "double_softmax":
         logits = logits.softmax(dim=1)
-    return F.cross_entropy(logits, camids)
+    with explain_labels(camids, logits.shape[1]):
+        return F.cross_entropy(logits, camids)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, check_positive
-from reidlib.losses.info_nce import info_nce
+from reidlib.losses._checks import check_batch, check_positive, explain_labels
+from reidlib.losses.info_nce import Normalise, cosine_logits, info_nce
 
 Update = Literal["sequential", "batch_mean", "hard"]
 
@@ -19,19 +19,24 @@ class ClusterMemory(nn.Module):
     """Cluster centroids that features are contrasted with, CALR-E1 and CALR-E2.
 
     The memory of ClusterContrast (Dai et al., ACCV 2022), from which CALR and AFF_SCL
-    descend. ``forward`` is the loss, CALR-E1: `info_nce` of the features against all
-    centroids. It changes nothing. ``update`` moves the centroids of the classes in a
-    batch, CALR-E2, and is to be called once a step, after the optimiser's; ``backward``
-    never moves them, however often it is called.
+    descend. ``forward`` is the loss: `info_nce` of the features against all centroids,
+    CALR-E1, or CALR-E6 if clusters have weights. It changes nothing. ``update`` moves
+    the centroids of the classes in a batch, CALR-E2. Call it once a step, after the
+    optimiser's; ``backward`` never moves them.
 
     The update of a class y is ``c_y <- normalise(m c_y + (1 - m) x)``, where x is
 
     - ``sequential``: each of its features, one after the other in the order of the
       batch. This is what the published code does, and the order matters: with m = 0.1
       and 16 instances the centroid is almost the last of them.
-    - ``batch_mean``: the mean of its features (AFF-E10).
-    - ``hard``: the feature that is least similar to ``c_y``, the first one if several
-      are (the hard memory of ClusterContrast).
+    - ``batch_mean``: the mean of its features (AFF-E10), see `class_means`.
+    - ``hard``: its hard feature (AFF-E12), see `hardest_instances`. This is the hard
+      memory of ClusterContrast.
+
+    Neither ``forward`` nor ``update`` copies anything to the host, if ``num_instances``
+    is given, so that a GPU never waits. Labels are therefore not looked at in each
+    step: `cluster_centroids` checks those of the clusters once an epoch. A label out of
+    range ends in an error of PyTorch, which on the CPU is explained.
 
     Args:
         num_clusters: C.
@@ -39,12 +44,20 @@ class ClusterMemory(nn.Module):
         temperature: Scale of the similarities in the loss.
         momentum: m, the share of the *old* centroid that an update keeps.
         update: How a batch moves the centroids.
+        num_instances: K, if batches hold runs of K instances of a class, in which fewer
+            than P classes take turns, as those of `reidlib.data.PKSampler` do. None: a
+            sequential update counts the instances in each batch, for which the host
+            waits.
+        weights: ``(C,)`` weight of each cluster in the loss, 0 or more; None: all are
+            1.
+        normalise: What the weighted loss is divided by, see `info_nce`.
 
     Attributes:
-        bank: ``(C, D)`` float32 buffer of unit rows.
+        bank: ``(C, D)`` float32 buffer of L2-normalised centroids.
+        weights: ``(C,)`` buffer, or None.
 
     Raises:
-        ReIDError: If a setting is out of its range.
+        ReIDError: If a setting is out of its range, or weights do not fit.
 
     Example:
         >>> memory = ClusterMemory(num_clusters=2, num_features=2, temperature=1.0)
@@ -57,6 +70,7 @@ class ClusterMemory(nn.Module):
     """
 
     bank: Tensor
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -65,6 +79,9 @@ class ClusterMemory(nn.Module):
         temperature: float = 0.05,
         momentum: float = 0.1,
         update: Update = "sequential",
+        num_instances: int | None = None,
+        weights: Tensor | None = None,
+        normalise: Normalise = "batch",
     ) -> None:
         super().__init__()
         if num_clusters < 1 or num_features < 1:
@@ -75,14 +92,23 @@ class ClusterMemory(nn.Module):
         check_positive("temperature", temperature)
         if not 0 <= momentum <= 1:
             raise ReIDError(f"momentum is {momentum}; it must be in [0, 1]")
-        if update not in get_args(Update):
-            raise ReIDError(
-                f"update {update!r} is unknown; choose from {get_args(Update)}"
-            )
+        for name, value, choices in (
+            ("update", update, get_args(Update)),
+            ("normalise", normalise, get_args(Normalise)),
+        ):
+            if value not in choices:
+                raise ReIDError(f"{name} is {value!r}; choose from {choices}")
+        if num_instances is not None and num_instances < 1:
+            raise ReIDError(f"num_instances is {num_instances}; give 1 or more")
+        if weights is not None:
+            _check_weights(weights, num_clusters)
         self.temperature = temperature
         self.momentum = momentum
         self.update_mode = update
+        self.num_instances = num_instances
+        self.normalise = normalise
         self.register_buffer("bank", torch.zeros(num_clusters, num_features))
+        self.register_buffer("weights", weights)
         self._filled = False
         self.register_load_state_dict_post_hook(_mark_filled)
 
@@ -90,7 +116,7 @@ class ClusterMemory(nn.Module):
         """Set the bank, usually to what `cluster_centroids` returns.
 
         Args:
-            centroids: ``(C, D)``; their length does not matter.
+            centroids: ``(C, D)``; they are L2-normalised here.
 
         Raises:
             ReIDError: If the shape is another, or a row is zero or not finite.
@@ -111,50 +137,85 @@ class ClusterMemory(nn.Module):
             self.bank.copy_(F.normalize(centroids.float(), dim=1))
         self._filled = True
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the contrastive loss of a batch.
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the cosine logits of features and centroids.
 
         Args:
-            features: ``(B, D)``; their length does not matter.
+            features: ``(B, D)``; they are L2-normalised here.
+
+        Returns:
+            ``(B, C)`` float32.
+
+        Raises:
+            ReIDError: If the shape does not fit, or the bank was not filled.
+        """
+        self._check_filled()
+        return cosine_logits(features, self.bank, self.temperature)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the contrastive loss of a batch, CALR-E1; CALR-E6 with weights.
+
+        Args:
+            features: ``(B, D)``; they are L2-normalised here.
             labels: ``(B,)`` int64 clusters in 0 to C - 1.
 
         Returns:
             Scalar float32; its gradient goes to the features alone.
 
         Raises:
-            ReIDError: If shapes or labels do not fit, or the bank was not filled.
+            ReIDError: If shapes do not fit, or the bank was not filled; on the CPU also
+                if a label is out of range.
         """
         self._check_filled()
-        return info_nce(features, self.bank, labels, self.temperature)
+        return info_nce(
+            features,
+            self.bank,
+            labels,
+            self.temperature,
+            self.weights,
+            self.normalise,
+        )
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Move the centroids of the classes in a batch; others stay as they are.
+        """Move the centroids of the classes in a batch, CALR-E2.
+
+        The centroids of other classes stay as they are.
 
         Args:
-            features: ``(B, D)``; their length does not matter.
+            features: ``(B, D)``; they are L2-normalised here.
             labels: ``(B,)`` int64 clusters in 0 to C - 1.
 
         Raises:
-            ReIDError: If shapes or labels do not fit, or the bank was not filled.
+            ReIDError: If shapes do not fit, the bank was not filled, or the batch has
+                no runs of ``num_instances``; on the CPU also if a label is out of
+                range.
         """
         self._check_filled()
-        if features.shape[1:] != self.bank.shape[1:]:
+        check_batch(features, labels)
+        if features.shape[1] != self.bank.shape[1]:
             raise ReIDError(
                 f"features have shape {tuple(features.shape)}; this memory holds "
                 f"centroids of {self.bank.shape[1]} features"
             )
-        check_batch(features, labels, len(self.bank))
-        with torch.autocast(features.device.type, enabled=False):
-            features = F.normalize(features.float(), dim=1)
+        with (
+            explain_labels(labels, len(self.bank)),
+            torch.autocast(features.device.type, enabled=False),
+        ):
+            # What the class of each instance has. `bank[labels]` would take -1 for the
+            # last row, index_select refuses it.
+            centroids = self.bank.index_select(0, labels)  # (B, D)
+            instances = F.normalize(features.float(), dim=1)
             if self.update_mode == "sequential":
-                self._update_sequential(features, labels)
+                centroids = self._in_turn(centroids, instances, labels)
             elif self.update_mode == "batch_mean":
-                classes, row = labels.unique(return_inverse=True)
-                self._blend(classes, _means(features, row, len(classes)))
+                means = class_means(instances, labels)
+                centroids = self._moved(centroids, means)
             else:
-                hardest = self._hardest(features, labels)
-                self._blend(labels[hardest], features[hardest])
+                hardest = hardest_instances(features, labels, self.bank)
+                centroids = self._moved(centroids, instances[hardest])
+            # All instances of a class write the same row.
+            self.bank[labels] = centroids
 
     def extra_repr(self) -> str:
         """Return the settings, for printing."""
@@ -164,31 +225,47 @@ class ClusterMemory(nn.Module):
             f"momentum={self.momentum}, update={self.update_mode!r}"
         )
 
-    def _blend(self, classes: Tensor, features: Tensor) -> None:
-        """Move one row for each of some different classes."""
-        old = self.bank[classes]
-        new = self.momentum * old + (1 - self.momentum) * features
-        self.bank[classes] = F.normalize(new, dim=1)
+    def _moved(self, centroids: Tensor, features: Tensor) -> Tensor:
+        mixed = self.momentum * centroids + (1 - self.momentum) * features
+        return F.normalize(mixed, dim=1)
 
-    def _update_sequential(self, features: Tensor, labels: Tensor) -> None:
-        # Classes do not touch each other: all first instances, then all second ones.
-        order = labels.argsort(stable=True)
-        counts = labels.unique(return_counts=True)[1]
-        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
-        turn = torch.arange(len(labels), device=labels.device) - starts
-        for number in range(int(counts.max())):
-            rows = order[turn == number]
-            self._blend(labels[rows], features[rows])
+    def _in_turn(self, centroids: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the ``(B, D)`` centroids after all instances had their turn.
 
-    def _hardest(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the row of each class that is least similar to its centroid."""
-        similarity = (features * self.bank[labels]).sum(dim=1)  # (B,)
-        order = similarity.argsort(stable=True)
-        order = order[labels[order].argsort(stable=True)]
-        classes = labels[order]
-        first = torch.ones_like(classes, dtype=torch.bool)
-        first[1:] = classes[1:] != classes[:-1]
-        return order[first]
+        Classes do not touch each other: the first instances of all classes move their
+        centroids at once, then the second ones, and so on.
+        """
+        same = labels[:, None] == labels  # (B, B)
+        turn = same.tril(diagonal=-1).sum(dim=1)  # (B,) instances before this one
+        first = same.int().argmax(dim=1)  # (B,) first instance of the class
+        place = (turn == 0).cumsum(dim=0)[first] - 1  # (B,) classes before this one
+        # The instance of each class whose turn it is; -1 where it has no more.
+        rows = labels.new_full(self._table_size(place, turn), -1)  # (classes, turns)
+        try:
+            rows[place, turn] = torch.arange(len(labels), device=labels.device)
+        except IndexError:
+            raise ReIDError(
+                f"a batch of {len(labels)} has {int(place.max()) + 1} classes with up "
+                f"to {int(turn.max()) + 1} instances, and num_instances is "
+                f"{self.num_instances}; give the sampler's num_instances, or None"
+            ) from None
+        centroids = centroids[rows[:, 0]]
+        for row in rows.unbind(dim=1):
+            moved = self._moved(centroids, features[row])
+            centroids = torch.where(row[:, None] < 0, centroids, moved)
+        return centroids[place]
+
+    def _table_size(self, place: Tensor, turn: Tensor) -> tuple[int, int]:
+        """Return how many classes a batch can have, and instances of each."""
+        if self.num_instances is None:
+            return int(place.max()) + 1, int(turn.max()) + 1
+        runs, rest = divmod(len(turn), self.num_instances)
+        if rest:
+            raise ReIDError(
+                f"a batch of {len(turn)} has no runs of {self.num_instances} "
+                "instances; give the sampler's num_instances, or None"
+            )
+        return runs, self.num_instances * -(-runs // len(self.bank))
 
     def _check_filled(self) -> None:
         if not self._filled:
@@ -202,15 +279,74 @@ def _mark_filled(memory: nn.Module, incompatible_keys: Any) -> None:
     memory._filled = True  # type: ignore[assignment]
 
 
-def _means(features: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """Return the ``(num_rows, D)`` mean of the features of each row."""
-    total = features.new_zeros(num_rows, features.shape[1])
-    total.index_add_(0, rows, features)
-    return total / rows.bincount(minlength=num_rows)[:, None]
+def _check_weights(weights: Tensor, num_clusters: int) -> None:
+    if weights.shape != (num_clusters,):
+        raise ReIDError(
+            f"weights have shape {tuple(weights.shape)} for {num_clusters} clusters; "
+            "give one weight per cluster"
+        )
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ReIDError("a weight is negative or not finite; weights are 0 or more")
+
+
+@torch.no_grad()
+def hardest_instances(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """Return the hard instance of each class in a batch, AFF-E12.
+
+    It is the instance that is least similar to the centroid of its class, the first one
+    if several are.
+
+    Args:
+        features: ``(B, D)``; they are L2-normalised here.
+        labels: ``(B,)`` int64 classes in 0 to C - 1.
+        centroids: ``(C, D)`` centroids; their norms do not matter.
+
+    Returns:
+        ``(B,)`` int64: for each instance the row of the hard instance of its class.
+
+    Raises:
+        ReIDError: If shapes do not fit.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> hardest_instances(features, torch.tensor([0, 0, 1]), torch.eye(2))
+        tensor([1, 1, 2])
+    """
+    check_batch(features, labels)
+    features = F.normalize(features.float(), dim=1)
+    similarity = (features * centroids.index_select(0, labels)).sum(dim=1)  # (B,)
+    same = labels[:, None] == labels  # (B, B)
+    return torch.where(same, similarity, torch.inf).argmin(dim=1)
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean feature of each class in a batch.
+
+    Args:
+        features: ``(B, D)`` features.
+        labels: ``(B,)`` classes.
+
+    Returns:
+        ``(B, D)``: for each instance the mean feature of its class.
+
+    Raises:
+        ReIDError: If shapes do not fit.
+
+    Example:
+        >>> class_means(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([7, 3, 3]))
+        tensor([[1.],
+                [3.],
+                [3.]])
+    """
+    check_batch(features, labels)
+    same = labels[:, None] == labels  # (B, B)
+    first = same.int().argmax(dim=1)  # (B,) first instance of the class
+    total = torch.zeros_like(features).index_add(0, first, features)
+    return (total / same.sum(dim=1, keepdim=True))[first]
 
 
 def cluster_centroids(features: Tensor, pseudo_labels: Tensor) -> Tensor:
-    """Return the mean feature of each cluster, made length 1.
+    """Return the L2-normalised mean feature of each cluster.
 
     Args:
         features: ``(N, D)`` features.
@@ -235,11 +371,13 @@ def cluster_centroids(features: Tensor, pseudo_labels: Tensor) -> Tensor:
             "centroid; loosen the clustering (a larger eps, a smaller min_samples)"
         )
     sizes = labels.bincount()
-    if int(sizes.min()) == 0:
+    empty = (sizes == 0).nonzero().flatten()
+    if len(empty):
         raise ReIDError(
-            f"pseudo labels go up to {len(sizes) - 1} but {int((sizes == 0).sum())} "
-            f"clusters are empty, the first is {int((sizes == 0).nonzero()[0])}; "
+            f"pseudo labels go up to {len(sizes) - 1} but {len(empty)} "
+            f"clusters are empty, the first is {int(empty[0])}; "
             "number the clusters contiguously from 0"
         )
-    means = _means(features[member].detach().float(), labels, len(sizes))
-    return F.normalize(means, dim=1)
+    features = features[member].detach().float()
+    total = features.new_zeros(len(sizes), features.shape[1])
+    return F.normalize(total.index_add_(0, labels, features) / sizes[:, None], dim=1)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
+from reidlib.losses._checks import check_batch, explain_labels
 
 
 def smoothed_cross_entropy(
@@ -26,7 +26,8 @@ def smoothed_cross_entropy(
         Scalar float32, the mean over the batch.
 
     Raises:
-        ReIDError: If shapes or labels do not fit, or the share is out of range.
+        ReIDError: If shapes do not fit, or the share is out of range; on the CPU also
+            if a label is.
 
     Example:
         >>> smoothed_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
@@ -34,6 +35,9 @@ def smoothed_cross_entropy(
     """
     if not 0 <= smoothing < 1:
         raise ReIDError(f"smoothing is {smoothing}; it must be in [0, 1)")
-    check_batch(logits, labels, logits.shape[-1])
-    with torch.autocast(logits.device.type, enabled=False):
+    check_batch(logits, labels)
+    with (
+        explain_labels(labels, logits.shape[1]),
+        torch.autocast(logits.device.type, enabled=False),
+    ):
         return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
-from reidlib.losses.memory import ClusterMemory
+from reidlib.losses._checks import check_batch, explain_labels
+from reidlib.losses.memory import ClusterMemory, class_means, hardest_instances
 
 
 def balance_loss(x: Tensor, alpha: float = 0.9, gamma: float = 1.5) -> Tensor:
@@ -59,16 +59,17 @@ class SymmetricLosses:
 
 
 class SymmetricMemory(nn.Module):
-    """A mean and a hard representative of each cluster, AFF-E8 to AFF-E13.
+    """A centroid and a hard feature of each cluster, with the loss of AFF-E8.
 
-    ``forward`` is the loss, AFF-E8: the contrast with the hard representatives, the
-    contrast with the means, and a balance between the two. The contrasts are two
-    softmaxes that share the query and nothing else. As in `ClusterMemory`, the banks
-    change in ``update`` alone.
+    ``forward`` is the loss: the contrast with the hard features (AFF-E11), the contrast
+    with the centroids (AFF-E9), and a balance between the two (AFF-E14). The contrasts
+    are two softmaxes that share the query and nothing else. As in `ClusterMemory`, the
+    banks change in ``update`` alone, nothing is copied to the host in a step, and
+    labels are not looked at.
 
-    ``update`` moves each class of a batch by its momentum: the mean bank towards the
-    mean of its features (AFF-E10), the hard bank towards the feature that is least
-    similar (AFF-E12, AFF-E13) to the class's mean, as it was before the update.
+    ``update`` moves each class of a batch by its momentum: the centroid towards the
+    mean of its features (AFF-E10), the hard feature towards the feature that is least
+    similar (AFF-E12, AFF-E13) to the class's centroid, as it was before the update.
 
     The paper takes the balance loss of the difference of two memory entries. Memories
     are no parameters, so that such a term trains nothing. What is taken instead is a
@@ -79,15 +80,19 @@ class SymmetricMemory(nn.Module):
         num_features: D.
         temperature: Scale of the similarities.
         momentum: Share of the *old* entry that an update keeps.
-        hard_weight: lambda 1.
+        hard_weight: lambda 1 of AFF-E8, varied in AFF-T5.
         mean_weight: lambda 2.
         balance: The difference that the balance loss is taken of: ``"predictions"``,
             of the query's two softmaxes; ``"features"``, of the mean and the hard
             feature of each class in the batch; ``"none"``. Summed over its components,
             averaged over queries or classes.
         mine_against: ``"mean"`` as in the paper, or ``"hard"``: the least similar
-            feature to the class's hard entry, as in the public code that the method
-            descends from.
+            feature to the class's hard feature in the memory, as in the public code
+            that the method descends from.
+
+    Attributes:
+        mean: `ClusterMemory` of the centroids.
+        hard: `ClusterMemory` of the hard features.
 
     Raises:
         ReIDError: If a setting is out of its range.
@@ -132,37 +137,50 @@ class SymmetricMemory(nn.Module):
         """Set both banks, usually to what `cluster_centroids` returns.
 
         The paper does not say what the hard bank starts from; its ancestors' public
-        code starts it from the means.
+        code starts it from the centroids.
 
         Args:
-            centroids: ``(C, D)``; their length does not matter.
+            centroids: ``(C, D)``; they are L2-normalised here.
+
+        Raises:
+            ReIDError: If the shape is another, or a row is zero or not finite.
         """
         self.mean.initialise(centroids)
         self.hard.initialise(centroids)
 
     def losses(self, features: Tensor, labels: Tensor) -> SymmetricLosses:
-        """Return the loss, AFF-E8, and its terms.
+        """Return the loss, AFF-E8, and its terms, AFF-E9, AFF-E11 and AFF-E14.
 
         Args:
-            features: ``(B, D)``; their length does not matter.
+            features: ``(B, D)``; they are L2-normalised here.
             labels: ``(B,)`` int64 clusters in 0 to C - 1.
+
+        Returns:
+            Four scalars, float32; their gradient goes to the features alone.
+
+        Raises:
+            ReIDError: If shapes do not fit, or the banks were not filled; on the CPU
+                also if a label is out of range.
         """
-        hard, mean = self.hard(features, labels), self.mean(features, labels)
-        with torch.autocast(features.device.type, enabled=False):
-            queries = F.normalize(features.float(), dim=1)
-            if self.balance == "predictions":
-                by_mean, by_hard = (
-                    (queries @ memory.bank.T / memory.temperature).softmax(dim=1)
-                    for memory in (self.mean, self.hard)
-                )
-                balance = balance_loss(by_mean - by_hard).sum(dim=1).mean()
+        check_batch(features, labels)
+        by_hard, by_mean = self.hard.logits(features), self.mean.logits(features)
+        with (
+            explain_labels(labels, by_mean.shape[1]),
+            torch.autocast(features.device.type, enabled=False),
+        ):
+            hard = F.cross_entropy(by_hard, labels)  # AFF-E11
+            mean = F.cross_entropy(by_mean, labels)  # AFF-E9
+            if self.balance == "predictions":  # AFF-E14
+                difference = by_mean.softmax(dim=1) - by_hard.softmax(dim=1)
+                balance = balance_loss(difference).sum(dim=1).mean()
             elif self.balance == "features":
-                rows = self._hardest(queries, labels)
-                # The rows come by class, as the means do.
-                classes, row = labels.unique(return_inverse=True)
-                total = queries.new_zeros(len(classes), queries.shape[1])
-                means = F.normalize(total.index_add(0, row, queries), dim=1)
-                balance = balance_loss(means - queries[rows]).sum(dim=1).mean()
+                queries = F.normalize(features.float(), dim=1)
+                means = F.normalize(class_means(queries, labels), dim=1)
+                difference = means - queries[self._hardest(features, labels)]
+                # One value for each class, which all of its instances share.
+                share = 1 / (labels[:, None] == labels).sum(dim=1)
+                each = balance_loss(difference).sum(dim=1)
+                balance = (share * each).sum() / share.sum()
             else:
                 balance = hard.new_zeros(())
         total = self.hard_weight * hard + self.mean_weight * mean + balance
@@ -174,19 +192,23 @@ class SymmetricMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Move both banks for the classes in a batch; others stay as they are.
+        """Move both banks, AFF-E10 and AFF-E13, for the classes in a batch.
+
+        The rows of other classes stay as they are.
 
         Args:
-            features: ``(B, D)``; their length does not matter.
+            features: ``(B, D)``; they are L2-normalised here.
             labels: ``(B,)`` int64 clusters in 0 to C - 1.
+
+        Raises:
+            ReIDError: If shapes do not fit, or the banks were not filled; on the CPU
+                also if a label is out of range.
         """
-        check_batch(features, labels, len(self.mean.bank))
-        rows = self._hardest(F.normalize(features.float(), dim=1), labels)
+        with explain_labels(labels, len(self.mean.bank)):
+            hardest = self._hardest(features, labels)  # before the centroids move
         self.mean.update(features, labels)
-        self.hard.update(features[rows], labels[rows])
+        self.hard.update(features[hardest], labels)
 
     def _hardest(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the row of each class that is least similar, the first of several."""
         memory = self.mean if self.mine_against == "mean" else self.hard
-        with torch.no_grad():
-            return memory._hardest(features, labels)
+        return hardest_instances(features, labels, memory.bank)

@@ -17,11 +17,11 @@ def batch_hard_triplet(
 
     For each anchor the farthest image of its label and the nearest image of another:
     ``max(0, d+ - d- + margin)``, or ``ln(1 + exp(d+ - d-))`` without a margin, with the
-    Euclidean distance. The mean is over anchors that have both; where none has, the
+    Euclidean distance. The mean is over anchors that have both; if no anchor has, the
     loss is 0.
 
     Args:
-        features: ``(B, D)`` features, usually raw ones (not of length 1).
+        features: ``(B, D)`` features, raw or L2-normalised.
         labels: ``(B,)`` labels.
         margin: Distance that is wanted between the two; None for the soft margin.
 
@@ -50,7 +50,7 @@ def batch_hard_triplet(
         positive = distance.masked_fill(~same | itself, -torch.inf).amax(dim=1)
         negative = distance.masked_fill(same, torch.inf).amin(dim=1)
         valid = positive.isfinite() & negative.isfinite()
-        if not valid.any():
-            return features.sum() * 0
-        gap = (positive - negative)[valid]
-        return (F.softplus(gap) if margin is None else F.relu(gap + margin)).mean()
+        gap = torch.where(valid, positive - negative, 0)
+        each = F.softplus(gap) if margin is None else F.relu(gap + margin)
+        # A selection, or a branch, would wait for the device to count the anchors.
+        return torch.where(valid, each, 0).sum() / valid.sum().clamp(min=1)

@@ -1,6 +1,12 @@
 """Backbones, pooling, and the network that the recipes share."""
 
-from reidlib.models.attention import AFF, CAM, CASAM, add_attention
+from reidlib.models.attention import (
+    AFF,
+    ChannelAttention,
+    ChannelSpatialAttention,
+    SpatialAttention,
+    add_attention,
+)
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm, untracked_statistics
 from reidlib.models.cost import Cost, network_cost
@@ -11,14 +17,15 @@ from reidlib.models.reid_net import ReIDNet, extract_features
 __all__ = [
     "AFF",
     "BACKBONES",
-    "CAM",
-    "CASAM",
     "IBN",
     "Backbone",
+    "ChannelAttention",
+    "ChannelSpatialAttention",
     "Cost",
     "GeM",
     "GlobalAveragePool",
     "ReIDNet",
+    "SpatialAttention",
     "add_attention",
     "build_backbone",
     "extract_features",

@@ -1,4 +1,4 @@
-"""Attention over channels and places of a feature map (AFF_SCL)."""
+"""Attention over the channels and the places of a feature map (AFF_SCL)."""
 
 from __future__ import annotations
 
@@ -12,76 +12,128 @@ from reidlib.errors import ReIDError
 from reidlib.models.reid_net import ReIDNet
 
 Attention = Literal["none", "cam", "casam"]
+"""Settings use the paper's abbreviations: CAM is `ChannelAttention`, CASAM is
+`ChannelSpatialAttention`."""
 
 
-def _perceptron(channels: int, reduction: int, bias: bool) -> nn.Sequential:
-    """Return two layers from channels to channels, narrow in the middle.
+class ChannelAttention(nn.Module):
+    """Weigh the channels of a map, AFF-E5 and AFF-E6; AFF-E1 and AFF-E2 with maxima.
 
-    They are 1 x 1 convolutions, which take the pooled ``(B, C, 1, 1)`` map as it is.
-    """
-    if channels < 1 or reduction < 1 or channels < reduction:
-        raise ReIDError(
-            f"attention over {channels} channels with reduction {reduction}; give 1 or "
-            "more of both, and no more reduction than there are channels"
-        )
-    hidden = channels // reduction
-    return nn.Sequential(
-        nn.Conv2d(channels, hidden, 1, bias=bias),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(hidden, channels, 1, bias=bias),
-    )
+    ``G_C = sigmoid(W2 ReLU(W1 AvgPool(G)))`` and ``G' = G * G_C``: the mean value of
+    each channel decides how much each channel counts. This is squeeze and excitation
+    (Hu et al., CVPR 2018), the CAM of AFF_SCL.
 
-
-class CAM(nn.Module):
-    """Channel attention: squeeze and excitation, AFF-E5 and AFF-E6.
-
-    ``G_C = sigmoid(W2 ReLU(W1 AvgPool(G)))`` and ``G' = G * G_C``: what the map holds
-    on the average decides how much each channel counts (Hu et al., CVPR 2018).
+    ``F_C = sigmoid(MLP(MaxPool(F)) + MLP(AvgPool(F)))`` and ``F' = F * F_C``: with
+    ``maxima`` the same two layers also see the largest value of each channel. This is
+    the first half of `ChannelSpatialAttention`.
 
     Args:
         channels: C.
         reduction: How many times narrower the hidden layer is.
-        bias: Whether the two layers have biases; the papers' equations have none.
+        bias: Whether the two layers have biases; the paper's equations have none.
+        maxima: Pool by the maximum as well.
 
     Raises:
         ReIDError: If there are fewer channels than the reduction.
 
     Example:
-        >>> CAM(32)(torch.ones(2, 32, 8, 4)).shape
+        >>> ChannelAttention(32)(torch.ones(2, 32, 8, 4)).shape
         torch.Size([2, 32, 8, 4])
     """
 
-    def __init__(self, channels: int, reduction: int = 16, bias: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        bias: bool = False,
+        maxima: bool = False,
+    ) -> None:
         super().__init__()
-        self.perceptron = _perceptron(channels, reduction, bias)
+        if channels < 1 or reduction < 1 or channels < reduction:
+            raise ReIDError(
+                f"attention over {channels} channels with reduction {reduction}; give "
+                "1 or more of both, and no more reduction than there are channels"
+            )
+        self.maxima = maxima
+        hidden = channels // reduction
+        # 1 x 1 convolutions take the pooled (B, C, 1, 1) map as it is.
+        self.perceptron = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+        )
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return ``(B, C, 1, 1)`` weights in (0, 1) of a ``(B, C, H, W)`` map."""
-        return self.perceptron(x.mean(dim=(2, 3), keepdim=True)).sigmoid()
+        """Return the weights of AFF-E5, or of AFF-E1 with maxima.
+
+        Args:
+            x: ``(B, C, H, W)`` map.
+
+        Returns:
+            ``(B, C, 1, 1)`` weights in (0, 1).
+        """
+        largest = 0
+        if self.maxima:
+            largest = self.perceptron(x.amax(dim=(2, 3), keepdim=True))
+        mean = self.perceptron(x.mean(dim=(2, 3), keepdim=True))
+        return (largest + mean).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the ``(B, C, H, W)`` map with weighted channels."""
+        """Return the ``(B, C, H, W)`` map with weighted channels, AFF-E6 and AFF-E2."""
         return x * self.weights(x)
 
 
-class CASAM(nn.Module):
-    """Attention over channels, then over places, AFF-E1 to AFF-E4.
+class SpatialAttention(nn.Module):
+    """Weigh the places of a map, AFF-E3 and AFF-E4.
 
-    The convolutional block attention of Woo et al. (ECCV 2018). One perceptron looks at
-    the largest and at the mean value of each channel and weighs the channels; then a
-    7 x 7 convolution over the largest and the mean channel weighs the places.
+    ``F_S = sigmoid(conv([MaxPool(F'); AvgPool(F')]))`` and ``F'' = F' * F_S``: a
+    convolution over the largest and the mean channel decides how much each place
+    counts.
+
+    Args:
+        kernel: Side of the convolution; odd. Outside of the map it sees zeros.
+
+    Raises:
+        ReIDError: If the kernel is even.
+
+    Example:
+        >>> SpatialAttention()(torch.ones(2, 32, 8, 4)).shape
+        torch.Size([2, 32, 8, 4])
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise ReIDError(f"kernel is {kernel}; give an odd side, such as 7")
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return ``(B, 1, H, W)`` weights in (0, 1), AFF-E3."""
+        largest, mean = x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)
+        return self.conv(torch.cat([largest, mean], dim=1)).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the ``(B, C, H, W)`` map with weighted places, AFF-E4."""
+        return x * self.weights(x)
+
+
+class ChannelSpatialAttention(nn.Module):
+    """Weigh channels, then places: AFF-E1, AFF-E2, AFF-E3 and AFF-E4.
+
+    The convolutional block attention of Woo et al. (ECCV 2018), the CASAM of AFF_SCL:
+    a `ChannelAttention` with maxima, then a `SpatialAttention`.
 
     Args:
         channels: C.
-        reduction: How many times narrower the perceptron's hidden layer is.
-        kernel: Side of the spatial convolution; odd. Outside of the map it sees zeros.
-        bias: Whether the perceptron has biases.
+        reduction: How many times narrower the hidden layer of the channels is.
+        kernel: Side of the spatial convolution; odd.
+        bias: Whether the two layers of the channels have biases.
 
     Raises:
         ReIDError: If there are fewer channels than the reduction, or an even kernel.
 
     Example:
-        >>> CASAM(32)(torch.ones(2, 32, 8, 4)).shape
+        >>> ChannelSpatialAttention(32)(torch.ones(2, 32, 8, 4)).shape
         torch.Size([2, 32, 8, 4])
     """
 
@@ -89,47 +141,35 @@ class CASAM(nn.Module):
         self, channels: int, reduction: int = 16, kernel: int = 7, bias: bool = False
     ) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise ReIDError(f"kernel is {kernel}; give an odd side, such as 7")
-        self.perceptron = _perceptron(channels, reduction, bias)
-        self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
-
-    def channel_weights(self, x: Tensor) -> Tensor:
-        """Return ``F_C``, ``(B, C, 1, 1)`` weights in (0, 1), AFF-E1."""
-        largest = self.perceptron(x.amax(dim=(2, 3), keepdim=True))
-        mean = self.perceptron(x.mean(dim=(2, 3), keepdim=True))
-        return (largest + mean).sigmoid()
-
-    def spatial_weights(self, x: Tensor) -> Tensor:
-        """Return ``F_S``, ``(B, 1, H, W)`` weights in (0, 1), AFF-E3."""
-        largest, mean = x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)
-        return self.spatial(torch.cat([largest, mean], dim=1)).sigmoid()
+        self.channel = ChannelAttention(channels, reduction, bias, maxima=True)
+        self.spatial = SpatialAttention(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the ``(B, C, H, W)`` map with weighted channels and places."""
-        x = x * self.channel_weights(x)  # AFF-E2
-        return x * self.spatial_weights(x)  # AFF-E4
+        return self.spatial(self.channel(x))
 
 
 class AFF(nn.Module):
     """The attention-guided fine-grained head of AFF_SCL (its Figure 2, left).
 
-    The whole map is attended to (global branch, CASAM) and added to itself; then its
-    channels are cut into groups, each attended to by its own channel attention (local
-    branch, CAM), and put together again.
+    The component AFF-D1, whose branches AFF-T7 compares. The global branch weighs the
+    whole map by a `ChannelSpatialAttention` and adds the map to the result. Then the
+    channels are cut into groups. The local branch weighs each group by a
+    `ChannelAttention` of its own, and the groups are concatenated.
 
     Args:
         channels: C of the backbone's feature map.
         groups: Number of channel groups, 2 in the paper.
-        reduction: As for `CAM` and `CASAM`.
-        global_attention: ``"casam"``, ``"cam"`` or ``"none"``. The paper's Section 3.3
-            and figure have CASAM here and CAM in the groups; the text beside its Table
-            7 has them the other way round.
+        reduction: As for `ChannelAttention`.
+        global_attention: ``"casam"`` for a `ChannelSpatialAttention`, ``"cam"`` for a
+            `ChannelAttention`, or ``"none"``; these are the paper's abbreviations. Its
+            Section 3.3 and its figure have CASAM here and CAM in the groups; the text
+            beside its Table 7 has them the other way round.
         local_attention: The same for the groups.
-        residual: Add the map to what the global branch makes of it.
+        residual: Add the map to the result of the global branch.
 
     Raises:
-        ReIDError: If the channels cannot be cut into equal groups, or a name is
+        ReIDError: If the channels cannot be cut into equal groups, or an attention is
             unknown.
 
     Example:
@@ -173,9 +213,9 @@ def _attention(name: Attention, channels: int, reduction: int) -> nn.Module:
     if name == "none":
         return nn.Identity()
     if name == "cam":
-        return CAM(channels, reduction)
+        return ChannelAttention(channels, reduction)
     if name == "casam":
-        return CASAM(channels, reduction)
+        return ChannelSpatialAttention(channels, reduction)
     raise ReIDError(f"attention {name!r} is unknown; choose from none, cam, casam")
 
 
@@ -186,12 +226,12 @@ def add_attention(
     global_attention: Attention = "casam",
     local_attention: Attention = "cam",
 ) -> ReIDNet:
-    """Put the attention of `AFF` between the backbone and the pooling of a network.
+    """Put `AFF` between the backbone and the pooling of a network.
 
-    With it, the shared network is that of AFF_SCL.
+    The result is the network of AFF_SCL.
 
     Args:
-        model: Network, changed in place. The attention starts at random.
+        model: Network, changed in place. The attention has random weights.
         groups: As for `AFF`, like the next three.
         reduction: See there.
         global_attention: See there.

@@ -16,7 +16,7 @@ from reidlib.errors import ReIDError
 
 logger = logging.getLogger(__name__)
 
-# What reidlib.data normalises images with.
+# reidlib.data normalises images with these.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _IBN_URL = (
@@ -30,8 +30,8 @@ _CLASSIFIERS = ("fc.", "_fc.", "classifier.")
 class IBN(nn.Module):
     """Instance norm on the first half of the channels, batch norm on the others.
 
-    IBN-a of Pan et al. (ECCV 2018): the instance norm removes what differs from camera
-    to camera, the batch norm keeps what differs from person to person.
+    IBN-a of Pan et al. (ECCV 2018): the instance norm removes what differs between
+    cameras, the batch norm keeps what differs between persons.
 
     Args:
         num_channels: Channels, C.
@@ -51,7 +51,7 @@ class IBN(nn.Module):
 
 
 class _Renormalise(nn.Module):
-    """From ImageNet's mean and standard deviation to those that weights expect."""
+    """Convert images to the mean and standard deviation that the weights expect."""
 
     scale: Tensor
     shift: Tensor
@@ -114,10 +114,13 @@ def build_backbone(
 
     The first three are downloaded once into torch hub's folder; the last is part of
     the installation. The source is logged (logger ``reidlib.models.backbones``) and
-    kept as ``source``. Weights that cannot be had are an error, never a random start.
+    kept as ``source``. Weights that cannot be loaded are an error; random ones never
+    take their place.
 
-    All take images normalised with ImageNet's mean and standard deviation; where
-    weights were trained with others, the network converts.
+    Without its classifier and pooling, ``efficientnet_b0`` is the feature map CALS-E1.
+
+    All take images normalised with ImageNet's mean and standard deviation. If the
+    weights were trained with others, the network converts the images.
 
     Args:
         name: One of the names above.
@@ -132,7 +135,7 @@ def build_backbone(
         A module from ``(B, 3, H, W)`` to ``(B, num_channels, h, w)``.
 
     Raises:
-        ReIDError: If the name is unknown, or the weights cannot be had or do not fit.
+        ReIDError: If the name is unknown, or the weights are missing or do not fit.
 
     Example:
         >>> backbone = build_backbone("efficientnet_lite0")
@@ -206,16 +209,16 @@ def _load(
     source: str,
     by_order: bool = False,
 ) -> None:
-    """Load a state dict, all of it, or say what does not fit."""
+    """Load a whole state dict, or raise an error that says what does not fit."""
     if state is None:
         return
     own = net.state_dict()
     state = {k.removeprefix("module."): v for k, v in state.items()}
     state = {k: v for k, v in state.items() if not k.startswith(_CLASSIFIERS)}
     if by_order and state.keys() != own.keys() and len(state) == len(own):
-        # The package names the same tensors otherwise, in the same order.
+        # The package has the same tensors in the same order, under other names.
         state = dict(zip(own, state.values(), strict=True))
-    # Weights older than PyTorch 0.4.1 lack the counters, which nothing depends on.
+    # Weights older than PyTorch 0.4.1 lack the counters; no result depends on them.
     counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     state = {**counters, **state}
     wrong = sorted(state.keys() ^ own.keys()) or [
@@ -285,9 +288,9 @@ def _from_web(name: str) -> tuple[dict[str, Tensor], str]:
     # No network, no such page, a broken file, a full disk.
     except (URLError, OSError, RuntimeError, EOFError) as error:
         raise ReIDError(
-            f"no ImageNet weights for {name}: {url} cannot be had "
+            f"no ImageNet weights for {name}: {url} cannot be downloaded "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            "fetch that file elsewhere and give it as weights=PATH, or use "
+            "download that file elsewhere and give it as weights=PATH, or use "
             "efficientnet_lite0, whose weights are installed, or say pretrained=False "
             "for a random start"
         ) from error

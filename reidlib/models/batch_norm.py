@@ -1,4 +1,13 @@
-"""Batch normalisation in chunks, as several GPUs under DataParallel compute it."""
+"""Batch normalisation in chunks, as several GPUs under DataParallel compute it.
+
+Four values, normalised as one batch and then in two chunks:
+
+>>> x = torch.tensor([[0.0], [2.0], [100.0], [102.0]])
+>>> nn.BatchNorm1d(1, affine=False)(x).flatten()  # one mean: 51
+tensor([-1.0198, -0.9798,  0.9798,  1.0198])
+>>> split_batch_norm(nn.BatchNorm1d(1, affine=False), 2)(x).flatten()  # 1 and 101
+tensor([-1.0000,  1.0000, -1.0000,  1.0000])
+"""
 
 from __future__ import annotations
 
@@ -21,7 +30,6 @@ class _SplitForward:
 
     splits: int
     training: bool
-    track_running_stats: bool
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise contiguous chunks of the batch, each by its own statistics."""
@@ -35,18 +43,15 @@ class _SplitForward:
             )
         first, *others = x.chunk(self.splits)
         outputs = [forward(first)]
-        tracking = self.track_running_stats
-        self.track_running_stats = False
-        try:
+        with untracked_statistics(self):  # type: ignore[arg-type]
             outputs += [forward(chunk) for chunk in others]
-        finally:
-            self.track_running_stats = tracking
         return torch.cat(outputs)
 
 
 @cache
-def _split_class(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Split{kind.__name__}", (_SplitForward, kind), {})
+def _split_class(plain: type[nn.Module]) -> type[nn.Module]:
+    name = f"Split{plain.__name__}"
+    return type(name, (_SplitForward, plain), {"plain": plain})
 
 
 def split_batch_norm(model: Model, splits: int) -> Model:
@@ -57,7 +62,7 @@ def split_batch_norm(model: Model, splits: int) -> Model:
     emits identities in runs of K, a part holds few identities, and results published
     from four GPUs are not those of one. With ``splits=4`` one GPU computes what four
     did. The running statistics come from the first chunk, as DataParallel keeps those
-    of its first GPU. In eval mode nothing changes, nor do the names in the state dict.
+    of its first GPU. In eval mode nothing changes, nor do the keys of the state dict.
 
     Args:
         model: Network, changed in place.
@@ -80,14 +85,11 @@ def split_batch_norm(model: Model, splits: int) -> Model:
     for module in model.modules():
         if not isinstance(module, _BatchNorm):
             continue
-        kind: Any = type(module)
-        if isinstance(module, _SplitForward):
-            kind = kind.__mro__[2]
-        # The class changes and not the module: names and parameters stay as they are.
-        swapped: Any = module
-        swapped.__class__ = kind if splits == 1 else _split_class(kind)
-        if splits > 1:
-            swapped.splits = splits
+        # The class is replaced and not the module, which keeps names and parameters.
+        batch_norm: Any = module
+        plain: Any = getattr(batch_norm, "plain", type(batch_norm))
+        batch_norm.__class__ = plain if splits == 1 else _split_class(plain)
+        batch_norm.splits = splits
     return model
 
 
@@ -95,11 +97,10 @@ def split_batch_norm(model: Model, splits: int) -> Model:
 def untracked_statistics(model: nn.Module) -> Iterator[None]:
     """Leave the running statistics of every batch norm as they are.
 
-    In train mode a batch is still normalised by its own statistics. For batches of
-    another domain than the one that the network will be used on: normalised apart,
-    they neither mix with its batches nor with what it remembers of them, as in
-    domain-specific batch normalisation (Chang et al., CVPR 2019), but with one scale
-    and shift for both.
+    In train mode a batch is still normalised by its own statistics. This is for batches
+    of another domain than the one that the network will be used on: they are normalised
+    apart, and they do not change the running statistics, as in domain-specific batch
+    normalisation (Chang et al., CVPR 2019), but with one scale and shift for both.
 
     Args:
         model: Network in any mode.
@@ -112,7 +113,8 @@ def untracked_statistics(model: nn.Module) -> Iterator[None]:
         tensor([0.])
     """
     norms: list[Any] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    # A batch norm in eval mode, as those of frozen stages, would lose its memory.
+    # In eval mode, as in frozen stages, a batch norm without tracking would normalise
+    # by the batch.
     norms = [norm for norm in norms if norm.training and norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,10 +1,24 @@
-"""What a network costs: parameters, multiply-accumulates, memory."""
+"""What a network costs: parameters, multiply-accumulates, memory.
+
+Four filters over the three colours of an image of 2 x 2 pixels, and a ReLU:
+
+>>> net = nn.Sequential(nn.Conv2d(3, 4, kernel_size=1, bias=False), nn.ReLU())
+>>> cost = network_cost(net, size=(2, 2))  # image: 3 x 2 x 2 float32, 48 bytes
+>>> cost.parameters, cost.macs  # 4 x 3 weights; each is used at 2 x 2 pixels
+(12, 48)
+>>> cost.outputs  # two maps of 4 x 2 x 2 float32, 64 bytes each
+128
+>>> cost.peak  # at the ReLU: the image, and the maps before and after it
+176
+>>> cost.saved  # for the gradient: the input of the filters, the output of the ReLU
+112
+"""
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from reidlib.errors import ReIDError
+from reidlib.models._modes import eval_mode
 
 
 @dataclass(frozen=True)
@@ -26,12 +41,12 @@ class Cost:
         parameters: Number of weights, those included that are not trained.
         macs: Multiply-accumulates of all convolutions and matrix products. This is
             what papers on re-identification, AFF-T8 among them, call FLOPs.
-        outputs: Bytes of what all innermost modules put out, each module once. This is
-            the memory of AFF-T8. Nothing ever allocates so much: an activation that
-            works in place counts as if it did not, and so does an identity.
+        outputs: Bytes of the outputs of all innermost modules, each module once. This
+            is the memory of AFF-T8. It is more than what is ever allocated: an
+            activation in place and an identity count as if they were copies.
         peak: Largest number of bytes of images and activations that are alive at one
-            time during inference. Weights and a convolution's scratch memory are not
-            in it.
+            time during inference, without weights and the scratch memory of
+            convolutions.
         saved: Bytes of activations that training keeps for the backward pass. A batch
             of B images keeps B times as much.
     """
@@ -80,32 +95,20 @@ def network_cost(model: nn.Module, size: tuple[int, int] = (256, 128)) -> Cost:
     weights = list(model.parameters())
     like = weights[0] if weights else torch.empty(0)
     image = torch.zeros(1, 3, height, width, device=like.device, dtype=like.dtype)
-    fixed = [*weights, *model.buffers()]
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    outputs, counter, alive = _Outputs(model), FlopCounterMode(display=False), _Alive()
-    kept, fused = _Kept(fixed), torch.backends.mha.get_fastpath_enabled()
-    try:
-        with torch.no_grad(), alive, counter:
-            alive.skip(fixed)
-            alive.track(image)
-            # Fused attention is one operation, which the counter does not know.
-            torch.backends.mha.set_fastpath_enabled(False)
+    fixed = {_address(tensor) for tensor in (*weights, *model.buffers())}
+    counter, alive = FlopCounterMode(display=False), _Alive(fixed)
+    with eval_mode(model), _unfused_attention():
+        with torch.no_grad(), _output_bytes(model) as outputs, alive, counter:
+            alive.add(image)
             model(image)
-        outputs.remove()
-        with torch.enable_grad(), saved_tensors_hooks(kept.pack, lambda saved: saved):
+        with torch.enable_grad(), _saved_storages(fixed) as saved:
             model(image)
-    finally:
-        outputs.remove()
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, mode in training.items():
-            module.training = mode
     return Cost(
         parameters=sum(weight.numel() for weight in weights),
         macs=counter.get_total_flops() // 2,
-        outputs=sum(outputs.bytes.values()),
+        outputs=sum(outputs.values()),
         peak=alive.peak,
-        saved=sum(storage.nbytes() for storage in kept.storages.values()),
+        saved=sum(storage.nbytes() for storage in saved.values()),
     )
 
 
@@ -113,72 +116,84 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-class _Outputs:
-    """Bytes of the last output of every innermost module."""
+def _address(tensor: Tensor) -> int:
+    """Return what views of the same memory have in common."""
+    return id(tensor.untyped_storage())
 
-    def __init__(self, model: nn.Module) -> None:
-        self.bytes: dict[nn.Module, int] = {}
-        self._hooks = [
-            module.register_forward_hook(self._note)
-            for module in model.modules()
-            if not any(True for _ in module.children())
-        ]
 
-    def _note(self, module: nn.Module, _: Any, output: Any) -> None:
-        self.bytes[module] = sum(
-            math.prod(tensor.shape) * tensor.element_size()
-            for tensor in _tensors(output)
-        )
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Let attention run as matrix products: the counter does not know the fused one."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
-    def remove(self) -> None:
-        for hook in self._hooks:
+
+@contextmanager
+def _output_bytes(model: nn.Module) -> Iterator[dict[nn.Module, int]]:
+    """Note the bytes of the last output of every innermost module."""
+    found: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        found[module] = sum(tensor.nbytes for tensor in _tensors(output))
+
+    innermost = [module for module in model.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note) for module in innermost]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
             hook.remove()
 
 
-class _Alive(TorchDispatchMode):
-    """Bytes that are allocated at a time, and the most that there ever were."""
+@contextmanager
+def _saved_storages(fixed: set[int]) -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Note the memory of the activations that autograd saves."""
+    found: dict[int, torch.UntypedStorage] = {}
 
-    def __init__(self) -> None:
+    def pack(tensor: Tensor) -> Tensor:
+        # A vector holds statistics of channels, which only some devices save.
+        if tensor.dim() > 1 and _address(tensor) not in fixed:
+            found[_address(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield found
+
+
+class _Alive(TorchDispatchMode):
+    """Count the bytes that are alive, after each operation.
+
+    PyTorch hands each operation to ``__torch_dispatch__``. A result in new memory adds
+    its bytes; when that memory is freed, they are taken off again.
+    """
+
+    def __init__(self, fixed: set[int]) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: set[int] = set()
+        self._known = set(fixed)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in _tensors(result):
-            self.track(tensor)
+            self.add(tensor)
         return result
 
-    def skip(self, tensors: Iterable[Tensor]) -> None:
-        self._known |= {id(tensor.untyped_storage()) for tensor in tensors}
-
-    def track(self, tensor: Tensor) -> None:
-        # Views and in-place operations return a storage that is known already.
-        storage = tensor.untyped_storage()
-        if id(storage) in self._known:
+    def add(self, tensor: Tensor) -> None:
+        address, storage = _address(tensor), tensor.untyped_storage()
+        # Views and in-place operations return memory that is known already.
+        if address in self._known:
             return
-        self._known.add(id(storage))
+        self._known.add(address)
         self.now += storage.nbytes()
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, id(storage), storage.nbytes())
+        weakref.finalize(storage, self._free, address, storage.nbytes())
 
-    def _free(self, key: int, num_bytes: int) -> None:
-        self._known.discard(key)
+    def _free(self, address: int, num_bytes: int) -> None:
+        self._known.discard(address)
         self.now -= num_bytes
-
-
-class _Kept:
-    """Storages of the activations that autograd keeps."""
-
-    def __init__(self, fixed: Iterable[Tensor]) -> None:
-        self._fixed = {id(tensor.untyped_storage()) for tensor in fixed}
-        self.storages: dict[int, torch.UntypedStorage] = {}
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        # A vector holds statistics of channels, which only some devices keep.
-        if tensor.dim() > 1 and id(storage) not in self._fixed:
-            self.storages[id(storage)] = storage
-        return tensor

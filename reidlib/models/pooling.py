@@ -25,8 +25,8 @@ class GeM(nn.Module):
     """Generalised mean over all positions (Radenović et al., 2018).
 
     ``(mean x^p)^(1/p)`` of each channel: p = 1 is the mean, p to infinity the maximum.
-    Values below ``eps`` count as ``eps``, for a power needs a positive base; what a
-    network without a final ReLU says below zero is therefore lost.
+    Values below ``eps`` count as ``eps``, because a power needs a positive base. The
+    negative values of a network without a final ReLU are therefore lost.
 
     Args:
         p: Initial exponent.
@@ -52,7 +52,7 @@ class GeM(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Pool ``(B, C, h, w)`` to float32 ``(B, C)``."""
-        # A third power leaves the range of bfloat16's eight bits of precision.
+        # bfloat16 has eight bits of precision, too few for a third power.
         with torch.autocast(feature_map.device.type, enabled=False):
             powers = feature_map.float().clamp(min=self.eps).pow(self.p)
             return powers.mean(dim=(2, 3)).pow(1 / self.p)

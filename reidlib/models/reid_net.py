@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
+from reidlib.models._modes import eval_mode
 from reidlib.models.backbones import build_backbone
 from reidlib.models.pooling import GeM, GlobalAveragePool
 
@@ -17,11 +18,11 @@ _POOLINGS = {"gap": GlobalAveragePool, "gem": GeM}
 
 
 class ReIDNet(nn.Module):
-    """Backbone, pooling, batch norm neck, length 1.
+    """Backbone, pooling, batch norm neck, L2-normalised features.
 
-    The network of ClusterContrast and CALR, and the "bag of tricks" (Luo et al., 2019):
-    the neck is a batch norm over the features whose bias stays 0, so that features are
-    centred before their length is made 1.
+    The network of ClusterContrast and CALR, and the "bag of tricks" (Luo et al., 2019).
+    The neck is a batch norm over the features whose bias stays 0, so that features are
+    centred before they are L2-normalised.
 
     Args:
         backbone: Name of the backbone, see `build_backbone`.
@@ -31,15 +32,15 @@ class ReIDNet(nn.Module):
             also in train mode: 0 none, 1 the stem, n the stem and the first n - 1
             groups of blocks (a ResNet has 4 of them, an EfficientNet 7 and a last
             convolution).
-        last_stride: Stride of the last down-sampling; 1 leaves it out.
-        weights: File with ImageNet weights instead of their usual source.
+        last_stride: Stride of the last down-sampling; 1 removes it.
+        weights: File with ImageNet weights, instead of the usual source.
 
     Attributes:
         num_features: D, the length of a feature.
 
     Raises:
-        ReIDError: If a name is unknown, the weights cannot be had, or there are fewer
-            stages than are to be frozen.
+        ReIDError: If a backbone or a pooling is unknown, the weights cannot be loaded,
+            or there are fewer stages than are to be frozen.
 
     Example:
         >>> model = ReIDNet("efficientnet_lite0", pooling="gem").eval()
@@ -94,13 +95,13 @@ class ReIDNet(nn.Module):
 
         Returns:
             ``(B, D)`` raw pooled features, for a triplet loss, and ``(B, D)`` features
-            after the neck, for a classifier. Neither has length 1.
+            after the neck, for a classifier. Neither is L2-normalised.
         """
         raw = self.pool(self.backbone(images))  # (B, D)
         return raw, self.neck(raw)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return ``(B, D)`` features of length 1 of ``(B, 3, H, W)`` images."""
+        """Return ``(B, D)`` L2-normalised features of ``(B, 3, H, W)`` images."""
         return F.normalize(self.embed(images)[1].float(), dim=1)
 
 
@@ -109,7 +110,7 @@ def extract_features(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     """Return the features of all images.
 
     Args:
-        model: Network in any mode; it is put into eval mode and back.
+        model: Network in any mode; it is put into eval mode, and back after it.
         batches: Normalised images, ``(B, 3, H, W)`` each, on the device of the model.
 
     Returns:
@@ -122,12 +123,8 @@ def extract_features(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
         >>> extract_features(nn.Flatten(), [torch.zeros(4, 3, 2, 1)] * 2).shape
         torch.Size([8, 6])
     """
-    training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         features = [model(batch).float().cpu() for batch in batches]
-    finally:
-        model.train(training)
     if not features:
         raise ReIDError("no batch of images to extract features from; give one or more")
     with torch.inference_mode(False):

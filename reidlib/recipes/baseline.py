@@ -135,6 +135,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             temperature=config.temperature,
             momentum=config.momentum,
             update=config.update,
+            num_instances=config.num_instances,
         )
 
         # 4. Pull each image to its own centroid, away from the others.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from reidlib.clustering.infomap import infomap
-from reidlib.data.table import ReIDDataset
+from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
 from reidlib.engine.checkpoint import (
     load_checkpoint,
@@ -40,7 +40,6 @@ from reidlib.labels.schedules import Schedule, discard_probability
 from reidlib.labels.weights import camera_entropy_weights
 from reidlib.losses.camera import CameraClassifier, camera_loss, reversal_strength
 from reidlib.losses.memory import ClusterMemory, Update
-from reidlib.losses.weighted import weighted_info_nce
 from reidlib.recipes import calr_local
 from reidlib.recipes.diagnosis import (
     health,
@@ -284,6 +283,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         features = extract(model, images, config)  # (N, D)
         clusters = cluster(features, config)
         run.record(
+            probability=config.discard_probability(number),
             unrefined=health(clusters, dataset.train),
             within=health_within_cameras(clusters, dataset.train),
         )
@@ -295,17 +295,14 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
                 features, clusters, local_labels, camids, number, config, run.generator
             )
             pseudo_labels = refined.labels
-            run.record(
-                discard_ratio=refined.discard_ratio,
-                probability=config.discard_probability(number),
-                pivots=refined.num_pivots,
-                emptied=refined.emptied,
-                refined_within=health_within_cameras(pseudo_labels, dataset.train),
-            )
+            run.record(**refinement_health(refined, dataset.train))
         run.record(**health(pseudo_labels, dataset.train))
         require_two_clusters(pseudo_labels, config.clustering, ADVICE)
 
         # 3. One centroid, and one weight, for each cluster.
+        weights = None
+        if config.weighted(number):
+            weights = camera_entropy_weights(pseudo_labels, camids)
         memory = filled(
             ClusterMemory,
             features,
@@ -314,33 +311,23 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             temperature=config.temperature,
             momentum=config.momentum,
             update=config.update,
-        )
-        weights = None
-        if config.weighted(number):
-            weights = camera_entropy_weights(pseudo_labels, camids).to(run.device)
-        strength = reversal_strength(
-            number / config.epochs, config.reversal, config.reversal_gamma
+            num_instances=config.num_instances,
+            weights=weights,
+            normalise="weights" if config.weighting == "weights" else "batch",
         )
 
         # 4. Contrast across cameras, and make cameras alike.
         model.train()
         hits = []
+        strength = reversal_strength(
+            number / config.epochs, config.reversal, config.reversal_gamma
+        )
         across = camids if config.cross_camera else None
         epoch = batches(images, pseudo_labels, config, run, across)
         for index, batch in run.progress(epoch, "contrast", config.iterations):
             queries = model(augment(batch, run.generator))  # (P K, D)
             positives = pseudo_labels[index].to(run.device)
-            if weights is None:
-                loss = memory(queries, positives)  # CALR-E1
-            else:
-                loss = weighted_info_nce(  # CALR-E6
-                    queries,
-                    memory.bank,
-                    positives,
-                    weights,
-                    config.temperature,
-                    normalise=config.weighting,  # type: ignore[arg-type]
-                )
+            loss = memory(queries, positives)  # CALR-E1, CALR-E6 with weights
             if config.aligned(number):
                 seen_by = camids[index].to(run.device)
                 logits = classifier(queries, strength)  # (P K, cameras), CALR-E7
@@ -356,11 +343,28 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         kept["clusters"] = clusters
         end_epoch(config, run, model, dataset, schedule, kept)
 
-    metrics = final_metrics(model, images, dataset, config, run)
-    if local_labels is not None:
-        metrics["local"] = health_within_cameras(local_labels, dataset.train)
-        metrics["local_by_camera"] = health_by_camera(local_labels, dataset.train)
-    return run.finish(metrics)
+    local = local_health(local_labels, dataset.train)
+    return run.finish({**final_metrics(model, images, dataset, config, run), **local})
+
+
+def refinement_health(refined: Refinement, table: ImageTable) -> dict[str, Any]:
+    """Return what a refinement did, for the record of its epoch."""
+    return {
+        "discard_ratio": refined.discard_ratio,
+        "pivots": refined.num_pivots,
+        "emptied": refined.emptied,
+        "refined_within": health_within_cameras(refined.labels, table),
+    }
+
+
+def local_health(labels: Tensor | None, table: ImageTable) -> dict[str, Any]:
+    """Return the quality of the local clusters, over all cameras and in each."""
+    if labels is None:
+        return {}
+    return {
+        "local": health_within_cameras(labels, table),
+        "local_by_camera": health_by_camera(labels, table),
+    }
 
 
 ADVICE = (

@@ -192,6 +192,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             run,
             temperature=config.temperature,
             momentum=config.momentum,
+            num_instances=config.num_instances,
         )
         model.train()
         epoch = batches(images, labels, config, run)

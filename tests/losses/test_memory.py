@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from reidlib.errors import ReIDError
-from reidlib.losses import ClusterMemory, cluster_centroids, info_nce
+from reidlib.losses import (
+    ClusterMemory,
+    class_means,
+    cluster_centroids,
+    hardest_instances,
+    info_nce,
+)
 
 MODES = ("sequential", "batch_mean", "hard")
 
@@ -111,6 +117,86 @@ def test_update_equals_a_loop_over_equation_2(mode, momentum):
     assert torch.equal(memory.bank[absent], bank[absent])
 
 
+def runs(clusters, num_labels, instances, dim=8, seed=0):
+    """A batch of PKSampler: runs of one label; too few labels take turns."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(clusters, generator=generator) for _ in range(4)])
+    labels = order[:num_labels].repeat_interleave(instances)
+    return torch.randn(len(labels), dim, generator=generator), labels
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 3, 5, 6, 20])
+@pytest.mark.parametrize("instances", [1, 4])
+def test_known_runs_give_the_same_update(clusters, instances):
+    features, labels = runs(clusters, num_labels=5, instances=instances)
+    bank = torch.randn(clusters, 8, generator=torch.Generator().manual_seed(1))
+    known = memory_of(bank, num_instances=instances)
+    unknown = memory_of(bank)
+    known.update(features, labels)
+    unknown.update(features, labels)
+    assert torch.equal(known.bank, unknown.bank)
+    start, unit = F.normalize(bank, dim=1), F.normalize(features, dim=1)
+    expected = naive_update(unit, labels, start, 0.1, "sequential")
+    torch.testing.assert_close(known.bank, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "instances", "message"),
+    [
+        ([0, 0, 0, 1], 2, "2 classes with up to 3 instances, and num_instances is 2"),
+        ([0, 1, 2, 3], 2, "4 classes with up to 1 instances, and num_instances is 2"),
+        ([0, 0, 1, 1], 3, "a batch of 4 has no runs of 3 instances"),
+    ],
+)
+def test_a_batch_without_the_runs_that_were_promised_is_refused(
+    labels, instances, message
+):
+    memory = memory_of(torch.eye(8), num_instances=instances)
+    with pytest.raises(ReIDError, match=f"{message}; give the sampler's"):
+        memory.update(torch.ones(4, 8), torch.tensor(labels))
+    assert torch.equal(memory.bank, torch.eye(8))
+
+
+@pytest.mark.parametrize("against", [0, 1])
+def test_the_hard_instance_is_the_least_similar_of_its_class(against):
+    features, labels, bank = batch(seed=against)
+    rows = hardest_instances(3 * features, labels, bank)
+    assert rows.shape == labels.shape
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten().tolist()
+        wanted = min(members, key=lambda row: float(features[row] @ bank[label]))
+        assert rows[labels == label].unique().tolist() == [wanted]
+
+
+def test_of_equally_hard_instances_the_first_counts():
+    features = at_angles(30, 60, -60, 60, 10)
+    rows = hardest_instances(features, torch.tensor([0, 0, 0, 0, 0]), at_angles(0))
+    assert rows.tolist() == [1] * 5
+
+
+def test_class_means_are_those_of_a_loop_and_have_their_gradient():
+    features, labels, _ = batch()
+    features.requires_grad_()
+    means = class_means(features, labels)
+    for row, label in enumerate(labels):
+        wanted = features[labels == label].mean(dim=0)
+        torch.testing.assert_close(means[row], wanted)
+    (gradient,) = torch.autograd.grad(means.sum(), features)
+    torch.testing.assert_close(gradient, torch.ones_like(features))
+
+
+@pytest.mark.parametrize("normalise", ["batch", "weights"])
+def test_a_memory_weighs_the_clusters(normalise):
+    features, labels, bank = batch()
+    weights = torch.linspace(0, 1, len(bank))
+    memory = memory_of(bank, weights=weights, normalise=normalise)
+    wanted = info_nce(features, bank, labels, 0.05, weights, normalise)
+    torch.testing.assert_close(memory(features, labels), wanted)
+    other = ClusterMemory(*bank.shape, weights=torch.ones(6), normalise=normalise)
+    other.load_state_dict(memory.state_dict())
+    assert other(features, labels) == memory(features, labels)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_only_the_sequential_update_depends_on_the_order(mode):
     features, labels, bank = batch(seed=2)
@@ -211,14 +297,6 @@ def test_centroids_equal_a_loop_and_leave_outliers_out():
     )
 
 
-def test_info_nce_is_smallest_at_the_positive_and_grows_with_the_angle():
-    keys = at_angles(0, 120, 240)
-    zero = torch.tensor([0])
-    losses = [info_nce(at_angles(a), keys, zero, 0.1).item() for a in (0, 20, 40, 60)]
-    assert losses == sorted(losses)
-    assert losses[3] == pytest.approx(math.log(2 + math.exp(-15)), rel=1e-3)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -226,7 +304,12 @@ def test_info_nce_is_smallest_at_the_positive_and_grows_with_the_angle():
         ({"temperature": 0.0}, "temperature is 0"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"momentum": 1.5}, "momentum is 1.5"),
-        ({"update": "median"}, "update 'median' is unknown"),
+        ({"update": "median"}, "update is 'median'"),
+        ({"normalise": "sum"}, "normalise is 'sum'"),
+        ({"num_instances": 0}, "num_instances is 0"),
+        ({"weights": torch.ones(3)}, r"shape \(3,\) for 2 clusters"),
+        ({"weights": -torch.ones(2)}, "weights are 0 or more"),
+        ({"weights": torch.full((2,), math.nan)}, "weights are 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -241,7 +324,9 @@ def test_bad_batches_are_refused():
     for act in (empty.forward, empty.update):
         with pytest.raises(ReIDError, match="memory is empty; call initialise"):
             act(features, labels)
-    for act in (memory.forward, memory.update):
+    acts = [memory.forward]
+    acts += [memory_of(bank, update=mode).update for mode in MODES]
+    for act in acts:
         with pytest.raises(ReIDError, match="labels go from -1 to"):
             act(features, labels.where(labels > 0, torch.tensor(-1)))
         with pytest.raises(ReIDError, match="to 6; they must be in 0 to 5"):

@@ -6,7 +6,22 @@ import pytest
 import torch
 
 from reidlib.errors import ReIDError
-from reidlib.models import AFF, BACKBONES, CAM, CASAM, ReIDNet, add_attention
+from reidlib.models import (
+    AFF,
+    BACKBONES,
+    ChannelAttention,
+    ChannelSpatialAttention,
+    ReIDNet,
+    SpatialAttention,
+    add_attention,
+)
+
+# Settings have the abbreviations of the paper.
+KINDS = {
+    "none": torch.nn.Identity,
+    "cam": ChannelAttention,
+    "casam": ChannelSpatialAttention,
+}
 
 
 def feature_map(batch=2, channels=32, height=9, width=5, seed=0):
@@ -24,29 +39,28 @@ def perceptron(layers, vector):
 
 
 @torch.no_grad()
-def test_cam_is_equations_5_and_6_channel_by_channel():
+def test_channel_attention_is_equations_5_and_6_channel_by_channel():
     torch.manual_seed(0)
-    cam, x = CAM(32, reduction=4), feature_map()
-    y = cam(x)
+    attention, x = ChannelAttention(32, reduction=4), feature_map()
+    y = attention(x)
     for image in range(2):
         squeezed = torch.stack([x[image, c].mean() for c in range(32)])
-        excited = perceptron(cam.perceptron, squeezed)
+        excited = perceptron(attention.perceptron, squeezed)
         for c in range(32):
             wanted = x[image, c] * sigmoid(excited[c])
             assert torch.allclose(y[image, c], wanted, atol=1e-6)
 
 
 @torch.no_grad()
-def test_casam_is_equations_1_to_4_place_by_place():
+def test_channel_and_spatial_attention_are_equations_1_to_4_place_by_place():
     torch.manual_seed(0)
-    casam, x = CASAM(16, reduction=4), feature_map(channels=16)
-    y, kernel = casam(x), casam.spatial.weight[0]
+    attention, x = ChannelSpatialAttention(16, reduction=4), feature_map(channels=16)
+    y, kernel = attention(x), attention.spatial.conv.weight[0]
+    layers = attention.channel.perceptron
     for image in range(2):
         largest = torch.stack([x[image, c].max() for c in range(16)])
         mean = torch.stack([x[image, c].mean() for c in range(16)])
-        both = perceptron(casam.perceptron, largest) + perceptron(
-            casam.perceptron, mean
-        )
+        both = perceptron(layers, largest) + perceptron(layers, mean)
         first = x[image] * both.sigmoid()[:, None, None]  # F'
         maps = torch.stack([first.amax(0), first.mean(0)])
         for i in range(9):
@@ -68,20 +82,19 @@ def test_aff_is_its_parts(whole, local, residual):
     torch.manual_seed(0)
     aff = AFF(32, 2, 4, whole, local, residual)
     x = feature_map()
-    kinds = {"none": torch.nn.Identity, "cam": CAM, "casam": CASAM}
-    assert type(aff.whole) is kinds[whole]
-    assert [type(part) for part in aff.parts] == 2 * [kinds[local]]
+    assert type(aff.whole) is KINDS[whole]
+    assert [type(part) for part in aff.parts] == 2 * [KINDS[local]]
     # Without a global branch there is nothing that the map could be added to.
     shared = aff.whole(x) + x if residual and whole != "none" else aff.whole(x)
     wanted = [aff.parts[0](shared[:, :16]), aff.parts[1](shared[:, 16:])]
     assert torch.allclose(aff(x), torch.cat(wanted, 1))
 
 
-def test_the_paper_has_casam_over_the_whole_and_cam_in_two_groups():
+def test_the_paper_has_both_over_the_whole_and_channels_in_two_groups():
     aff = AFF(64)
     assert aff.residual
-    assert type(aff.whole) is CASAM
-    assert [type(part) for part in aff.parts] == [CAM, CAM]
+    assert type(aff.whole) is ChannelSpatialAttention
+    assert [type(part) for part in aff.parts] == 2 * [ChannelAttention]
 
 
 def test_groups_do_not_look_at_each_other():
@@ -94,7 +107,7 @@ def test_groups_do_not_look_at_each_other():
     assert not torch.allclose(aff(x)[:, 16:], aff(other)[:, 16:])
 
 
-@pytest.mark.parametrize("kind", [CAM, CASAM, AFF])
+@pytest.mark.parametrize("kind", [ChannelAttention, ChannelSpatialAttention, AFF])
 def test_shape_and_gradient_flow(kind):
     torch.manual_seed(0)
     module = kind(32, reduction=2)  # wide enough that not all hidden units are silent
@@ -109,17 +122,15 @@ def test_shape_and_gradient_flow(kind):
 
 
 def test_a_map_without_places_stays_without_places():
-    """On a constant map nothing tells one place from another, but for the border."""
+    """On a constant map all places look the same, except at the border."""
     torch.manual_seed(0)
     flat = torch.randn(1, 32, 1, 1).expand(1, 32, 12, 11).contiguous()
-    weighted = CAM(32)(flat)
+    weighted = ChannelAttention(32)(flat)
     assert torch.allclose(weighted, weighted[:, :, :1, :1].expand_as(weighted))
-    casam = CASAM(32)
-    assert torch.allclose(
-        casam.channel_weights(flat),
-        (2 * casam.perceptron(flat[:, :, :1, :1])).sigmoid(),
-    )
-    inside = casam.spatial_weights(flat)[:, :, 3:-3, 3:-3]
+    channel = ChannelAttention(32, maxima=True)
+    twice = (2 * channel.perceptron(flat[:, :, :1, :1])).sigmoid()
+    assert torch.allclose(channel.weights(flat), twice)
+    inside = SpatialAttention().weights(flat)[:, :, 3:-3, 3:-3]
     assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside))
     inside = AFF(32)(flat)[:, :, 3:-3, 3:-3]
     assert torch.allclose(inside, inside[:, :, :1, :1].expand_as(inside), atol=1e-6)
@@ -129,29 +140,30 @@ def test_a_map_without_places_stays_without_places():
 def test_weights_are_shares_and_attention_only_weakens():
     x = feature_map()
     for weights in (
-        CAM(32).weights(x),
-        CASAM(32).channel_weights(x),
-        CASAM(32).spatial_weights(x),
+        ChannelAttention(32).weights(x),
+        ChannelAttention(32, maxima=True).weights(x),
+        SpatialAttention().weights(x),
     ):
         assert float(weights.min()) > 0
         assert float(weights.max()) < 1
-    assert bool((CASAM(32)(x).abs() <= x.abs()).all())
+    assert bool((ChannelSpatialAttention(32)(x).abs() <= x.abs()).all())
 
 
 def test_parameters_of_the_head_on_a_resnet():
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
-    assert count(CAM(1024)) == 2 * 1024 * 64
-    assert count(CASAM(2048)) == 2 * 2048 * 128 + 2 * 49
-    assert count(AFF(2048)) == count(CASAM(2048)) + 2 * count(CAM(1024))
+    group, whole = ChannelAttention(1024), ChannelSpatialAttention(2048)
+    assert count(group) == 2 * 1024 * 64
+    assert count(whole) == 2 * 2048 * 128 + 2 * 49
+    assert count(AFF(2048)) == count(whole) + 2 * count(group)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CAM(8), "8 channels with reduction 16"),
-        (lambda: CASAM(32, kernel=4), "kernel is 4"),
+        (lambda: ChannelAttention(8), "8 channels with reduction 16"),
+        (lambda: ChannelSpatialAttention(32, kernel=4), "kernel is 4"),
         (lambda: AFF(33), "33 channels cannot be cut into 2"),
         (lambda: AFF(32, global_attention="se"), "attention 'se' is unknown"),
     ],

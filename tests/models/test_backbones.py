@@ -133,7 +133,7 @@ def test_source_is_logged(caplog):
 def test_no_download_is_an_error_that_names_the_ways_out(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for scheme in ("http", "https"):
-        # A port at which nobody listens: no network, on any machine.
+        # Nothing listens at this port: no network, on any machine.
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
     for name in ("resnet50", "resnet50_ibn_a", "efficientnet_b0"):
         with pytest.raises(ReIDError) as info:

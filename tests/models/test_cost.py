@@ -211,7 +211,8 @@ def test_what_the_attention_of_aff_scl_adds_to_resnet50():
     one, two = network_cost(plain, size), network_cost(attentive, size)
     whole, groups = 2 * 2048 * 128, 2 * (2 * 1024 * 64)
     assert two.parameters - one.parameters == whole + groups + 2 * 49
-    # CASAM's perceptron sees a maximum and a mean; its kernel every place, twice.
+    # The perceptron of the whole map sees maxima and means; the kernel every place
+    # of two maps.
     assert two.macs - one.macs == 2 * whole + groups + 2 * 49 * 24 * 12
     # The published figures, of which only the second is met, at this size.
     published = load_table("AFF-T8").to_frame().loc["AFF_SCL"]

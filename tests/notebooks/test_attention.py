@@ -15,7 +15,7 @@ from figures.attention import (
     plot_reweighting,
     plot_weight_ranges,
 )
-from reidlib.models import CASAM
+from reidlib.models import ChannelSpatialAttention
 from reidlib.plotting import COLOURS
 
 RNG = np.random.default_rng(0)
@@ -47,12 +47,12 @@ def test_reweighting_draws_each_channel_before_and_after_on_one_scale():
     )
 
 
-def test_reweighting_with_places_is_what_casam_puts_out():
+def test_reweighting_with_places_is_what_the_attention_puts_out():
     torch.manual_seed(0)
-    attention = CASAM(3, reduction=1).requires_grad_(False)
+    attention = ChannelSpatialAttention(3, reduction=1).requires_grad_(False)
     x = torch.from_numpy(MAP[None]).float()
-    channels = attention.channel_weights(x)
-    places = attention.spatial_weights(x * channels)[0, 0]
+    channels = attention.channel.weights(x)
+    places = attention.spatial.weights(x * channels)[0, 0]
     ax = plot_reweighting(x[0], channels.flatten(), "abc", places=places, title="")
     drawn = tiles(ax)
     np.testing.assert_allclose(np.stack(drawn[1:6:2]), attention(x)[0], rtol=1e-5)

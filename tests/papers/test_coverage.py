@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -180,6 +183,23 @@ def test_frame_has_every_item() -> None:
     assert frame.shape == (97, 8)
     assert list(frame["paper"].unique()) == list(PAPERS)
     assert frame.loc["QAFM-F10", "kind"] == "figure"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        item
+        for item in coverage_items()
+        if item.status == "closed"
+        and item.kind in ("equation", "algorithm", "component")
+        and not item.code.startswith("reidlib.recipes")
+    ],
+    ids=lambda item: item.id,
+)
+def test_a_search_for_an_equation_leads_to_the_code_that_computes_it(item: Item):
+    module, _, name = item.code.partition(":")
+    code = attrgetter(name)(import_module(module))
+    assert re.search(rf"{item.id}\b", code.__doc__), item.code
 
 
 @pytest.mark.parametrize(

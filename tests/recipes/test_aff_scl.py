@@ -493,7 +493,7 @@ def test_the_trained_network_can_be_loaded_with_its_attention(alone, people):
     features = extract(model, images, config)
     state = load_checkpoint(folder / "last.safetensors")["objects"]["model"]
     assert any(name.startswith("pool.attention.whole") for name in state)
-    model.pool.attention.whole.spatial.weight.data.fill_(-10)
+    model.pool.attention.whole.spatial.conv.weight.data.fill_(-10)
     assert not torch.allclose(extract(model, images, config), features, atol=1e-3)
 
 
@@ -516,7 +516,7 @@ def test_the_attention_is_trained(people, tmp_path):
     for name, lr in (("trained", 3.5e-4), ("still", 1e-9)):
         run(small(epochs=1, lr=lr), people, tmp_path / name)
     trained, still = weights(tmp_path / "trained"), weights(tmp_path / "still")
-    assert len(trained) == 3 + 2 * 2  # CASAM, and a CAM for each group
+    assert len(trained) == 3 + 2 * 2  # the whole map, and each group
     for name in trained:
         assert not torch.allclose(trained[name], still[name], atol=1e-5), name
 

@@ -331,18 +331,19 @@ def test_the_chance_to_discard_follows_the_schedule(epoch):
 def test_each_cluster_has_the_weight_of_its_own_cameras(people, tmp_path, monkeypatch):
     """CALR-E6 inside the loop: weights of the refined clusters, each at its place."""
     refined, passed = [], []
-    refine, contrast = calr.refine, calr.weighted_info_nce
+    refine = calr.refine
 
     def seen_refine(*arguments):
         refined.append(refine(*arguments))
         return refined[-1]
 
-    def seen_contrast(queries, bank, positives, weights, *rest, **options):
-        passed.append((len(refined) - 1, weights.clone()))
-        return contrast(queries, bank, positives, weights, *rest, **options)
+    class Memory(calr.ClusterMemory):
+        def forward(self, queries, positives):
+            passed.append((len(refined) - 1, self.weights.clone()))
+            return super().forward(queries, positives)
 
     monkeypatch.setattr(calr, "refine", seen_refine)
-    monkeypatch.setattr(calr, "weighted_info_nce", seen_contrast)
+    monkeypatch.setattr(calr, "ClusterMemory", Memory)
     run(small(), people, tmp_path / "run")
     assert [epoch for epoch, _ in passed] == [0] * 3 + [1] * 3
     camids = people.train.camids
