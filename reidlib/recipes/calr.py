@@ -267,9 +267,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     augment = config.augmentation()
 
     # Stage 1: people inside each camera.
-    local_labels = None
-    if config.refinement != "none":
-        local_labels = make_local_labels(config, dataset, run)
+    refines = config.refinement != "none"
+    local_labels = make_local_labels(config, dataset, run) if refines else None
 
     # Stage 2: people across cameras.
     model = network(config)
@@ -283,7 +282,6 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         features = extract(model, images, config)  # (N, D)
         clusters = cluster(features, config)
         run.record(
-            probability=config.discard_probability(number),
             unrefined=health(clusters, dataset.train),
             within=health_within_cameras(clusters, dataset.train),
         )
@@ -296,6 +294,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             )
             pseudo_labels = refined.labels
             run.record(**refinement_health(refined, dataset.train))
+            run.record(probability=config.discard_probability(number))
         run.record(**health(pseudo_labels, dataset.train))
         require_two_clusters(pseudo_labels, config.clustering, ADVICE)
 
