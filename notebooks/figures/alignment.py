@@ -141,6 +141,7 @@ def plot_beta_sweep(sweeps: Mapping[str, Mapping[float, Any]]) -> Axes:
         hue="sweep",
         style="sweep",
         markers=list(MARKERS[: len(sweeps)]),
+        markersize=6,
         markeredgewidth=0,
         errorbar="sd",
         err_style="bars",
