@@ -72,10 +72,11 @@ test: lint types ## Check style and types, run every test, notebook and page
 		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 3600 --nbval-kernel-startup-timeout 3600 \
-		$(NOTEBOOKS) reidlib tests
+		$(NOTEBOOKS) reidlib notebooks/figures book/figures tests
 
 unit: $(INSTALLED) ## Run the unit tests alone
-	$(BIN)/python -m pytest --doctest-modules reidlib tests --ignore tests/book
+	$(BIN)/python -m pytest --doctest-modules reidlib notebooks/figures book/figures \
+		tests --ignore tests/book
 
 notebooks: $(INSTALLED) cities ## Execute the notebooks in place: the outputs that are committed
 	$(EXECUTE) $(NOTEBOOKS)
@@ -97,7 +98,7 @@ bench: $(INSTALLED) ## Measure speed and memory against public peers
 
 clean: ## Remove what was built; the environment and the run cache stay
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find reidlib tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find reidlib notebooks book tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment and the run cache as well
 	rm -rf $(VENV) .cache

@@ -114,13 +114,21 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="runs at once (default: one a GPU or, without one, one a core)",
     )
+    reproduce.add_argument(
+        "--verify",
+        action="store_true",
+        help="make the first epoch of one published run of each recipe again, and "
+        "compare; TABLE then names one recipe, or is left out",
+    )
     reproduce.set_defaults(command=_reproduce)
     report = commands.add_parser("report", help="print a table from its result files")
     report.add_argument("--html", type=Path, help="write it as HTML to this file")
     report.set_defaults(command=_report)
     for command in (reproduce, report):
         command.add_argument(
-            "table", help="identifier, for instance baseline or AFF-F4"
+            "table",
+            help="identifier, for instance baseline or AFF-F4",
+            nargs="?" if command is reproduce else None,
         )
         command.add_argument("--preset", choices=_PRESETS, default="ablation")
         command.add_argument("--size", choices=_SIZES, default="course")
@@ -229,6 +237,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     with Run(
         out,
         recipe=options.recipe,
+        version=recipe.VERSION,
         config=config,
         dataset=dataset,
         resume=options.resume,
@@ -292,7 +301,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.engine.run import open_fabric
     from reidlib.evaluation import evaluate
-    from reidlib.recipes.common import check_test_split, extract_test, load_model
+    from reidlib.recipes.steps import check_test_split, extract_test, load_model
 
     model, config = load_model(options.run)
     dataset = _open(options, "course")
@@ -319,8 +328,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     if options.figure is not None:
         import matplotlib.pyplot as plt
 
-        from reidlib.plotting import use_style
-        from reidlib.recipes.figures import plot_retrievals
+        from reidlib.plotting import plot_retrievals, use_style
 
         use_style()
         plot_retrievals(query, gallery, dataset)
@@ -351,9 +359,12 @@ def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.report import report
-    from reidlib.reproduce import Data, reproduce
+    from reidlib.experiments import Data, report, reproduce
 
+    if options.verify:
+        return _verify(options)
+    if options.table is None:
+        raise ReIDError("reproduce what? Name a table, or give --verify")
     if options.seeds < 1:
         raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
     if (options.data is None) != (options.root is None):
@@ -376,10 +387,28 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         )
 
 
+def _verify(options: argparse.Namespace) -> None:
+    from reidlib.experiments import verify
+    from reidlib.recipes import RECIPES
+
+    if options.table is not None and options.table not in RECIPES:
+        raise ReIDError(f"no recipe {options.table!r}; there is {', '.join(RECIPES)}")
+    recipes = tuple(RECIPES) if options.table is None else (options.table,)
+    found = verify(recipes, preset=options.preset, device=options.device)
+    for one in found:
+        name, value = one.largest
+        said = "as published" if one.passed else "DIFFERS"
+        print(f"{one.job.row.recipe}: {said}; largest difference {value:.2g} ({name})")
+    if failed := [one.job.row.recipe for one in found if not one.passed]:
+        raise ReIDError(
+            f"the code no longer makes the published numbers of {', '.join(failed)}: "
+            "mend it, or raise VERSION and make the results again"
+        )
+
+
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
-    from reidlib.report import report
-    from reidlib.reproduce import Data
+    from reidlib.experiments import Data, report
 
     # Reading result files needs no folder of data, only its name.
     root = options.root or (Path("PATH") if options.data else None)

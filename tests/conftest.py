@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 torch.set_num_threads(1)
 
@@ -24,3 +26,15 @@ def tiny(tiny_root: Path):
     from reidlib.data import open_dataset
 
     return open_dataset("synthcity", tiny_root)
+
+
+@pytest.fixture
+def style():
+    """Draw in the style of the book, and close every figure afterwards."""
+    from reidlib.plotting import use_style
+
+    mpl.use("Agg")
+    with mpl.rc_context():
+        use_style()
+        yield
+        plt.close("all")

@@ -17,6 +17,7 @@ def train(
     with Run(
         folder,
         recipe=recipe.__name__.rsplit(".", 1)[-1],
+        version=recipe.VERSION,
         config=config,
         dataset=dataset,
         device="cpu",

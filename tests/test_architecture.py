@@ -18,7 +18,7 @@ BLOCKS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 # Who may import whom: a module imports from its own floor or from one below it. What is
 # not named here is a building block on the ground floor.
-FLOORS = {"engine": 1, "recipes": 2, "papers": 2, "reproduce": 3, "report": 4, "cli": 5}
+FLOORS = {"engine": 1, "recipes": 2, "papers": 2, "experiments": 3, "cli": 4}
 
 # Components that are one paper's own may carry its name below the recipes.
 PAPERS = re.compile(r"(?i)(^|_)(calr|aff_?scl|cals|qafm)(?=_|$|[A-Z])")
@@ -162,6 +162,13 @@ def test_every_part_of_the_library_has_its_tests():
     assert [
         name for name in BLOCKS if not list(ROOT.glob(f"tests/{name}/test_*.py"))
     ] == []
+
+
+def test_every_figure_of_a_chapter_has_its_tests():
+    figures = {path.stem for path in ROOT.glob("notebooks/figures/[a-z]*.py")}
+    assert figures == {
+        path.stem.removeprefix("test_") for path in ROOT.glob("tests/notebooks/test_*")
+    }
 
 
 def test_no_source_is_left_unfinished_or_tied_to_one_machine():

@@ -24,18 +24,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reidlib import report as reports
+from diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from reidlib.errors import ReIDError
+from reidlib.experiments import Data, load_results, plans, results_dir
+from reidlib.experiments import report as report_of
 from reidlib.papers import load_table
-from reidlib.plotting import (
-    DIAGRAMS,
-    plot_diagram,
-    plot_images,
-    plot_sightings,
-    use_style,
-)
-from reidlib.report import load_results
-from reidlib.reproduce import Data, plans, results_dir
+from reidlib.plotting import plot_images, use_style
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -161,7 +155,7 @@ def sightings() -> Figure:
     }
     captions = [text.format(c) for text, c in zip(told.values(), cameras)]
     places = [(0.0, 0.9), (0.42, 0.1), (0.72, 0.55), (1.0, 0.1)]
-    return plot_sightings(np.stack(shots), places, captions, names=list(told)).figure
+    return plot_sightings(np.stack(shots), places, captions, list(told)).figure
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -429,7 +423,7 @@ def comparison_table() -> str:
 
 def report_table(name: str) -> str:
     """The report of a plan, from its result files."""
-    return f"{reports.report(name)}\n"
+    return f"{report_of(name)}\n"
 
 
 TABLES = {

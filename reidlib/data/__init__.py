@@ -27,7 +27,6 @@ from reidlib.data.transforms import (
     TestTransform,
     TrainTransform,
 )
-from reidlib.data.video import crop_people
 
 __all__ = [
     "DISTRACTOR",
@@ -51,7 +50,6 @@ __all__ = [
     "check_dataset",
     "check_path",
     "contact_sheet",
-    "crop_people",
     "detect_kind",
     "open_dataset",
     "open_images",

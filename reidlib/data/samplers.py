@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reidlib.errors import ReIDError
+
+Replacement = Literal["scarce", "published"]
+"""When `PKSampler` draws images of a label with replacement."""
 
 
 def sequential_batches(count: int, batch_size: int) -> Iterator[Tensor]:
@@ -38,10 +42,10 @@ class PKSampler:
     Where there are fewer than P labels, they take turns until there are P runs.
 
     The K images of a label are drawn without replacement where it has K, with
-    replacement where it has fewer. With ``camids`` positives come across cameras
-    (ClusterContrast, CALR and AFF_SCL): the first of the K is any image of the label,
-    the others are drawn from its images under other cameras; where there are none,
-    from its other images; where there are none of these, it is repeated. A
+    replacement where it has fewer (see ``replacement``). With ``camids`` positives come
+    across cameras (ClusterContrast, CALR and AFF_SCL): the first of the K is any image
+    of the label, the others are drawn from its images under other cameras; where there
+    are none, from its other images; where there are none of these, it is repeated. A
     run always has exactly K images.
 
     Args:
@@ -51,6 +55,11 @@ class PKSampler:
         num_batches: Batches that an iteration yields, whatever the number of labels.
         generator: Source of all draws, and the sampler's only state.
         camids: ``(N,)`` camera ids, for positives across cameras.
+        replacement: When the K - 1 mates of a first image are drawn with replacement:
+            ``"scarce"``, where the pool that they are drawn from has fewer than K - 1;
+            ``"published"``, where it has fewer than K, as in the public code of
+            ClusterContrast and CALR, which so repeats an image of a pool of K - 1 that
+            it could draw as a whole. Without cameras both are the same.
 
     Raises:
         ReIDError: If a number is below 1, if no label is left, or if the columns
@@ -73,6 +82,7 @@ class PKSampler:
         num_batches: int,
         generator: torch.Generator,
         camids: Tensor | np.ndarray | None = None,
+        replacement: Replacement = "scarce",
     ) -> None:
         for name, number in (
             ("num_labels", num_labels),
@@ -81,6 +91,10 @@ class PKSampler:
         ):
             if number < 1:
                 raise ReIDError(f"{name}={number}: expected a number from 1")
+        if replacement not in get_args(Replacement):
+            raise ReIDError(
+                f"replacement is {replacement!r}; choose from {get_args(Replacement)}"
+            )
         labels = torch.as_tensor(labels).cpu()
         if camids is not None and len(camids) != len(labels):
             raise ReIDError(
@@ -104,6 +118,7 @@ class PKSampler:
         self._num_instances = num_instances
         self._num_batches = num_batches
         self._generator = generator
+        self._spare = int(replacement == "published")
 
     def __len__(self) -> int:
         return self._num_batches
@@ -130,25 +145,25 @@ class PKSampler:
         position = torch.arange(int(counts.max()))  # (M,) within the label
         member = position < counts  # (P, M)
         if self._camids is None:
-            return starts + self._choose(member, self._num_instances)
+            return starts + self._choose(member, self._num_instances, spare=0)
         anchor = (self._rand(len(clusters), 1) * counts).long()  # (P, 1)
         camids = self._camids[starts + position.minimum(counts - 1)]
         other_camera = member & (camids != camids.gather(1, anchor))
         other_image = member & (position != anchor)
         pool = torch.where(other_camera.any(1, keepdim=True), other_camera, other_image)
         pool = torch.where(pool.any(1, keepdim=True), pool, member)
-        others = self._choose(pool, self._num_instances - 1)
+        others = self._choose(pool, self._num_instances - 1, self._spare)
         return starts + torch.cat([anchor, others], dim=1)
 
-    def _choose(self, pool: Tensor, number: int) -> Tensor:
-        """Choose from each row's pool, with replacement where it is too small."""
+    def _choose(self, pool: Tensor, number: int, spare: int) -> Tensor:
+        """Choose from each row's pool, with replacement below ``number + spare``."""
         size = pool.sum(1, keepdim=True)
         # A random order of each pool, its members first; a pool too small for a draw
         # without replacement fits into the first `number` places as a whole.
         keys = self._rand(*pool.shape).masked_fill(~pool, -1.0)
         order = keys.topk(min(number, pool.shape[1]), dim=1).indices
         repeated = (self._rand(len(pool), number) * size).long()
-        place = torch.where(size >= number, torch.arange(number), repeated)
+        place = torch.where(size >= number + spare, torch.arange(number), repeated)
         return order.gather(1, place.clamp(max=max(order.shape[1] - 1, 0)))
 
     def _rand(self, *shape: int) -> Tensor:

@@ -6,14 +6,13 @@ from reidlib.engine.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from reidlib.engine.manifest import code_hash, environment
+from reidlib.engine.manifest import environment
 from reidlib.engine.run import DivergedError, Run, RunConfig, open_fabric
 
 __all__ = [
     "DivergedError",
     "Run",
     "RunConfig",
-    "code_hash",
     "environment",
     "load_checkpoint",
     "load_weights",

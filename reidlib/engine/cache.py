@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.manifest import code_hash
+from reidlib.engine.manifest import library_hash
 from reidlib.engine.run import Run, RunConfig
 from reidlib.paths import cache_dir
 
@@ -20,29 +21,30 @@ TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
 
 
 def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
-    """Return a hash of all that the numbers of a run depend on.
+    """Return a hash of all that the numbers of a run may depend on.
 
-    That is the configuration, the data and the code: the recipe's ``train`` with all
-    code of the library that it uses.
+    That is the method with its version, the settings, the data, and the bytes of the
+    library (see `library_hash`): a change of a comment makes the run again.
     """
+    method, version = method_of(train)
     parts = {
+        "method": [method, version],
         "config": dataclasses.asdict(config),  # type: ignore[call-overload]
         "dataset": dataset.fingerprint(),
-        "code": code_hash(f"{train.__module__}.{train.__qualname__}"),
+        "library": library_hash(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def config_hash(config: RunConfig) -> str:
-    """Return a hash of all settings of a run."""
-    settings = dataclasses.asdict(config)  # type: ignore[call-overload]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+def method_of(train: TrainFunction) -> tuple[str, int]:
+    """Return the name of the recipe that ``train`` belongs to, and its version."""
+    module = sys.modules[train.__module__]
+    return module.__name__.rsplit(".", 1)[-1], module.VERSION
 
 
 def run_folder(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> Path:
     """Return the folder of the cache in which `cached_run` keeps a run."""
-    recipe = train.__module__.rsplit(".", 1)[-1]
-    name = f"{recipe}-{run_key(train, config, dataset)[:16]}"
+    name = f"{method_of(train)[0]}-{run_key(train, config, dataset)[:16]}"
     return cache_dir() / "runs" / name
 
 
@@ -56,7 +58,7 @@ def cached_run(
 ) -> tuple[dict[str, Any], Path]:
     """Run a recipe, or return the result of the same run made before.
 
-    A run that was interrupted is gone on with. Two processes that ask for one run at
+    A run that was interrupted is resumed. Two processes that ask for one run at
     once make it once: the second waits.
 
     Args:
@@ -75,9 +77,11 @@ def cached_run(
         result = directory / "result.json"
         if result.is_file():
             return json.loads(result.read_text(encoding="utf-8")), directory
+        recipe, version = method_of(train)
         with Run(
             directory,
-            recipe=train.__module__.rsplit(".", 1)[-1],
+            recipe=recipe,
+            version=version,
             config=config,
             dataset=dataset,
             resume=True,

@@ -66,6 +66,10 @@ class DivergedError(ReIDError):
     """The loss became NaN or infinite."""
 
 
+class _Stopped(Exception):
+    """A run has made the epochs that it was asked for; it never leaves ``Run``."""
+
+
 class Run:
     """One run of a recipe in one folder.
 
@@ -77,6 +81,8 @@ class Run:
     Args:
         directory: The run's folder; made if it is not there.
         recipe: Name of the recipe, for manifest and messages.
+        version: Version of the recipe's method: raised when its numbers are meant to
+            change.
         config: The recipe's configuration, a dataclass with ``seed`` and ``precision``.
         dataset: The data that the run works on.
         resume: Go on after the last complete epoch of this folder, if there is one. A
@@ -84,6 +90,8 @@ class Run:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
         progress: Show progress bars and log lines on standard error.
         tensorboard: Write TensorBoard events too.
+        stop_after: Leave the ``with`` block after so many complete epochs, if more
+            are left.
 
     Raises:
         ReIDError: If the folder cannot be written, holds a run already and ``resume``
@@ -92,7 +100,7 @@ class Run:
     Example:
         A recipe uses it so (see ``reidlib/recipes/baseline.py``)::
 
-            with Run(folder, recipe="baseline", config=config, dataset=data) as run:
+            with Run(folder, recipe="baseline", version=1, **options) as run:
                 model, optimizer = run.setup(model, optimizer)
                 for epoch in run.epochs(config.epochs):
                     for batch in run.progress(batches, "train"):
@@ -106,12 +114,14 @@ class Run:
         directory: str | Path,
         *,
         recipe: str,
+        version: int,
         config: RunConfig,
         dataset: ReIDDataset,
         resume: bool = False,
         device: str = "auto",
         progress: bool = True,
         tensorboard: bool = True,
+        stop_after: int | None = None,
     ) -> None:
         if config.precision not in PRECISIONS:
             raise ReIDError(
@@ -127,14 +137,16 @@ class Run:
         self._tracked: dict[str, Any] = {}
         self._record: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
-        self._losses: list[float] = []
+        self._losses: list[Tensor] = []
         self._start = time.monotonic()
         self._seconds_before = 0.0
         self._writer: Any = None
         self._tensorboard = tensorboard
+        self._stop_after = stop_after
 
         settings = {
             "recipe": recipe,
+            "version": version,
             "config": dataclasses.asdict(config),  # type: ignore[call-overload]
             "dataset": {
                 "name": dataset.name,
@@ -179,7 +191,7 @@ class Run:
             # Compared as JSON, in which a tuple is a list.
             before = json.loads(manifest.read_text(encoding="utf-8"))
             now = json.loads(json.dumps(settings))
-            for name in ("recipe", "config", "dataset"):
+            for name in ("recipe", "version", "config", "dataset"):
                 if before.get(name) != now[name]:
                     raise ReIDError(
                         f"{self.directory} holds a run with another {name} "
@@ -235,10 +247,10 @@ class Run:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> bool | None:
         if _in_main_thread():
             signal.signal(signal.SIGTERM, self._handler)
-        if kind is None:
+        if kind is None or kind is _Stopped:
             status = "complete" if self.result_path.exists() else "stopped"
         elif issubclass(kind, KeyboardInterrupt):
             status = "interrupted"
@@ -253,6 +265,7 @@ class Run:
                 raise
         if self._writer is not None:
             self._writer.close()
+        return kind is _Stopped
 
     def _way_back(self) -> str:
         if self.checkpoint_path.exists():
@@ -275,19 +288,25 @@ class Run:
 
     # -- what a recipe calls ------------------------------------------------------
 
-    def setup(self, model: nn.Module, optimizer: Optimizer | None = None) -> Any:
-        """Move model and optimiser to the device and precision of the run.
+    def setup(self, model: nn.Module, *optimizers: Optimizer) -> Any:
+        """Move a model and its optimisers to the device and precision of the run.
 
         Args:
-            model: A network; methods other than ``forward`` stay callable.
-            optimizer: Its optimiser, if it is trained.
+            model: A network. Methods that its ``forward_methods`` names may be called
+                in training beside ``forward``.
+            optimizers: Its optimisers, if it is trained.
 
         Returns:
-            The model, or model and optimiser, wrapped by Lightning Fabric.
+            The model alone, or the model and its optimisers, wrapped by Lightning
+            Fabric.
         """
-        if optimizer is None:
-            return self.fabric.setup_module(model, move_to_device=True)
-        return self.fabric.setup(model, optimizer)
+        if optimizers:
+            wrapped, *others = self.fabric.setup(model, *optimizers)
+        else:
+            wrapped, others = self.fabric.setup_module(model, move_to_device=True), []
+        for name in getattr(model, "forward_methods", ()):
+            wrapped.mark_forward_method(name)
+        return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
         """Name what a checkpoint must hold: anything with a ``state_dict``.
@@ -331,6 +350,8 @@ class Run:
             self._record["seconds"] = round(time.monotonic() - start, 2)
             self._end_epoch(count)
             self.epoch = epoch + 1
+            if self.epoch == self._stop_after and self.epoch < count:
+                raise _Stopped
 
     def progress(self, items: Iterable[T], title: str, total: int | None = None) -> Any:
         """Show a progress bar on standard error while going through ``items``."""
@@ -342,48 +363,52 @@ class Run:
     def step(
         self,
         loss: Tensor,
-        optimizer: Optimizer,
+        *optimizers: Optimizer,
         clip: tuple[nn.Module, float] | None = None,
-    ) -> float:
+    ) -> None:
         """Take one step down the gradient of ``loss``.
+
+        Nothing is copied to the host: whether the losses of an epoch are finite is
+        looked at when it ends, or when `mean_loss` is asked for.
 
         Args:
             loss: Scalar.
-            optimizer: Its gradients are set to zero first.
+            optimizers: One or more; their gradients are set to zero first.
             clip: A module and the largest norm that its gradient may have.
+        """
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        for optimizer in optimizers:
+            if clip is not None:
+                self.fabric.clip_gradients(clip[0], optimizer, max_norm=clip[1])
+            optimizer.step()
+        self._losses.append(loss.detach())
 
-        Returns:
-            The loss as a number.
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over the steps of this epoch (NaN before the first).
 
         Raises:
-            DivergedError: If the loss is NaN or infinite; names epoch, batch and the
-                last good checkpoint. The weights are not touched.
+            DivergedError: If a loss is NaN or infinite; names epoch, batch and the last
+                good checkpoint.
         """
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self._diverged(f"the loss is {value}")
-        optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if clip is not None:
-            self.fabric.clip_gradients(clip[0], optimizer, max_norm=clip[1])
-        optimizer.step()
-        self._losses.append(value)
-        return value
+        if not self._losses:
+            return math.nan
+        losses = torch.stack(self._losses).double().cpu().numpy()
+        if not np.isfinite(losses).all():
+            batch = int(np.flatnonzero(~np.isfinite(losses))[0])
+            self._diverged(f"the loss is {losses[batch]}", f", batch {batch + 1}")
+        return float(losses.mean())
 
-    def _diverged(self, what: str) -> NoReturn:
+    def _diverged(self, what: str, where: str = "") -> NoReturn:
         kept = "no epoch was complete before"
         if self.checkpoint_path.exists():
             kept = f"the last good checkpoint is {self.checkpoint_path}"
         raise DivergedError(
-            f"{what} in epoch {self.epoch + 1}, batch {len(self._losses) + 1}; {kept}; "
-            "start again in another folder (--out) with a lower --lr or with "
-            "--precision 32-true"
+            f"{what} in epoch {self.epoch + 1}{where}; {kept}; start again in another "
+            "folder (--out) with a lower --lr or with --precision 32-true"
         )
-
-    @property
-    def mean_loss(self) -> float:
-        """Mean loss over the steps of this epoch (NaN before the first)."""
-        return float(np.mean(self._losses)) if self._losses else math.nan
 
     def record(self, **values: Any) -> None:
         """Add numbers to the record of this epoch."""
@@ -428,6 +453,7 @@ class Run:
     # -- the end of an epoch ------------------------------------------------------
 
     def _end_epoch(self, count: int) -> None:
+        _ = self.mean_loss  # raises where the training has diverged
         for name, item in self._tracked.items():
             if isinstance(item, nn.Module) and not _is_finite(item):
                 self._diverged(f"a weight of {name!r} is not finite")

@@ -77,6 +77,9 @@ class ReIDNet(nn.Module):
         self.backbone.stages[:frozen_stages].requires_grad_(False)
         self.train()
 
+    forward_methods = ("embed",)
+    """What may be called beside ``forward`` when a run has wrapped the network."""
+
     def train(self, mode: bool = True) -> ReIDNet:
         """Set the mode; frozen stages stay in eval mode."""
         super().train(mode)

@@ -29,7 +29,8 @@ class Item:
         kind: ``equation``, ``table``, ``figure``, ``algorithm`` or ``component``.
         what: One line on what it is.
         status: ``closed`` when code, test and page are there, else ``open``.
-        code: ``module:object`` that implements it.
+        code: ``module:object`` of the library that implements it, or ``file::function``
+            of the book or the notebooks, the file from the repository's root.
         test: ``file::name`` of a test, the file from the repository's root.
         page: Notebook with ``#anchor``, or page of ``book/``, that explains it.
         result: File under ``results/`` with what was measured, where it needs one.
@@ -140,7 +141,7 @@ def coverage_problems(root: Path, items: Iterable[Item] | None = None) -> list[s
         elif item.status not in ("closed", "open"):
             problems.append(f"{item.id}: status {item.status!r} is not closed or open")
         found = {
-            "code": _code_problem(item.code),
+            "code": _code_problem(root, item.code),
             "test": _test_problem(root, item.test),
             "page": _page_problem(root, item.page),
             "result": _result_problem(root, item.result),
@@ -158,14 +159,15 @@ def _markdown_row(item: Item, root: Path) -> str:
             target += f"#{_anchors(root / page).get(anchor.lower(), '')}"
         # Plain HTML: the target is a page of the rendered book, not a source file.
         link = f'<a href="{escape(target)}">{escape(PurePosixPath(page).stem)}</a>'
-    code = f"`{item.code.replace(':', '.')}`" if item.code else ""
+    code = item.code if "::" in item.code else item.code.replace(":", ".")
+    code = f"`{code}`" if code else ""
     done = "yes" if item.status == "closed" else "no"
     return f"| {item.id} | {item.kind} | {item.what} | {code} | {link} | {done} |"
 
 
-def _code_problem(code: str) -> str:
-    if not code:
-        return ""
+def _code_problem(root: Path, code: str) -> str:
+    if not code or "::" in code:
+        return _definition_problem(root, code)
     module, _, name = code.partition(":")
     try:
         target = import_module(module)
@@ -177,11 +179,19 @@ def _code_problem(code: str) -> str:
 
 
 def _test_problem(root: Path, test: str) -> str:
-    if not test:
+    parts = test.lower().split("::")[1:] or [""]
+    if test and not all(part.startswith("test") for part in parts):
+        return f"{test!r} names no test"
+    return _definition_problem(root, test)
+
+
+def _definition_problem(root: Path, definition: str) -> str:
+    """Say what is missing of ``file::name`` or ``file::Class::name``."""
+    if not definition:
         return ""
-    file, _, name = test.partition("::")
+    file, _, name = definition.partition("::")
     if not (root / file).is_file():
-        return f"{test!r}: there is no file {file}"
+        return f"{definition!r}: there is no file {file}"
     body: list[ast.stmt] = ast.parse((root / file).read_text(encoding="utf-8")).body
     # file::Class::name goes one level down for each part.
     for part in name.split("::"):
@@ -190,8 +200,8 @@ def _test_problem(root: Path, test: str) -> str:
             for node in body
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part
         ]
-        if not match or not part.lower().startswith("test"):
-            return f"{test!r}: {file} defines no test {part!r}"
+        if not match:
+            return f"{definition!r}: {file} defines no {part!r}"
         body = match[0].body
     return ""
 

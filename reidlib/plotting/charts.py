@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -11,33 +10,31 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from reidlib.errors import ReIDError
-from reidlib.plotting.style import COLOURS, INK, MARKERS, QUIET
-from reidlib.plotting.tiles import _as_numpy
+from reidlib.plotting.inputs import as_numpy, finite
+from reidlib.plotting.style import COLOURS, INK, MARKERS, PAPER, QUIET
 
-HEALTH = {
-    "pairwise_precision": "pair precision",
-    "pairwise_recall": "pair recall",
-    "outlier_share": "outlier share",
-    "nmi_cam": "NMI with camera",
-}
+LINES = ("-", "--", "-.", ":")
 
 
-def _axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
-    return plt.subplots(figsize=size)[1] if ax is None else ax
+def new_axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
+    """Return the given axes, or those of a figure of their own."""
+    return ax or plt.subplots(figsize=size)[1]
 
 
-def _finite(values: Any, name: str) -> np.ndarray:
-    array = _as_numpy(values).astype(np.float64)
-    bad = int((~np.isfinite(array)).sum())
-    if array.size == 0 or bad:
-        raise ReIDError(
-            f"{name}: got {array.size} values, {bad} of them not finite; give at least "
-            "one value and only finite ones"
-        )
-    return array
+def draw_lines(ax: Axes, curves: Mapping[str, tuple[Any, Any]], first: int = 0) -> None:
+    """Draw lines, each with its name, its colour and its marker.
+
+    Args:
+        ax: Axes to draw into.
+        curves: For each name ``x`` and ``y``.
+        first: Number of the first colour and marker.
+    """
+    for i, (name, (x, y)) in enumerate(curves.items(), first):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        ax.plot(x, y, color=colour, marker=marker, label=name)
 
 
 def plot_cmc(
@@ -66,19 +63,20 @@ def plot_cmc(
     """
     if not curves:
         raise ReIDError("curves: got none; give a name and its {rank: share}")
-    ax = _axes(ax)
-    for i, (name, curve) in enumerate(curves.items()):
+    lines = {}
+    for name, curve in curves.items():
         ranks = sorted(curve)
-        shares = _finite([curve[rank] for rank in ranks], f"curve {name!r}")
+        shares = finite([curve[rank] for rank in ranks], f"curve {name!r}")
         if shares.min() < 0 or shares.max() > 1:
             raise ReIDError(
                 f"curve {name!r}: shares from {shares.min():g} to {shares.max():g}; "
                 "give shares in [0, 1], not percent"
             )
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        ax.plot(ranks, 100 * shares, color=colour, marker=marker, label=name)
+        lines[name] = ranks, 100 * shares
+    ax = new_axes(ax)
+    draw_lines(ax, lines)
     every = sorted({rank for curve in curves.values() for rank in curve})
-    # Rank 1 is the number that everybody looks for, so it has its tick.
+    # Rank 1 is the score that papers report, so it has its own tick.
     ax.set_xticks(every if len(every) <= 10 else [1, *range(5, every[-1] + 1, 5)])
     ax.set(title=title, xlabel="rank k", ylabel="queries found by rank k (%)")
     ax.set_ylim(0, 102)
@@ -86,75 +84,54 @@ def plot_cmc(
     return ax
 
 
-def plot_health(
-    epochs: Sequence[Any],
+def plot_curves(
+    x: Sequence[Any],
+    curves: Mapping[str, Any],
     *,
-    num_pids: int | None = None,
-    measures: Sequence[str] = tuple(HEALTH),
-    title: str = "Health of the pseudo labels",
-    axes: Sequence[Axes] | None = None,
-) -> np.ndarray:
-    """Draw how good the pseudo labels of each epoch were.
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw lines over one axis of numbers or of names.
 
     Args:
-        epochs: One entry per epoch, a ``ClusterQuality`` or a mapping with its fields:
-            ``clusters`` and the ``measures``. A mapping may carry its ``epoch``, else
-            entries count from 1.
-        num_pids: True number of identities, drawn as the line to reach.
-        measures: Fields of the second panel, all in [0, 1].
-        title: Title of the first panel.
-        axes: Two axes to draw into.
+        x: ``(K,)`` numbers, or names in their order.
+        curves: For each line its ``(K,)`` values.
+        xlabel: What ``x`` is.
+        ylabel: What the values are.
+        title: Title of the figure.
+        ax: Axes to draw into.
 
     Returns:
-        ``(2,)`` axes: the number of clusters, and the measures.
+        The axes, one line per curve.
 
     Raises:
-        ReIDError: If there is no epoch or if one lacks a field.
+        ReIDError: If there is no curve, too many of them, a length that is not that of
+            ``x``, or a value that is not finite.
 
     Example:
-        >>> one = {"clusters": 9, "outlier_share": 0.5, "nmi_cam": 0.2}
-        >>> axes = plot_health([one], measures=["outlier_share", "nmi_cam"])
-        >>> [line.get_label() for line in axes[1].lines]
-        ['outlier share', 'NMI with camera']
+        >>> ax = plot_curves([1, 2], {"mAP": [0.1, 0.3]}, xlabel="p", ylabel="mAP")
+        >>> ax.lines[0].get_ydata().tolist()
+        [0.1, 0.3]
     """
-    rows = [
-        asdict(entry) if is_dataclass(entry) and not isinstance(entry, type) else entry
-        for entry in epochs
-    ]
-    if not rows:
-        raise ReIDError("epochs: got none; give the cluster quality of each epoch")
-    for i, row in enumerate(rows):
-        absent = [name for name in ("clusters", *measures) if row.get(name) is None]
-        if absent:
-            raise ReIDError(
-                f"epochs[{i}]: has no {', '.join(absent)}; it has "
-                f"{', '.join(sorted(row))}; name the fields to draw in measures"
-            )
-    if axes is None:
-        axes = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")[1]
-    first, second = axes
-    epoch = [row.get("epoch", i + 1) for i, row in enumerate(rows)]
-    clusters = [row["clusters"] for row in rows]
-    first.plot(epoch, clusters, color=COLOURS[0], marker=MARKERS[0], label="clusters")
-    if num_pids is not None:
-        first.axhline(num_pids, color=INK, ls="--", lw=1.2, label="identities")
-        first.legend()
-    first.set_ylim(bottom=0)
-    first.set(title=title, xlabel="epoch", ylabel="number of clusters")
-    for i, name in enumerate(measures):
-        second.plot(
-            epoch,
-            [row[name] for row in rows],
-            color=COLOURS[(i + 1) % len(COLOURS)],
-            marker=MARKERS[(i + 1) % len(MARKERS)],
-            label=HEALTH.get(name, name.replace("_", " ")),
+    if not 1 <= len(curves) <= len(COLOURS):
+        raise ReIDError(
+            f"curves: got {len(curves)} of them; give from 1 to {len(COLOURS)}"
         )
-    second.set_ylim(-0.02, 1.02)
-    second.set(xlabel="epoch", ylabel="share, or NMI")
-    second.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    for ax in (first, second):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return np.array([first, second], dtype=object)
+    arrays = {name: finite(v, f"curve {name!r}") for name, v in curves.items()}
+    for name, array in arrays.items():
+        if array.shape != (len(x),):
+            raise ReIDError(
+                f"curve {name!r}: got shape {array.shape} for {len(x)} places on the "
+                "axis; give one value for each"
+            )
+    ax = new_axes(ax)
+    draw_lines(ax, {name: (x, array) for name, array in arrays.items()})
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+    if len(curves) > 1:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
 
 
 def plot_embedding(
@@ -189,7 +166,7 @@ def plot_embedding(
         >>> [len(dots.get_offsets()) for dots in ax.collections]
         [2, 1]
     """
-    array, classes = _finite(points, "points"), _as_numpy(by)
+    array, classes = finite(points, "points"), as_numpy(by)
     if array.ndim != 2 or array.shape[1] != 2 or classes.shape != array.shape[:1]:
         raise ReIDError(
             f"points: got shape {array.shape} and by of shape {classes.shape}; give "
@@ -201,7 +178,7 @@ def plot_embedding(
             f"by: {len(shown)} classes for {len(COLOURS)} colours; name those to "
             "colour in only"
         )
-    ax = _axes(ax, (4.8, 4.2))
+    ax = new_axes(ax, (4.8, 4.2))
     rest = ~np.isin(classes, shown)
     if rest.any():
         ax.scatter(
@@ -264,7 +241,7 @@ def plot_bars(
             (group, series, value)
             for group, members in values.items()
             for series, seeds in members.items()
-            for value in _finite(seeds, f"{group}, {series}").ravel()
+            for value in finite(seeds, f"{group}, {series}").ravel()
         ],
         columns=["group", "series", "value"],
     )
@@ -273,7 +250,7 @@ def plot_bars(
     groups, order = list(values), list(dict.fromkeys(table["series"]))
     if len(order) > len(COLOURS):
         raise ReIDError(f"values: {len(order)} series for {len(COLOURS)} colours")
-    ax = _axes(ax)
+    ax = new_axes(ax)
     sns.barplot(
         table,
         x="group",
@@ -357,11 +334,11 @@ def plot_distributions(
             f"samples: got {len(samples)} groups; give from 1 to {len(COLOURS)} of them"
         )
     arrays = {
-        name: _finite(v, f"sample {name!r}").ravel() for name, v in samples.items()
+        name: finite(v, f"sample {name!r}").ravel() for name, v in samples.items()
     }
     everything = np.concatenate(list(arrays.values()))
     edges = np.histogram_bin_edges(everything, bins=bins).tolist()
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for (name, array), colour in zip(arrays.items(), COLOURS):
         ax.hist(
             array,
@@ -377,3 +354,94 @@ def plot_distributions(
     ax.set(xlabel=xlabel, ylabel="density", title=title or "")
     ax.legend(title="dashed: median", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
+
+
+def plot_trade_off(
+    curves: Mapping[str, tuple[Any, Any]],
+    *,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    xlabel: str = "false-match rate: pairs of different people accepted (%)",
+    ylabel: str = "true matches found (%)",
+    title: str = "True against false matches",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the share that is found against the share of false alarms, on a log axis.
+
+    What matters lies at low rates, which a linear axis presses into its first
+    millimetre.
+
+    Args:
+        curves: For each name the false-match rates, ascending, and the true-match
+            rates, both in [0, 1]; the first two arrays of ``TradeOff.curve()``. A rate
+            of 0 has no place on the axis and is left out.
+        points: For each name a pair of rates to mark, a threshold in use for instance.
+        xlabel: What the horizontal axis is.
+        ylabel: What the vertical axis is.
+        title: Title of the figure.
+        ax: Axes to draw into.
+
+    Returns:
+        The axes, one line per curve and then one per point, in percent. Lines are
+        steps: between two thresholds nothing is interpolated.
+
+    Raises:
+        ReIDError: If there is no curve, if the two arrays do not fit, or if a rate is
+            outside [0, 1].
+
+    Example:
+        >>> ax = plot_trade_off({"model": ([0.0, 0.01, 1.0], [0.2, 0.5, 1.0])})
+        >>> ax.lines[0].get_xdata().tolist(), ax.lines[0].get_ydata().tolist()
+        ([1.0, 100.0], [50.0, 100.0])
+    """
+    if not 0 < len(curves) <= len(COLOURS):
+        raise ReIDError(
+            f"curves: got {len(curves)}; give from 1 to {len(COLOURS)}, each with its "
+            "false-match and true-match rates"
+        )
+    ax = new_axes(ax)
+    for i, (name, curve) in enumerate(curves.items()):
+        fpr, tpr = (finite(values, f"curve {name!r}") for values in curve)
+        _check_rates(name, fpr, tpr)
+        seen = fpr > 0
+        ax.step(
+            100 * fpr[seen],
+            100 * tpr[seen],
+            where="post",
+            color=COLOURS[i],
+            ls=LINES[i % len(LINES)],
+            label=name,
+        )
+    for i, (name, point) in enumerate((points or {}).items()):
+        x, y = (finite(value, f"point {name!r}") for value in point)
+        _check_rates(name, np.atleast_1d(x), np.atleast_1d(y))
+        ax.plot(
+            [100 * float(x)],
+            [100 * float(y)],
+            ls="",
+            marker=MARKERS[i % len(MARKERS)],
+            ms=8,
+            color=INK,
+            mec=PAPER,
+            label=name,
+            zorder=3,
+        )
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=12))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, 102))
+    ax.legend(loc="upper left")
+    return ax
+
+
+def _check_rates(name: str, fpr: np.ndarray, tpr: np.ndarray) -> None:
+    if fpr.shape != tpr.shape or fpr.ndim != 1 or (np.diff(fpr) < 0).any():
+        raise ReIDError(
+            f"{name!r}: got false-match rates of shape {fpr.shape} and true-match "
+            f"rates of shape {tpr.shape}; give two of one length, the former ascending"
+        )
+    low, high = min(fpr.min(), tpr.min()), max(fpr.max(), tpr.max())
+    if low < 0 or high > 1:
+        raise ReIDError(
+            f"{name!r}: rates from {low:g} to {high:g}; give shares in [0, 1], not "
+            "percent"
+        )

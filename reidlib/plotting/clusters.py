@@ -1,26 +1,22 @@
-"""Figures of clusters: what is in them, where they lie, how they change."""
+"""Figures of clusters: what is in them, and how good they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from reidlib.data.table import DISTRACTOR
 from reidlib.errors import ReIDError
-from reidlib.plotting.charts import _axes, _finite, plot_embedding
-from reidlib.plotting.style import COLOURS, HIT, INK, MARKERS, MISS
-from reidlib.plotting.tiles import (
-    _as_images,
-    _as_numpy,
-    _Canvas,
-    _caption,
-    _column,
-)
+from reidlib.plotting.charts import draw_lines
+from reidlib.plotting.inputs import as_images, as_numpy, per_image
+from reidlib.plotting.style import COLOURS, HIT, INK, MISS
+from reidlib.plotting.tiles import Canvas, caption_of
 
 OUTLIER = -1
 MEASURES = {
@@ -33,6 +29,19 @@ MEASURES = {
     "nmi_pid": "NMI with identity",
     "nmi_cam": "NMI with camera",
 }
+"""Measures of cluster quality and what a figure calls them."""
+
+HEALTH = ("pairwise_precision", "pairwise_recall", "outlier_share", "nmi_cam")
+
+
+def measure_name(measure: str) -> str:
+    """Return what a figure calls a measure of cluster quality.
+
+    Example:
+        >>> measure_name("nmi_cam"), measure_name("same_camera_share")
+        ('NMI with camera', 'same camera share')
+    """
+    return MEASURES.get(measure, measure.replace("_", " "))
 
 
 def plot_clusters(
@@ -46,19 +55,20 @@ def plot_clusters(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw some clusters, one a row, and tell who is in the wrong one.
+    """Draw some clusters, one in a row, and mark the images of other people.
 
-    The person seen most often in a cluster, of equals the one with the lowest id, has
-    green frames with a tick, anybody else vermillion ones with a cross. Images of a
-    person stand together, the most frequent person first. Of a cluster that is larger
-    than its row, images are taken evenly from that order, so that the row keeps the
-    cluster's proportions. Outliers have no frame: nobody put them together.
+    Images of the cluster's most frequent person have green frames with a tick, all
+    others vermillion ones with a cross; of people who are equally frequent, the one
+    with the lowest id counts. Images of a person stand together, the most frequent
+    person first. If a cluster is larger than its row, images are taken evenly from
+    that order, so that the row keeps the cluster's proportions. Outliers have no
+    frame, because they are no cluster.
 
     Args:
         images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` as for `plot_images`, or anything
             whose ``images[row]`` is such an image: only those drawn are asked for.
         pseudo_labels: ``(N,)`` clusters, -1 for an outlier.
-        pids: ``(N,)`` person ids; those up to 0 are nobody known.
+        pids: ``(N,)`` person ids; ids up to 0 are no known person.
         camids: ``(N,)`` camera ids.
         clusters: Clusters to draw, -1 for the outliers; by default the five largest.
         columns: Most images in a row.
@@ -78,8 +88,8 @@ def plot_clusters(
         ['✓', '✓', '✗']
     """
     labels = _labels(pseudo_labels)
-    persons = _column(pids, labels.shape, "pids")
-    cameras = _column(camids, labels.shape, "camids")
+    persons = per_image(pids, labels.shape, "pids")
+    cameras = per_image(camids, labels.shape, "camids")
     names, counts = np.unique(labels, return_counts=True)
     size = dict(zip(names.tolist(), counts.tolist()))
     if clusters is None:
@@ -92,45 +102,25 @@ def plot_clusters(
             f"image, for {columns} columns; give pids, camids, at least one column and "
             "labels that occur among the pseudo labels"
         )
-    rows = [_row(labels == int(name), persons, columns) for name in clusters]
-    shown = np.concatenate([line for line, _ in rows])
-    tiles = _as_images([_as_numpy(images[int(i)]) for i in shown], 4, "images")
-    aspect = tiles.shape[1] / tiles.shape[2]
-    width = max(len(line) for line, _ in rows)
-    canvas = _Canvas(len(rows), width + 1, aspect, 2, ax)
-    place = 0
-    for row, (name, (line, major)) in enumerate(zip(clusters, rows)):
-        members = size[int(name)]
-        text = "outliers" if int(name) == OUTLIER else f"cluster {int(name)}"
-        some = f"{members} images" if members > len(line) else f"all {members}"
-        canvas.ax.text(
-            0.9,
-            row * canvas.step_y + aspect / 2,
-            f"{text}\n{some}",
-            ha="right",
-            va="center",
-            fontsize=7.5,
-        )
-        for column, i in enumerate(line):
-            right = persons[i] == major
-            framed = int(name) != OUTLIER
-            canvas.tile(
-                row,
-                column + 1,
-                tiles[place],
-                _caption(persons[i], cameras[i]),
-                (HIT if right else MISS) if framed else None,
-                ("✓" if right else "✗") if framed else "",
-            )
-            place += 1
+    rows, majors = {}, {}
+    for name in map(int, clusters):
+        text = "outliers" if name == OUTLIER else f"cluster {name}"
+        rows[text], majors[text] = _by_person(labels == name, persons)
+
+    def look(row: str, i: int) -> tuple[str | None, str]:
+        if row == "outliers":
+            return None, ""
+        return (HIT, "✓") if persons[i] == majors[row] else (MISS, "✗")
+
+    canvas = _draw_rows(images, rows, columns, 1, persons, cameras, look, ax)
     meaning = "✓ the cluster's most frequent person, ✗ another"
     return canvas.finish(f"{title} ({meaning})" if title else meaning)
 
 
-def _row(
-    member: np.ndarray, persons: np.ndarray, columns: int
+def _by_person(
+    member: np.ndarray, persons: np.ndarray
 ) -> tuple[np.ndarray, int | None]:
-    """Return the images of a cluster that are drawn, and its most frequent person."""
+    """Return a cluster's images, person by person, and its most frequent person."""
     inside = np.flatnonzero(member)
     names, which, counts = np.unique(
         persons[inside], return_inverse=True, return_counts=True
@@ -138,90 +128,224 @@ def _row(
     known = names > DISTRACTOR
     major = int(names[np.argmax(np.where(known, counts, 0))]) if known.any() else None
     # The most frequent first, of equals the lowest id, then in the order of the table.
-    order = np.lexsort((names[which], -(counts * known)[which]))
-    inside = inside[order]
-    if len(inside) > columns:
-        inside = inside[np.linspace(0, len(inside) - 1, columns).round().astype(int)]
-    return inside, major
+    return inside[np.lexsort((names[which], -(counts * known)[which]))], major
 
 
-def plot_cluster_map(
-    points: Any,
+def _draw_rows(
+    images: Any,
+    rows: Mapping[str, np.ndarray],
+    columns: int,
+    lead: int,
+    persons: np.ndarray | None,
+    cameras: np.ndarray,
+    look: Callable[[str, int], tuple[str | None, str]],
+    ax: Axes | None,
+) -> Canvas:
+    """Draw rows of images beside their names, evenly chosen where a row is too long.
+
+    Args:
+        images: As for `plot_clusters`.
+        rows: For each name the rows of its images.
+        columns: Most images in a row.
+        lead: Columns that the names take.
+        persons: ``(N,)`` person ids, if known.
+        cameras: ``(N,)`` camera ids.
+        look: Colour of the frame and mark of an image in a row.
+        ax: Axes to draw into.
+    """
+    shown = {name: _evenly(row, columns) for name, row in rows.items()}
+    chosen = np.concatenate(list(shown.values()))
+    tiles = as_images([as_numpy(images[int(i)]) for i in chosen], 4, "images")
+    aspect = tiles.shape[1] / tiles.shape[2]
+    width = max(map(len, shown.values()))
+    lines = 1 if persons is None else 2
+    canvas = Canvas(len(rows), width + lead, aspect, lines, ax)
+    tile = iter(tiles)
+    for number, (name, row) in enumerate(shown.items()):
+        size = len(rows[name])
+        some = f"{size} images" if size > len(row) else f"all {size}"
+        canvas.ax.text(
+            lead * canvas.step_x - 0.2,
+            number * canvas.step_y + aspect / 2,
+            f"{name}\n{some}",
+            ha="right",
+            va="center",
+            fontsize=7.5,
+        )
+        for column, i in enumerate(row, lead):
+            pid = None if persons is None else persons[i]
+            caption = caption_of(pid, cameras[i])
+            canvas.tile(number, column, next(tile), caption, *look(name, int(i)))
+    return canvas
+
+
+def _evenly(rows: np.ndarray, number: int) -> np.ndarray:
+    """Return this many rows, or all of them if there are fewer, in their order."""
+    number = min(number, len(rows))
+    return rows[np.linspace(0, len(rows) - 1, number).round().astype(int)]
+
+
+def plot_refined_cluster(
+    images: Any,
+    pivot: int,
     pseudo_labels: Any,
+    local_labels: Any,
+    pids: Any,
+    camids: Any,
+    discarded: Any,
     *,
-    only: Sequence[int] | None = None,
+    columns: int = 12,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw clusters in the plane; outliers are hollow and grey.
+    """Draw a pivot with its global, its local and its refined cluster (CALR-F3).
+
+    Each row begins with the pivot, in a dark frame with a star. In the first row,
+    images of the pivot's camera come next: those that stay have green frames with a
+    tick, those that are discarded vermillion ones with a cross. Images of other cameras
+    follow. Local clusters say nothing about them, so they have no frame unless they are
+    discarded. If a cluster is larger than its row, images are taken evenly from that
+    order.
 
     Args:
-        points: ``(N, 2)``, a t-SNE of the features, say.
-        pseudo_labels: ``(N,)`` clusters, -1 for an outlier.
-        only: Clusters to colour, the others are small and grey; by default the largest,
-            as many as there are colours.
-        title: Title of the figure.
+        images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` as for `plot_images`, or anything
+            whose ``images[row]`` is such an image: only those drawn are asked for.
+        pivot: Row number of the pivot.
+        pseudo_labels: ``(N,)`` global clusters, -1 for an outlier.
+        local_labels: ``(N,)`` clusters inside each camera; an image with -1 is alone.
+        pids: ``(N,)`` person ids, or None if they are unknown.
+        camids: ``(N,)`` camera ids.
+        discarded: ``(N,)`` bool, what refinement discarded.
+        columns: Most images in a row.
+        title: Title of the figure, completed by what the marks mean.
         ax: Axes to draw into.
 
     Returns:
-        The axes: collections of the other clusters (where there are any), of each
-        coloured cluster, and last of the outliers (where there are any).
+        The axes: the images of the global cluster, then of the local and of the refined
+        one, each in the order said.
 
     Raises:
-        ReIDError: If the shapes do not fit, or ``only`` names more clusters than there
-            are colours or one that has no image.
+        ReIDError: If shapes do not fit, or the pivot is discarded or in no cluster.
 
     Example:
-        >>> ax = plot_cluster_map([[0, 0], [0, 1], [5, 5]], [0, 0, -1])
-        >>> [text.get_text() for text in ax.get_legend().get_texts()]
-        ['cluster 0', 'outliers (1)']
+        >>> images = np.zeros((4, 8, 4, 3), np.uint8)
+        >>> clusters, local, camids = [0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]
+        >>> gone = np.array([False, False, True, False])
+        >>> ax = plot_refined_cluster(images, 0, clusters, local, None, camids, gone)
+        >>> [text.get_text() for text in ax.texts if text.get_text() in "★✓✗"]
+        ['★', '✓', '✗', '★', '★']
+        >>> len(ax.images)  # 4 in the global cluster, 2 in the local one, 3 stay
+        9
     """
-    array, labels = _finite(points, "points"), _labels(pseudo_labels)
-    if array.ndim != 2 or array.shape[1] != 2 or labels.shape != array.shape[:1]:
+    labels = _labels(pseudo_labels)
+    shape = labels.shape
+    local = per_image(_labels(local_labels), shape, "local_labels")
+    persons = per_image(pids, shape, "pids")
+    cameras = per_image(camids, shape, "camids")
+    gone = per_image(discarded, shape, "discarded")
+    if local is None or cameras is None or gone is None or gone.dtype != bool:
+        raise ReIDError("give local_labels, camids and discarded, the last one as bool")
+    if not 0 <= pivot < len(labels) or columns < 2:
         raise ReIDError(
-            f"points: got shape {array.shape} and pseudo_labels of shape "
-            f"{labels.shape}; give (N, 2) and (N,)"
+            f"pivot is {pivot} of {len(labels)} images, and a row has {columns}; give "
+            "a row number, and two columns or more"
         )
-    clustered = labels != OUTLIER
-    names, counts = np.unique(labels[clustered], return_counts=True)
-    if only is None:
-        largest = np.argsort(-counts, kind="stable")[: len(COLOURS)]
-        only = sorted(names[largest].tolist())
-    absent = sorted({int(name) for name in only} - set(names.tolist()))
-    if absent:
+    if labels[pivot] == OUTLIER or gone[pivot]:
         raise ReIDError(
-            f"only: no image has the cluster {absent[0]}; give clusters that occur "
-            "among the pseudo labels; outliers are drawn in any case"
+            f"the pivot, row {pivot}, is {'discarded' if gone[pivot] else 'no member'} "
+            "of a global cluster; give one of select_pivots, and what it discards"
         )
-    if clustered.any():
-        ax = plot_embedding(
-            array[clustered],
-            labels[clustered],
-            name="cluster",
-            only=only,
-            title=title,
-            ax=ax,
-        )
-        for artist in ax.collections[:1] if len(names) > len(only) else ():
-            artist.set_label("other clusters")
-    else:
-        ax = _axes(ax, (4.8, 4.2))
-        ax.set(xticks=[], yticks=[], title=title or "")
-        ax.grid(visible=False)
-        ax.spines[["left", "bottom"]].set_visible(False)
-    if not clustered.all():
-        ax.scatter(
-            array[~clustered, 0],
-            array[~clustered, 1],
-            s=15,
-            facecolor="none",
-            edgecolor=COLOURS[6],
-            lw=0.7,
-            label=f"outliers ({(~clustered).sum()})",
-            zorder=1,
-        )
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=1.3)
-    return ax
+    member = labels == labels[pivot]
+    own = cameras == cameras[pivot]
+    mates = (local == local[pivot]) & own & (local[pivot] != OUTLIER)
+    mates[pivot] = True
+    rows = {
+        "global cluster": _ordered(member, pivot, gone, own, cameras),
+        "local cluster": _ordered(mates, pivot, gone, own, cameras),
+        "refined cluster": _ordered(member & ~gone, pivot, gone, own, cameras),
+    }
+
+    def look(row: str, i: int) -> tuple[str | None, str]:
+        if i == pivot:
+            return INK, "★"
+        if row == "global cluster" and gone[i]:
+            return MISS, "✗"
+        if row == "global cluster" and own[i]:
+            return HIT, "✓"
+        return None, ""
+
+    canvas = _draw_rows(images, rows, columns, 2, persons, cameras, look, ax)
+    meaning = "★ pivot, ✓ stays, ✗ goes; without a frame: not judged"
+    return canvas.finish(f"{title} ({meaning})" if title else meaning)
+
+
+def _ordered(
+    member: np.ndarray,
+    pivot: int,
+    gone: np.ndarray,
+    own: np.ndarray,
+    cameras: np.ndarray,
+) -> np.ndarray:
+    """Return members: the pivot, its camera (what stays first), other cameras."""
+    rows = np.flatnonzero(member)
+    other = ~own[rows]
+    keys = (rows, cameras[rows] * other, gone[rows] & ~other, other, rows != pivot)
+    return rows[np.lexsort(keys)]
+
+
+def plot_health(
+    epochs: Sequence[Any],
+    *,
+    num_pids: int | None = None,
+    measures: Sequence[str] = HEALTH,
+    title: str = "Health of the pseudo labels",
+    axes: Sequence[Axes] | None = None,
+) -> np.ndarray:
+    """Draw how good the pseudo labels of each epoch were.
+
+    Args:
+        epochs: One entry per epoch, a ``ClusterQuality`` or a mapping with its fields:
+            ``clusters`` and the ``measures``. A mapping may carry its ``epoch``, else
+            entries count from 1.
+        num_pids: True number of identities, drawn as the line to reach.
+        measures: Fields of the second panel, all in [0, 1].
+        title: Title of the first panel.
+        axes: Two axes to draw into.
+
+    Returns:
+        ``(2,)`` axes: the number of clusters, and the measures.
+
+    Raises:
+        ReIDError: If there is no epoch or if one lacks a field.
+
+    Example:
+        >>> one = {"clusters": 9, "outlier_share": 0.5, "nmi_cam": 0.2}
+        >>> axes = plot_health([one], measures=["outlier_share", "nmi_cam"])
+        >>> [line.get_label() for line in axes[1].lines]
+        ['outlier share', 'NMI with camera']
+    """
+    if not len(epochs):
+        raise ReIDError("epochs: got none; give the cluster quality of each epoch")
+    needed = ("clusters", *measures)
+    rows = [_fields(entry, needed, f"epochs[{i}]") for i, entry in enumerate(epochs)]
+    if axes is None:
+        axes = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")[1]
+    first, second = axes
+    epoch = [row.get("epoch", i + 1) for i, row in enumerate(rows)]
+    draw_lines(first, {"clusters": (epoch, [row["clusters"] for row in rows])})
+    if num_pids is not None:
+        first.axhline(num_pids, color=INK, ls="--", lw=1.2, label="identities")
+        first.legend()
+    first.set_ylim(bottom=0)
+    first.set(title=title, xlabel="epoch", ylabel="number of clusters")
+    shares = {measure_name(m): (epoch, [row[m] for row in rows]) for m in measures}
+    draw_lines(second, shares, first=1)
+    second.set_ylim(-0.02, 1.02)
+    second.set(xlabel="epoch", ylabel="share, or NMI")
+    second.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    for ax in (first, second):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return np.array([first, second], dtype=object)
 
 
 def plot_sweep(
@@ -230,7 +354,6 @@ def plot_sweep(
     measures: Sequence[str] = ("clusters", "outlier_share", "pairwise_f", "nmi_cam"),
     xlabel: str = "eps",
     num_pids: int | None = None,
-    title: str | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
     """Draw how clusters change with a setting: a panel a measure, a line a sweep.
@@ -241,7 +364,6 @@ def plot_sweep(
         measures: Fields to draw, in this order, each on a scale of its own from 0.
         xlabel: What the setting is.
         num_pids: True number of identities: a level in the panel of ``clusters``.
-        title: Title of the figure.
         axes: As many axes as measures.
 
     Returns:
@@ -256,76 +378,53 @@ def plot_sweep(
         >>> axes[0].lines[0].get_ydata().tolist()
         [0.2, 0.3]
     """
-    lines = {
-        name: {float(x): _fields(quality) for x, quality in sweep.items()}
-        for name, sweep in sweeps.items()
-    }
-    if (
-        not lines
-        or not measures
-        or len(lines) > len(COLOURS)
-        or not all(lines.values())
-    ):
+    if not 1 <= len(sweeps) <= len(COLOURS) or not measures or not all(sweeps.values()):
         raise ReIDError(
-            f"sweeps: got {len(lines)} and {len(measures)} measures; give from 1 to "
+            f"sweeps: got {len(sweeps)} and {len(measures)} measures; give from 1 to "
             f"{len(COLOURS)} sweeps of at least one value each, and a measure"
         )
-    for name, sweep in lines.items():
-        for x, quality in sweep.items():
-            absent = [m for m in measures if quality.get(m) is None]
-            if absent:
-                raise ReIDError(
-                    f"sweep {name!r} at {x:g}: has no {', '.join(absent)}; it has "
-                    f"{', '.join(sorted(quality))}"
-                )
+    lines = {
+        name: {x: _fields(q, measures, f"sweep {name!r} at {x:g}") for x, q in sweep}
+        for name, sweep in ((n, sorted(s.items())) for n, s in sweeps.items())
+    }
     if axes is None:
         columns = min(2, len(measures))
-        grid = plt.subplots(
-            -(-len(measures) // columns),
-            columns,
-            figsize=(4.2 * columns, 2.7 * -(-len(measures) // columns)),
-            layout="constrained",
-            squeeze=False,
-        )[1].ravel()
-        for spare in grid[len(measures) :]:
-            spare.remove()
-        axes = list(grid[: len(measures)])
+        rows = -(-len(measures) // columns)
+        size = (4.2 * columns, 2.7 * rows)
+        figure = plt.figure(figsize=size, layout="constrained")
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(measures))]
     if len(axes) != len(measures):
         raise ReIDError(f"axes: got {len(axes)} for {len(measures)} measures")
     for ax, measure in zip(axes, measures):
-        for i, (name, sweep) in enumerate(lines.items()):
-            xs = sorted(sweep)
-            ax.plot(
-                xs,
-                [sweep[x][measure] for x in xs],
-                color=COLOURS[i],
-                marker=MARKERS[i],
-                label=name,
-            )
+        curves = {
+            name: (list(sweep), [quality[measure] for quality in sweep.values()])
+            for name, sweep in lines.items()
+        }
+        draw_lines(ax, curves)
         if measure == "clusters" and num_pids is not None:
             ax.axhline(num_pids, color=INK, ls="--", lw=1.2, label="people")
         # From 0, so that heights compare; an adjusted index may lie below it.
-        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if _negative(ax) else 0.0)
-        ax.set(xlabel=xlabel, title=MEASURES.get(measure, measure.replace("_", " ")))
+        lowest = min((y for _, ys in curves.values() for y in ys if y < 0), default=0)
+        ax.set_ylim(bottom=ax.get_ylim()[0] if lowest < 0 else 0)
+        ax.set(xlabel=xlabel, title=measure_name(measure))
     axes[0].legend()
-    figure = axes[0].figure
-    if title and figure is not None:
-        figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
     return np.array(axes, dtype=object)
 
 
-def _negative(ax: Axes) -> bool:
-    return any((np.asarray(line.get_ydata()) < 0).any() for line in ax.lines)
-
-
-def _fields(quality: Any) -> Mapping[str, Any]:
-    if is_dataclass(quality) and not isinstance(quality, type):
-        return asdict(quality)
-    return quality
+def _fields(quality: Any, needed: Sequence[str], where: str) -> Mapping[str, Any]:
+    """Return a ``ClusterQuality`` or a mapping as a mapping with the needed fields."""
+    row = quality if isinstance(quality, Mapping) else asdict(quality)
+    absent = [name for name in needed if row.get(name) is None]
+    if absent:
+        raise ReIDError(
+            f"{where}: has no {', '.join(absent)}; it has {', '.join(sorted(row))}; "
+            "name the fields to draw in measures"
+        )
+    return row
 
 
 def _labels(pseudo_labels: Any) -> np.ndarray:
-    labels = _as_numpy(pseudo_labels)
+    labels = as_numpy(pseudo_labels)
     if (
         labels.ndim != 1
         or labels.size == 0

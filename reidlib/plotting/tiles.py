@@ -1,10 +1,11 @@
-"""Figures made of images: grids and rankings."""
+"""Figures made of images: grids, rankings, and heat maps over images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN
 from reidlib.errors import ReIDError
+from reidlib.plotting.inputs import as_images, finite, per_image
 from reidlib.plotting.style import HIT, INK, MISS
 
 INCHES = 0.74  # width of a tile
@@ -19,50 +21,8 @@ GAP = 0.1  # between tiles, in tile widths
 LINE = 0.2  # height of a line of text, in tile widths
 
 
-def _as_numpy(values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return np.asarray(values)
-
-
-def _as_images(images: Any, dimensions: int, name: str) -> np.ndarray:
-    """Return images as ``(..., H, W, 3)``, uint8 or floats in [0, 1]."""
-    try:
-        array = _as_numpy(images)
-    except (ValueError, TypeError):
-        raise ReIDError(
-            f"{name}: the images differ in size; resize them to one height and width"
-        ) from None
-    if array.ndim == dimensions and array.shape[-1] != 3 and array.shape[-3] == 3:
-        array = np.moveaxis(array, -3, -1)
-    if array.ndim != dimensions or array.shape[-1] != 3:
-        raise ReIDError(
-            f"{name}: got shape {array.shape}; give RGB images of one size, "
-            f"{dimensions - 3} leading dimension(s), channels first or last"
-        )
-    if array.dtype != np.uint8 and array.size:
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise ReIDError(
-                f"{name}: values from {low:.2f} to {high:.2f}; give uint8 or floats in "
-                "[0, 1] (images before their normalisation)"
-            )
-    return array
-
-
-def _column(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
-    if values is None:
-        return None
-    column = _as_numpy(values)
-    if column.shape != shape:
-        raise ReIDError(
-            f"{name}: got shape {column.shape} for images of shape {shape}; give one "
-            "value per image"
-        )
-    return column
-
-
-def _caption(pid: Any, camid: Any) -> str:
+def caption_of(pid: Any, camid: Any) -> str:
+    """Return identity and camera as they stand below an image, None left out."""
     words = {JUNK: "junk", DISTRACTOR: "distractor", UNKNOWN: "id ?"}
     parts = []
     if pid is not None:
@@ -72,8 +32,17 @@ def _caption(pid: Any, camid: Any) -> str:
     return "\n".join(parts)
 
 
-class _Canvas:
-    """A grid of tiles on one axes, in units of a tile's width, the first on top."""
+class Canvas:
+    """A grid of tiles on one axes, in units of a tile's width; row 0 is at the top.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        aspect: Height of a tile.
+        lines: Lines of text below each tile.
+        ax: Axes to draw into; a figure that fits the grid if None.
+        lead: Extra room after the first column.
+    """
 
     def __init__(
         self,
@@ -106,6 +75,7 @@ class _Canvas:
         frame: str | None = None,
         mark: str = "",
     ) -> None:
+        """Draw an image, its caption below it, its frame and the mark in its corner."""
         left = column * self.step_x + (self.lead if column else 0.0)
         top = row * self.step_y
         box = (left, left + 1, top + self.aspect, top)
@@ -140,6 +110,7 @@ class _Canvas:
         )
 
     def finish(self, title: str | None) -> Axes:
+        """Fix the limits, write the title and return the axes."""
         # imshow moves the limits to the last image drawn.
         self.ax.autoscale(False)
         if title:
@@ -181,7 +152,7 @@ def plot_images(
         >>> [text.get_text() for text in ax.texts]
         ['id 7', 'distractor']
     """
-    array = _as_images(images, 4, "images")
+    array = as_images(images, 4, "images")
     number = len(array)
     if number == 0 or columns < 1:
         raise ReIDError(
@@ -189,12 +160,12 @@ def plot_images(
             "image and one column"
         )
     pid, camid = (
-        _column(v, (number,), n) for v, n in ((pids, "pids"), (camids, "camids"))
+        per_image(v, (number,), n) for v, n in ((pids, "pids"), (camids, "camids"))
     )
-    texts = None if titles is None else _column(list(titles), (number,), "titles")
+    texts = None if titles is None else per_image(list(titles), (number,), "titles")
     captions = []
     for i in range(number):
-        below = _caption(
+        below = caption_of(
             None if pid is None else pid[i], None if camid is None else camid[i]
         )
         parts = [str(texts[i])] if texts is not None else []
@@ -202,7 +173,7 @@ def plot_images(
     lines = max(caption.count("\n") + bool(caption) for caption in captions)
     columns = min(columns, number)
     aspect = array.shape[1] / array.shape[2]
-    canvas = _Canvas(-(-number // columns), columns, aspect, lines, ax)
+    canvas = Canvas(-(-number // columns), columns, aspect, lines, ax)
     for i, caption in enumerate(captions):
         canvas.tile(*divmod(i, columns), array[i], caption)
     return canvas.finish(title)
@@ -248,27 +219,27 @@ def plot_ranking(
         >>> [text.get_text() for text in ax.texts if text.get_text() in "✓✗"]
         ['✓', '✗']
     """
-    queries = _as_images(query_images, 4, "query_images")
-    matches = _as_images(gallery_images, 5, "gallery_images")
+    queries = as_images(query_images, 4, "query_images")
+    matches = as_images(gallery_images, 5, "gallery_images")
     shape = matches.shape[:2]
     if shape[0] != len(queries) or 0 in shape or matches.shape[2:] != queries.shape[1:]:
         raise ReIDError(
             f"gallery_images: got shape {matches.shape} for query_images of shape "
             f"{queries.shape}; give (queries, matches) images of the queries' size"
         )
-    hit = _column(hits, shape, "hits")
+    hit = per_image(hits, shape, "hits")
     if hit is None or hit.dtype != bool:
         raise ReIDError(f"hits: got {type(hits).__name__}; give a (Q, K) bool array")
-    q_pid = _column(query_pids, shape[:1], "query_pids")
-    q_cam = _column(query_camids, shape[:1], "query_camids")
-    pid, cam = _column(pids, shape, "pids"), _column(camids, shape, "camids")
+    q_pid = per_image(query_pids, shape[:1], "query_pids")
+    q_cam = per_image(query_camids, shape[:1], "query_camids")
+    pid, cam = per_image(pids, shape, "pids"), per_image(camids, shape, "camids")
 
     def caption(p: np.ndarray | None, c: np.ndarray | None, at: Any) -> str:
-        return _caption(None if p is None else p[at], None if c is None else c[at])
+        return caption_of(None if p is None else p[at], None if c is None else c[at])
 
     aspect = queries.shape[1] / queries.shape[2]
     lines = max((q_pid is not None) + (q_cam is not None) + 1, 2)
-    canvas = _Canvas(shape[0], shape[1] + 1, aspect, lines, ax, lead=2 * GAP)
+    canvas = Canvas(shape[0], shape[1] + 1, aspect, lines, ax, lead=2 * GAP)
     for row in range(shape[0]):
         name = "query\n" + caption(q_pid, q_cam, row)
         canvas.tile(row, 0, queries[row], name.strip())
@@ -277,3 +248,80 @@ def plot_ranking(
             below = caption(pid, cam, (row, k))
             canvas.tile(row, k + 1, matches[row, k], below, frame, mark)
     return canvas.finish(f"{title}, best match first (✓ same person, ✗ another)")
+
+
+def plot_heat_maps(
+    images: Any,
+    maps: Any,
+    titles: Sequence[str] | None = None,
+    *,
+    opacity: float = 0.6,
+    columns: int = 10,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw images with a map over each, cell by cell, dark for low and bright for high.
+
+    Every map has its own scale, from its lowest to its highest cell.
+
+    Args:
+        images: ``(N, H, W, 3)`` or ``(N, 3, H, W)``, as for `plot_images`.
+        maps: ``(N, h, w)``; the cells of a map share its image evenly.
+        titles: A text below each image.
+        opacity: 0 shows the image alone, 1 the map alone.
+        columns: Images in a row.
+        title: Title of the figure.
+        ax: Axes to draw into.
+
+    Returns:
+        The axes, whose ``images`` are in the order given.
+
+    Raises:
+        ReIDError: If images and maps do not fit, or ``opacity`` is not in [0, 1].
+
+    Example:
+        >>> ax = plot_heat_maps(np.zeros((1, 8, 4, 3), np.uint8), [[[0, 1], [0, 0]]])
+        >>> ax.images[0].get_array().shape
+        (8, 4, 3)
+    """
+    pictures, heat = as_images(images, 4, "images"), finite(maps, "maps")
+    if heat.ndim != 3 or len(heat) != len(pictures):
+        raise ReIDError(
+            f"maps: got shape {heat.shape} for {len(pictures)} images; give one map "
+            "(h, w) per image"
+        )
+    low = heat.min(axis=(1, 2), keepdims=True)
+    span = heat.max(axis=(1, 2), keepdims=True) - low
+    share = (heat - low) / np.where(span > 0, span, 1.0)  # (N, h, w) in [0, 1]
+    height, width = pictures.shape[1:3]
+    rows = np.arange(height) * heat.shape[1] // height
+    cols = np.arange(width) * heat.shape[2] // width
+    share = share[:, rows][:, :, cols]  # (N, H, W): the cell that a pixel lies in
+    tiles = overlay(pictures, share, opacity)
+    return plot_images(tiles, titles, columns=columns, title=title, ax=ax)
+
+
+def overlay(images: np.ndarray, shares: np.ndarray, opacity: float) -> np.ndarray:
+    """Lay colours over images: dark for a share of 0, bright for a share of 1.
+
+    Args:
+        images: ``(..., H, W, 3)``, uint8 or floats in [0, 1].
+        shares: ``(..., H, W)`` in [0, 1].
+        opacity: 0 shows the image alone, 1 the colours alone.
+
+    Returns:
+        ``(..., H, W, 3)`` uint8.
+
+    Raises:
+        ReIDError: If ``opacity`` is not in [0, 1].
+
+    Example:
+        >>> overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1)), 1.0).tolist()
+        [[[253, 231, 37]]]
+    """
+    if not 0 <= opacity <= 1:
+        raise ReIDError(f"opacity is {opacity}; it must be in [0, 1]")
+    if images.dtype != np.uint8:
+        images = np.rint(255 * images)
+    colours = 255 * mpl.colormaps["viridis"](shares)[..., :3]
+    return np.rint((1 - opacity) * images + opacity * colours).astype(np.uint8)

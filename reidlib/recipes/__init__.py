@@ -1,14 +1,32 @@
-"""The methods, one readable file each: ``Config``, ``PRESETS`` and ``train``."""
+"""The methods, one page each: ``Config``, ``PRESETS``, ``network`` and ``train``.
 
-from reidlib.recipes import aff_scl, baseline, calr, direct, supervised
+`settings` holds what configurations share, `steps` what trainings share, `diagnosis`
+what is measured with the identities that no method sees.
+"""
 
-RECIPES = {
+from types import ModuleType
+
+from reidlib.recipes import aff_scl, baseline, calr, calr_local, direct, supervised
+from reidlib.recipes.steps import load_model, result_of
+
+RECIPES: dict[str, ModuleType] = {
     "direct": direct,
     "baseline": baseline,
+    "calr_local": calr_local,
     "calr": calr,
     "aff_scl": aff_scl,
     "supervised": supervised,
 }
 """Every recipe by the name that the command line knows it by."""
 
-__all__ = ["RECIPES", "aff_scl", "baseline", "calr", "direct", "supervised"]
+__all__ = [
+    "RECIPES",
+    "aff_scl",
+    "baseline",
+    "calr",
+    "calr_local",
+    "direct",
+    "load_model",
+    "result_of",
+    "supervised",
+]

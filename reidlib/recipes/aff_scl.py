@@ -15,7 +15,6 @@ is trained on alone, as the control.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,43 +24,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidlib.clustering.dbscan import dbscan
-from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.data.adaptation import AdaptationDataset
-from reidlib.data.images import ImageSource, open_images
-from reidlib.data.samplers import PKSampler
+from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
-from reidlib.losses.memory import cluster_centroids
 from reidlib.losses.symmetric import SymmetricMemory
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.attention import Attention
-from reidlib.models.batch_norm import split_batch_norm, untracked_statistics
-from reidlib.recipes.common import (
+from reidlib.models.batch_norm import untracked_statistics
+from reidlib.recipes.diagnosis import health
+from reidlib.recipes.settings import (
+    PAPER,
+    SMALL_CLUSTERS,
     AttentionConfig,
-    CollapseError,
-    batches_of,
-    build_attentive_model,
+    ClusteringConfig,
     check_at_least,
-    extract,
-    final_metrics,
-    health,
-    open_training_images,
-    score,
+    check_not_negative,
+    check_positive,
+    small_presets,
 )
+from reidlib.recipes.steps import (
+    ADVICE,
+    CollapseError,
+    batches,
+    end_epoch,
+    extract,
+    filled,
+    final_metrics,
+    jaccard_dbscan,
+    open_split,
+    open_training_images,
+    reid_network,
+    start,
+    too_few_clusters,
+)
+
+VERSION = 1
+"""1: the first."""
 
 PATIENCE = 3
 """Epochs in a row without two clusters after which a run stops."""
 
-ADVICE = (
-    "raise eps or lower min_samples if all are outliers, lower eps or k1 if all are one"
-)
-"""What helps against fewer than two clusters."""
-
 
 @dataclass(frozen=True)
-class Config(AttentionConfig):
+class Config(ClusteringConfig, AttentionConfig):
     """Settings of AFF_SCL.
 
     The defaults are the paper's, and what its ancestors' public code has for the
@@ -76,10 +83,6 @@ class Config(AttentionConfig):
     """Attention over the whole feature map, before it is cut."""
     local_attention: Attention = "cam"
     """Attention over each group of channels."""
-    k1: int = 30
-    """Neighbours of the Jaccard distance."""
-    k2: int = 6
-    """Neighbours over which the Jaccard distance averages."""
     eps: float = 0.65
     """DBSCAN: largest Jaccard distance of neighbours, in (0, 1]."""
     min_samples: int = 4
@@ -95,14 +98,8 @@ class Config(AttentionConfig):
     """What the balance loss compares, see `SymmetricMemory`."""
     mine_against: Literal["mean", "hard"] = "mean"
     """Which memory tells how hard an image is."""
-    temperature: float = 0.05
-    """Temperature of the contrastive losses."""
-    momentum: float = 0.1
-    """Share of the old entry that an update of a memory keeps."""
     margin: float = 0.3
     """Margin of the triplet loss beside the classifier."""
-    cross_camera: bool = True
-    """Draw the images of a cluster from different cameras, where it has several."""
     adaptation: Literal["none", "joint", "pretrain", "source"] = "none"
     """Learn from the target alone; from source and target together; from the source
     first and then from the target; or from the source alone."""
@@ -111,20 +108,11 @@ class Config(AttentionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, k1=1, k2=1, min_samples=1, source_epochs=1)
-        if not 0 < self.eps <= 1:
-            raise ReIDError(f"eps is {self.eps}; a Jaccard distance is in (0, 1]")
-        if not 0 <= self.momentum <= 1:
-            raise ReIDError(f"momentum is {self.momentum}; it must be in [0, 1]")
-        for name in ("temperature", "margin"):
-            if not 0 < getattr(self, name) < math.inf:  # NaN is neither
-                raise ReIDError(f"{name} is {getattr(self, name)}; it must be positive")
-        weights = (self.hard_weight, self.mean_weight)
-        if not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
-            raise ReIDError(
-                f"hard_weight is {self.hard_weight} and mean_weight "
-                f"{self.mean_weight}; give two numbers from 0 up, not both 0"
-            )
+        check_at_least(self, min_samples=1, source_epochs=1)
+        check_positive(self, "margin")
+        check_not_negative(self, "hard_weight", "mean_weight")
+        if not self.hard_weight + self.mean_weight:
+            raise ReIDError("hard_weight and mean_weight are 0; one must be positive")
 
     @property
     def all_epochs(self) -> int:
@@ -139,22 +127,18 @@ class Config(AttentionConfig):
         return self.adaptation in ("joint", "source"), self.adaptation != "source"
 
 
-# Clusters, steps and images as the baseline's, so that the two can be compared.
-_SMALL: dict[str, Any] = {
-    "k1": 15,
-    "k2": 4,
-    "eps": 0.5,
-    "frozen_stages": 4,
-    "num_instances": 4,
-    "pad": 5,
+PRESETS = {
+    **small_presets(
+        Config,
+        SMALL_CLUSTERS,
+        quick={"source_epochs": 3},
+        ablation={"source_epochs": 4},
+        course={"source_epochs": 10},
+    ),
+    "paper": Config(**PAPER, pooling="gap", replacement="published"),
 }
 
-PRESETS = {
-    "quick": Config(**_SMALL, epochs=6, iterations=18, num_labels=8, source_epochs=3),
-    "ablation": Config(**_SMALL, epochs=8, iterations=28, source_epochs=4),
-    "course": Config(**_SMALL, epochs=20, iterations=60, source_epochs=10),
-    "paper": Config(backbone="resnet50", pooling="gap", height=256, width=128),
-}
+network = reid_network
 
 
 @dataclass(frozen=True)
@@ -177,15 +161,8 @@ class Domain:
     def batches(self, config: Config, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the classes and the images of each batch of an epoch."""
         across = config.cross_camera and self.table.has_cameras
-        sampler = PKSampler(
-            self.labels,
-            config.num_labels,
-            config.num_instances,
-            config.iterations,
-            run.generator,
-            camids=self.table.camids if across else None,
-        )
-        for index, batch in batches_of(self.images, sampler):
+        camids = torch.from_numpy(self.table.camids) if across else None
+        for index, batch in batches(self.images, self.labels, config, run, camids):
             yield self.labels[index], batch
 
 
@@ -211,15 +188,13 @@ def cluster(features: Tensor, config: Config) -> Tensor:
     """Return clusters of the target by DBSCAN on the Jaccard distance.
 
     Args:
-        features: ``(N, D)`` features of length 1.
+        features: ``(N, D)`` L2-normalised features.
         config: Settings.
 
     Returns:
         ``(N,)`` int64 clusters from 0, -1 for an outlier.
     """
-    k1 = min(config.k1, len(features) - 1)
-    distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
-    return dbscan(distance, eps=config.eps, min_samples=config.min_samples)
+    return jaccard_dbscan(features, config, config.min_samples)
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
@@ -243,31 +218,13 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     images = open_training_images(dataset, config, run.device)
     if source is not None:
         classes = torch.from_numpy(source.train.labels)
-        source_images = open_images(
-            source.train,
-            config.size,
-            device=run.device,
-            memory_budget=config.memory_budget,
-        )
+        source_images = open_split(source.train, config, run.device)
     augment = config.augmentation()
+    model, _, optimizer, schedule = start(config, run, network(config))
 
-    model = build_attentive_model(config, run)
-    split_batch_norm(model, config.bn_splits)
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(
-        optimizer, config.lr_step, config.lr_gamma
-    )
-    model, optimizer = run.setup(model, optimizer)
-    model.mark_forward_method("embed")
-    run.track(model=model, optimizer=optimizer, schedule=schedule)
-
-    for epoch in run.epochs(config.all_epochs):
+    for number in run.epochs(config.all_epochs):
         domains = []
-        on_source, on_target = config.domains(epoch)
+        on_source, on_target = config.domains(number)
 
         # 1. The people of the source are known.
         if on_source and source is not None:
@@ -289,26 +246,20 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             continue  # what is kept is of the last epoch that learned something
 
         # 3. A mean and a hard representative for each of them, the same at first.
-        features = torch.cat([domain.features for domain in domains])
-        labels = torch.cat([domain.labels for domain in domains])
-        centroids = cluster_centroids(features, labels).to(run.device)
-        num_classes, num_features = centroids.shape
-        memory = SymmetricMemory(
-            num_classes,
-            num_features,
+        memory = filled(
+            SymmetricMemory,
+            torch.cat([domain.features for domain in domains]),
+            torch.cat([domain.labels for domain in domains]),
+            run,
             temperature=config.temperature,
             momentum=config.momentum,
             hard_weight=config.hard_weight,
             mean_weight=config.mean_weight,
             balance=config.balance,
             mine_against=config.mine_against,
-        ).to(run.device)
-        memory.initialise(centroids)
+        )
         if config.loss == "classifier":
-            classifier = nn.Linear(num_features, num_classes, bias=False)
-            classifier.weight.data.copy_(centroids)
-            classifier = run.setup(classifier)
-            of_classifier = torch.optim.Adam(classifier.parameters(), lr=config.lr)
+            classifier, of_classifier = classify(memory.mean.bank, config, run)
 
         # 4. Contrast: towards the own two, away from all others.
         model.train()
@@ -317,38 +268,47 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         steps = zip(*(domain.batches(config, run) for domain in domains), strict=True)
         for step in run.progress(steps, "contrast", config.iterations):
             positives = torch.cat([label for label, _ in step]).to(run.device)
-            batches = [augment(batch, run.generator) for _, batch in step]
-            raw, neck = embed(model, batches, track_last=not missed)
+            views = [augment(batch, run.generator) for _, batch in step]
+            raw, neck = embed(model, views, track_last=not missed)  # (P K, D), twice
             if config.loss == "symmetric":
-                queries = F.normalize(neck.float(), dim=1)  # (P K, D)
-                losses = memory.losses(queries, positives)  # AFF-E9, E11, E14
+                queries = F.normalize(neck.float(), dim=1)
+                losses = memory.losses(queries, positives)  # AFF-E9, AFF-E11, AFF-E14
                 run.step(losses.total, optimizer)  # AFF-E8
-                memory.update(queries.detach(), positives)  # AFF-E10, E12, E13
+                memory.update(queries.detach(), positives)  # AFF-E10, AFF-E12, AFF-E13
                 parts = (losses.hard, losses.mean, losses.balance)
                 terms.append(torch.stack(parts).detach())
             else:
                 loss = F.cross_entropy(classifier(neck), positives)
                 triplet = batch_hard_triplet(F.normalize(raw), positives, config.margin)
-                run.step(loss + triplet, optimizer)
-                of_classifier.step()
-                of_classifier.zero_grad()
-        # The rate falls with the epochs of the adaptation, not with those before it.
-        if epoch >= config.all_epochs - config.epochs:
-            schedule.step()
+                run.step(loss + triplet, optimizer, of_classifier)
 
-        run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
         if on_target:
             run.keep(pseudo_labels=pseudo_labels)
         if terms:
             means = torch.stack(terms).mean(dim=0).tolist()
             run.record(**dict(zip(("hard", "mean", "balance"), means, strict=True)))
             run.keep(mean_memory=memory.mean.bank, hard_memory=memory.hard.bank)
-        if config.eval_every and (epoch + 1) % config.eval_every == 0:
-            run.record(test=score(model, dataset, config, run.device))
+        # The rate falls with the epochs of the adaptation, not with those before it.
+        falls = number >= config.all_epochs - config.epochs
+        end_epoch(config, run, model, dataset, schedule, falls=falls)
 
     if not any("loss" in epoch for epoch in run.history):
         raise CollapseError(f"no epoch had clusters to learn from: {ADVICE}")
-    return run.finish(final_metrics(model, images, dataset, config, run.device))
+    return run.finish(final_metrics(model, images, dataset, config, run))
+
+
+def classify(centroids: Tensor, config: Config, run: Run) -> tuple[Any, Any]:
+    """Return a classifier that starts from the centroids, and its optimiser.
+
+    Args:
+        centroids: ``(C, D)`` one for each class.
+        config: Settings.
+        run: The run.
+    """
+    num_classes, num_features = centroids.shape
+    classifier = nn.Linear(num_features, num_classes, bias=False)
+    classifier.weight.data.copy_(centroids)
+    return run.setup(classifier, torch.optim.Adam(classifier.parameters(), config.lr))
 
 
 def embed(
@@ -390,11 +350,7 @@ def skip(pseudo_labels: Tensor, run: Run, alone: bool) -> None:
     run.record(skipped=True)
     before = itertools.takewhile(lambda e: e.get("skipped"), reversed(run.history))
     skipped = 1 + sum(1 for _ in before)
-    found, outliers = int(pseudo_labels.max()) + 1, int((pseudo_labels < 0).sum())
-    told = (
-        f"DBSCAN found {found} clusters and {outliers} outliers in "
-        f"{len(pseudo_labels)} images, and contrast needs two clusters"
-    )
+    told = too_few_clusters(pseudo_labels, "DBSCAN")
     if skipped >= PATIENCE:
         raise CollapseError(f"{told}, for {skipped} epochs in a row: {ADVICE}")
     if alone:

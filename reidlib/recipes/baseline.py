@@ -15,90 +15,68 @@ import torch
 from torch import Tensor
 
 from reidlib.clustering.agglomerative import agglomerative
-from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.kmeans import kmeans
-from reidlib.data.samplers import PKSampler
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
-from reidlib.errors import ReIDError
-from reidlib.losses.memory import ClusterMemory, cluster_centroids
-from reidlib.models.batch_norm import split_batch_norm
-from reidlib.recipes.common import (
-    CollapseError,
-    TrainingConfig,
-    batches_of,
-    build_model,
+from reidlib.losses.memory import ClusterMemory, Update
+from reidlib.recipes.diagnosis import health
+from reidlib.recipes.settings import (
+    PAPER,
+    SMALL_CLUSTERS,
+    ClusteringConfig,
     check_at_least,
-    extract,
-    final_metrics,
-    health,
-    open_training_images,
-    score,
+    small_presets,
 )
+from reidlib.recipes.steps import (
+    batches,
+    end_epoch,
+    extract,
+    filled,
+    final_metrics,
+    jaccard_dbscan,
+    open_training_images,
+    reid_network,
+    require_two_clusters,
+    start,
+)
+
+VERSION = 1
+"""1: the first."""
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(ClusteringConfig):
     """Settings of the unsupervised baseline."""
 
     clustering: Literal["dbscan", "infomap", "kmeans", "agglomerative"] = "dbscan"
-    """How features become clusters."""
-    k1: int = 30
-    """Neighbours of the Jaccard distance, or of Infomap's graph."""
-    k2: int = 6
-    """Neighbours over which the Jaccard distance averages."""
-    eps: float = 0.6
-    """DBSCAN: largest Jaccard distance of neighbours, in (0, 1]."""
+    """How features become clusters; ``k1`` is also the neighbours of Infomap."""
     min_samples: int = 4
     """DBSCAN and Infomap: smaller groups are outliers."""
     num_clusters: int = 0
     """K-means and agglomerative: number of clusters; 0: one per eight images."""
-    temperature: float = 0.05
-    """Temperature of the contrastive loss."""
-    momentum: float = 0.1
-    """Share of the old centroid that an update keeps."""
-    update: Literal["sequential", "batch_mean", "hard"] = "sequential"
+    update: Update = "sequential"
     """How a batch moves the centroids."""
-    cross_camera: bool = True
-    """Draw the images of a cluster from different cameras, where it has several."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, k1=1, k2=1, min_samples=1, num_clusters=0)
-        if not 0 < self.eps <= 1:
-            raise ReIDError(f"eps is {self.eps}; a Jaccard distance is in (0, 1]")
-        if not 0 <= self.momentum <= 1:
-            raise ReIDError(f"momentum is {self.momentum}; it must be in [0, 1]")
-        if self.temperature <= 0:
-            raise ReIDError(f"temperature is {self.temperature}; it must be positive")
+        check_at_least(self, min_samples=1, num_clusters=0)
 
-
-# SynthCity has about 15 images of a person where Market-1501 has 17, but far fewer
-# people: Market's k1 = 30 and eps = 0.6 merge them all.
-_SMALL: dict[str, Any] = {
-    "k1": 15,
-    "k2": 4,
-    "eps": 0.5,
-    "frozen_stages": 4,
-    "num_instances": 4,
-    "pad": 5,
-}
 
 PRESETS = {
-    "quick": Config(**_SMALL, epochs=6, iterations=18, num_labels=8),
-    "ablation": Config(**_SMALL, epochs=8, iterations=28),
-    "course": Config(**_SMALL, epochs=20, iterations=60),
-    "paper": Config(backbone="resnet50", height=256, width=128),
+    **small_presets(Config, SMALL_CLUSTERS),
+    "paper": Config(**PAPER, replacement="published"),
 }
+
+network = reid_network
 
 
 def cluster(features: Tensor, config: Config) -> Tensor:
     """Return pseudo labels of features by the method of the configuration.
 
     Args:
-        features: ``(N, D)`` features of length 1.
+        features: ``(N, D)`` L2-normalised features.
         config: Settings.
 
     Returns:
@@ -110,8 +88,7 @@ def cluster(features: Tensor, config: Config) -> Tensor:
     k1 = min(config.k1, len(features) - 1)
     num_clusters = config.num_clusters or max(2, len(features) // 8)
     if config.clustering == "dbscan":
-        distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
-        labels = dbscan(distance, eps=config.eps, min_samples=config.min_samples)
+        labels = jaccard_dbscan(features, config, config.min_samples)
     elif config.clustering == "infomap":
         labels = infomap(features, k=k1, min_cluster_size=config.min_samples)
     elif config.clustering == "kmeans":
@@ -120,13 +97,7 @@ def cluster(features: Tensor, config: Config) -> Tensor:
     else:
         distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
         labels = agglomerative(distance, num_clusters)
-    found, outliers = int(labels.max()) + 1, int((labels < 0).sum())
-    if found < 2:
-        raise CollapseError(
-            f"{config.clustering} found {found} clusters and {outliers} outliers in "
-            f"{len(labels)} images, and contrast needs two clusters: raise eps or "
-            "lower min_samples if all are outliers, lower eps or k1 if all are one"
-        )
+    require_two_clusters(labels, config.clustering)
     return labels
 
 
@@ -142,62 +113,40 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         The content of the result file.
     """
     images = open_training_images(dataset, config, run.device)
-    camids = dataset.train.camids
-    cross_camera = config.cross_camera and dataset.train.has_cameras
+    across = config.cross_camera and dataset.train.has_cameras
+    camids = torch.from_numpy(dataset.train.camids) if across else None
     augment = config.augmentation()
+    model, _, optimizer, schedule = start(config, run, network(config))
 
-    model = build_model(config, run)
-    split_batch_norm(model, config.bn_splits)
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(
-        optimizer, config.lr_step, config.lr_gamma
-    )
-    model, optimizer = run.setup(model, optimizer)
-    run.track(model=model, optimizer=optimizer, schedule=schedule)
-
-    for epoch in run.epochs(config.epochs):
+    for _ in run.epochs(config.epochs):
         # 1. What does the network see in each image?
-        features = extract(model, images, config)
+        features = extract(model, images, config)  # (N, D)
 
         # 2. Images that look alike are taken for one person.
-        pseudo_labels = cluster(features, config)
+        pseudo_labels = cluster(features, config)  # (N,)
         run.record(**health(pseudo_labels, dataset.train))
 
         # 3. One centroid for each cluster.
-        memory = ClusterMemory(
-            num_clusters=int(pseudo_labels.max()) + 1,
-            num_features=features.shape[1],
+        memory = filled(
+            ClusterMemory,
+            features,
+            pseudo_labels,
+            run,
             temperature=config.temperature,
             momentum=config.momentum,
             update=config.update,
-        ).to(run.device)
-        memory.initialise(cluster_centroids(features, pseudo_labels).to(run.device))
+        )
 
         # 4. Pull each image to its own centroid, away from the others.
-        sampler = PKSampler(
-            pseudo_labels,
-            config.num_labels,
-            config.num_instances,
-            config.iterations,
-            run.generator,
-            camids=camids if cross_camera else None,
-        )
         model.train()
-        batches = batches_of(images, sampler)
-        for index, batch in run.progress(batches, "contrast", config.iterations):
+        epoch = batches(images, pseudo_labels, config, run, camids)
+        for index, batch in run.progress(epoch, "contrast", config.iterations):
             queries = model(augment(batch, run.generator))  # (P K, D)
             positives = pseudo_labels[index].to(run.device)
             run.step(memory(queries, positives), optimizer)  # CALR-E1
             memory.update(queries.detach(), positives)  # CALR-E2
-        schedule.step()
 
-        run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
-        run.keep(pseudo_labels=pseudo_labels, memory=memory.bank)
-        if config.eval_every and (epoch + 1) % config.eval_every == 0:
-            run.record(test=score(model, dataset, config, run.device))
+        kept = {"pseudo_labels": pseudo_labels, "memory": memory.bank}
+        end_epoch(config, run, model, dataset, schedule, kept)
 
-    return run.finish(final_metrics(model, images, dataset, config, run.device))
+    return run.finish(final_metrics(model, images, dataset, config, run))

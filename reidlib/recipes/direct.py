@@ -7,12 +7,16 @@ from typing import Any
 
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
-from reidlib.recipes.common import (
-    CommonConfig,
-    build_model,
+from reidlib.recipes.settings import PAPER, STEPS, CommonConfig
+from reidlib.recipes.steps import (
     final_metrics,
+    log_weights,
     open_training_images,
+    reid_network,
 )
+
+VERSION = 1
+"""1: the first."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,9 @@ class Config(CommonConfig):
     """Feature map to vector. The mean: what the ImageNet classifier was trained on."""
 
 
-PRESETS = {
-    "quick": Config(),
-    "ablation": Config(),
-    "course": Config(),
-    "paper": Config(backbone="resnet50", height=256, width=128),
-}
+PRESETS = {**dict.fromkeys(STEPS, Config()), "paper": Config(**PAPER)}
+
+network = reid_network
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
@@ -43,8 +44,10 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         The content of the result file.
     """
     images = open_training_images(dataset, config, run.device)
-    model = run.setup(build_model(config, run))
+    model = network(config)
+    log_weights(run, model)
+    model = run.setup(model)
     run.track(model=model)
     for _ in run.epochs(1):  # one epoch of nothing, for a checkpoint like any other
         pass
-    return run.finish(final_metrics(model, images, dataset, config, run.device))
+    return run.finish(final_metrics(model, images, dataset, config, run))

@@ -20,21 +20,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reidlib.data.samplers import PKSampler
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
-from reidlib.models.batch_norm import split_batch_norm
-from reidlib.recipes.common import (
+from reidlib.recipes.settings import (
+    PAPER,
     AttentionConfig,
-    batches_of,
-    build_attentive_model,
+    check_positive,
+    small_presets,
+)
+from reidlib.recipes.steps import (
+    batches,
+    end_epoch,
     final_metrics,
     open_training_images,
-    score,
+    reid_network,
+    start,
 )
+
+VERSION = 1
+"""1: the first."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +61,17 @@ class Config(AttentionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_positive(self, "classifier_lr")
         if not 0 <= self.smoothing < 1:
             raise ReIDError(f"smoothing is {self.smoothing}; it must be in [0, 1)")
-        if self.classifier_lr <= 0:
-            raise ReIDError(
-                f"classifier_lr is {self.classifier_lr}; it must be positive"
-            )
 
 
-_SMALL: dict[str, Any] = {"frozen_stages": 4, "num_instances": 4, "pad": 5}
-
-# As many steps on as many images as the baseline's, so that the two can be compared.
 PRESETS = {
-    "quick": Config(**_SMALL, epochs=6, iterations=18, num_labels=8),
-    "ablation": Config(**_SMALL, epochs=8, iterations=28),
-    "course": Config(**_SMALL, epochs=20, iterations=60),
-    "paper": Config(backbone="resnet50", height=256, width=128, epochs=120, lr_step=40),
+    **small_presets(Config),
+    "paper": Config(**PAPER, epochs=120, lr_step=40),
 }
+
+network = reid_network
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
@@ -87,62 +88,45 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     Raises:
         ReIDError: If an identity is missing, or there is only one.
     """
+    check_identities(dataset)
+    images = open_training_images(dataset, config, run.device)
+    identities = torch.from_numpy(dataset.train.labels)
+    augment = config.augmentation()
+    model = network(config)
+    num_people = int(identities.max()) + 1
+    classifier = nn.Linear(model.num_features, num_people, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    model, (classifier,), optimizer, schedule = start(
+        config,
+        run,
+        model,
+        heads={"classifier": classifier},
+        rates={"classifier": config.classifier_lr},
+    )
+
+    for _ in run.epochs(config.epochs):
+        model.train()
+        hits = []
+        epoch = batches(images, identities, config, run)
+        for index, batch in run.progress(epoch, "train", config.iterations):
+            truth = identities[index].to(run.device)
+            raw, neck = model.embed(augment(batch, run.generator))  # (P K, D), twice
+            logits = classifier(neck)  # (P K, people)
+            loss = smoothed_cross_entropy(logits, truth, config.smoothing)
+            triplet = batch_hard_triplet(F.normalize(raw), truth, config.margin)
+            run.step(loss + config.triplet_weight * triplet, optimizer)
+            hits.append((logits.argmax(1) == truth).float().mean())
+        run.record(accuracy=float(torch.stack(hits).mean()))
+        end_epoch(config, run, model, dataset, schedule)
+
+    return run.finish(final_metrics(model, images, dataset, config, run))
+
+
+def check_identities(dataset: ReIDDataset) -> None:
+    """Raise unless every training image has an identity, and there are two."""
     if not dataset.train.has_identities or dataset.train.num_pids < 2:
         raise ReIDError(
             f"{dataset.root} has {dataset.train.num_pids} known people in its training "
             "split and supervised training needs two or more, with an identity for "
             "every image; train the unsupervised baseline instead"
         )
-    images = open_training_images(dataset, config, run.device)
-    identities = dataset.train.labels
-    labels = torch.from_numpy(identities)
-    augment = config.augmentation()
-
-    model = build_attentive_model(config, run)
-    split_batch_norm(model, config.bn_splits)
-    classifier = nn.Linear(model.num_features, int(labels.max()) + 1, bias=False)
-    nn.init.normal_(classifier.weight, std=0.001)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.requires_grad]},
-        {"params": list(classifier.parameters()), "lr": config.classifier_lr},
-    ]
-    optimizer = torch.optim.Adam(groups, lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.StepLR(
-        optimizer, config.lr_step, config.lr_gamma
-    )
-    model, optimizer = run.setup(model, optimizer)
-    model.mark_forward_method("embed")
-    classifier = run.setup(classifier)
-    run.track(
-        model=model, classifier=classifier, optimizer=optimizer, schedule=schedule
-    )
-
-    for epoch in run.epochs(config.epochs):
-        sampler = PKSampler(
-            identities,
-            config.num_labels,
-            config.num_instances,
-            config.iterations,
-            run.generator,
-        )
-        model.train()
-        correct = 0
-        batches = batches_of(images, sampler)
-        for index, batch in run.progress(batches, "train", config.iterations):
-            truth = labels[index].to(run.device)
-            raw, neck = model.embed(augment(batch, run.generator))
-            logits = classifier(neck)  # (P K, people)
-            loss = smoothed_cross_entropy(logits, truth, config.smoothing)
-            triplet = batch_hard_triplet(F.normalize(raw), truth, config.margin)
-            run.step(loss + config.triplet_weight * triplet, optimizer)
-            correct += int((logits.argmax(1) == truth).sum())
-        schedule.step()
-
-        seen = config.iterations * config.num_labels * config.num_instances
-        run.record(
-            loss=run.mean_loss, accuracy=correct / seen, lr=schedule.get_last_lr()[0]
-        )
-        if config.eval_every and (epoch + 1) % config.eval_every == 0:
-            run.record(test=score(model, dataset, config, run.device))
-
-    return run.finish(final_metrics(model, images, dataset, config, run.device))

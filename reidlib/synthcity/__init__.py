@@ -24,10 +24,16 @@ from reidlib.synthcity.world import (
     draw_shot,
     plan_world,
 )
-from reidlib.synthcity.writer import ensure_synthcity, make_synthcity, synthcity_path
+from reidlib.synthcity.writer import (
+    DRAWING,
+    ensure_synthcity,
+    make_synthcity,
+    synthcity_path,
+)
 
 __all__ = [
     "ATTRIBUTES",
+    "DRAWING",
     "SIZES",
     "Camera",
     "Dials",

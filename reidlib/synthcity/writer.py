@@ -15,7 +15,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -41,19 +40,12 @@ from reidlib.synthcity.world import (
     plan_world,
 )
 
+DRAWING = 1
+"""Version of the drawing, raised when pictures are meant to change: 1, the first."""
+
 MANIFEST = "manifest.json"
 ATTRIBUTE_FILE = "market_attribute.mat"
 _UNFINISHED = ".unfinished"
-_DRAWING = (
-    "dials",
-    "identities",
-    "textures",
-    "body",
-    "cameras",
-    "renderer",
-    "world",
-    "writer",
-)
 # The real file lists the colours of the test part in another order and place than
 # those of the training part, and readers that go by position rely on it.
 _TEST_COLUMNS = (
@@ -70,20 +62,6 @@ _TEST_COLUMNS = (
     *(f"up{colour}" for colour in UP_COLOURS),
     *(f"down{colour}" for colour in DOWN_COLOURS),
 )
-
-
-@cache
-def renderer_version() -> str:
-    """Return a hash of the code that decides how pictures look.
-
-    Example:
-        >>> len(renderer_version())
-        16
-    """
-    digest = hashlib.sha256()
-    for name in _DRAWING:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _size_name(size: str | Size) -> str:
@@ -197,7 +175,7 @@ def _draw_all(
         "size_counts": asdict(world.size),
         "seed": seed,
         "dials": asdict(dials),
-        "renderer": renderer_version(),
+        "drawing": DRAWING,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "images": counts,
@@ -291,8 +269,8 @@ def ensure_synthcity(
 ) -> Path:
     """Return a synthetic data set, drawing it into the cache if it is not there.
 
-    The folder's name holds a hash of seed, dials and drawing code, so that a change of
-    any of them gives another folder. Two processes may ask at once: both draw, one
+    The folder's name holds a hash of size, seed, dials and `DRAWING`, so that a change
+    of any of them gives another folder. Two processes may ask at once: both draw, one
     comes first, and both use what it wrote.
 
     Args:
@@ -345,6 +323,6 @@ def synthcity_path(
     """
     dials = dials or Dials()
     counts = plan_world(size, seed, dials).size
-    key = json.dumps([asdict(counts), seed, asdict(dials), renderer_version()])
+    key = json.dumps([asdict(counts), seed, asdict(dials), DRAWING])
     name = f"{_size_name(size)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return cache_dir() / "synthcity" / name

@@ -90,10 +90,35 @@ def test_the_generator_is_the_only_state():
     assert torch.equal(torch.stack(list(make(labels))), first)
 
 
-def test_it_stays_fast_with_one_giant_cluster():
-    labels = np.concatenate([np.zeros(3000, int), np.arange(1, 100)])
-    batches = list(make(labels, p=16, k=16, batches=50, camids=labels % 7))
-    assert all(batch.shape == (256,) for batch in batches)
+@pytest.mark.parametrize("rule", ["scarce", "published"])
+@pytest.mark.parametrize("cross", [True, False])
+@pytest.mark.parametrize("mates", range(1, 7))
+def test_mates_are_repeated_as_the_rule_says(rule, cross, mates):
+    """A label with so many images under other cameras than its first image's."""
+    k, num_images = 4, mates + 1
+    # Across cameras: each image has a camera of its own, so all others are mates.
+    camids = np.arange(num_images) if cross else None
+    generator = torch.Generator().manual_seed(0)
+    sampler = PKSampler(
+        np.zeros(num_images, int), 1, k, 300, generator, camids, replacement=rule
+    )
+    drawn = [set(batch.tolist()) for batch in sampler]
+    repeats = any(len(images) < k for images in drawn)
+    # The published code asks for K mates although it draws K - 1.
+    wanted = k if rule == "published" and cross else k - 1
+    assert repeats == (mates < wanted)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ReIDError, match="replacement is 'never'; choose from"):
+        PKSampler(
+            np.zeros(4, int),
+            1,
+            2,
+            3,
+            torch.Generator(),
+            replacement="never",  # type: ignore[arg-type]
+        )
 
 
 @pytest.mark.parametrize("name", ["num_labels", "num_instances", "num_batches"])

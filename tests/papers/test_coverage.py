@@ -96,11 +96,12 @@ def repository(tmp_path: Path) -> Path:
         "tests/test_a.py": "def test_one(): 0\nclass TestB:\n def test_two(self): 0\n",
         "notebooks/01.ipynb": json.dumps({"cells": [cell, code]}),
         "book/page.md": "$$\na = b\n$$ (AFF-E7)\n\n```{math}\n:label: aff-e8\n```\n",
+        "book/figures/a.py": "def draw(): 0\n",
         "results/a.json": "{}",
         "reidlib/a.md": "(here)=\n",
     }.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path
 
@@ -122,6 +123,7 @@ GOOD = Item(
     [
         {},
         {"test": "tests/test_a.py::TestB::test_two"},
+        {"code": "book/figures/a.py::draw"},
         {"page": "notebooks/01.ipynb#CALR-E1"},
         {"page": "notebooks/01.ipynb#a-title-one"},
         {"page": "book/page.md"},
@@ -144,10 +146,12 @@ def test_good_references_pass(repository: Path, change: dict[str, str]) -> None:
         ({"code": "reidlib.papers:no_such"}, "cannot be imported"),
         ({"code": "reidlib.no_such:a"}, "cannot be imported"),
         ({"code": "reidlib.papers"}, "cannot be imported"),
+        ({"code": "book/figures/b.py::draw"}, "no file book/figures/b.py"),
+        ({"code": "book/figures/a.py::paint"}, "a.py defines no 'paint'"),
         ({"test": "tests/test_z.py::test_one"}, "no file tests/test_z.py"),
-        ({"test": "tests/test_a.py::test_nine"}, "no test 'test_nine'"),
-        ({"test": "tests/test_a.py::TestB::test_one"}, "no test 'test_one'"),
-        ({"test": "tests/test_a.py"}, "no test ''"),
+        ({"test": "tests/test_a.py::test_nine"}, "no 'test_nine'"),
+        ({"test": "tests/test_a.py::TestB::test_one"}, "no 'test_one'"),
+        ({"test": "tests/test_a.py"}, "names no test"),
         ({"page": "notebooks/02.ipynb#calr-e1"}, "no file notebooks/02.ipynb"),
         ({"page": "notebooks/01.ipynb#calr-e2"}, "no anchor 'calr-e2'"),
         ({"page": "notebooks/01.ipynb"}, "needs an #anchor"),

@@ -17,7 +17,7 @@ from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.losses import SymmetricMemory, cluster_centroids
 from reidlib.recipes import aff_scl, baseline, supervised
-from reidlib.recipes.common import CollapseError, extract, load_model
+from reidlib.recipes.steps import CollapseError, extract, load_model
 
 SMALL = {
     "height": 64,

@@ -19,7 +19,7 @@ from reidlib.data.table import NO_CAMERA, UNKNOWN, ReIDDataset
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.recipes import RECIPES, baseline, direct, supervised
-from reidlib.recipes.common import (
+from reidlib.recipes.steps import (
     CollapseError,
     TrainingConfig,
     load_model,

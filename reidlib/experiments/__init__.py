@@ -1,0 +1,39 @@
+"""A paper's table: its plan, the runs that it takes, and the table beside the paper's.
+
+`plans` names the rows of each table and figure, `results` keeps one file a run and says
+which are current, `runner` makes what is missing, `report` reads the files and nothing
+else, and `verify` proves that the code still makes them. A number in the book therefore
+always has a file that says which method, settings, data and hardware it came from.
+"""
+
+from reidlib.experiments.plans import Plan, Row, plan, plans
+from reidlib.experiments.report import (
+    Report,
+    load_results,
+    paired_differences,
+    report,
+)
+from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
+from reidlib.experiments.runner import Outcome, make_result, reproduce
+from reidlib.experiments.verify import Verification, verified, verify
+
+__all__ = [
+    "NUM_SEEDS",
+    "Data",
+    "Job",
+    "Outcome",
+    "Plan",
+    "Report",
+    "Row",
+    "Verification",
+    "load_results",
+    "make_result",
+    "paired_differences",
+    "plan",
+    "plans",
+    "report",
+    "reproduce",
+    "results_dir",
+    "verified",
+    "verify",
+]

@@ -1,0 +1,394 @@
+"""The results of a table, read from its files, with the paper's figures beside them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from reidlib.errors import ReIDError
+from reidlib.experiments.plans import Row, plan, plans
+from reidlib.experiments.results import Data, Job, results_dir
+from reidlib.experiments.verify import verified
+from reidlib.papers import list_tables, load_table
+from reidlib.papers.tables import PaperTable
+from reidlib.recipes import RECIPES
+
+MEASURES = {"Rank-1": "%", "mAP": "%", "NMI identity": "", "NMI camera": ""}
+"""What a report shows of each row, with its unit."""
+
+_PERCENT = [name for name, unit in MEASURES.items() if unit == "%"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table for people; `str` gives Markdown, a notebook shows HTML.
+
+    Attributes:
+        title: What it shows, with preset and seeds.
+        header: Names of the columns.
+        rows: Cells, as many as the header has; none is empty.
+        notes: What is stale, missing or failed, and what the paper says of its table.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"**{self.title}**", ""]
+        lines.append("| " + " | ".join(self.header) + " |")
+        lines.append("|" + " --- |" * len(self.header))
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def html(self) -> str:
+        """Return the table as an HTML fragment."""
+        head = "".join(f"<th>{_html(name)}</th>" for name in self.header)
+        body = "\n".join(
+            f"<tr><th>{_html(row[0])}</th>"
+            + "".join(f"<td>{_html(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
+        return (
+            '<div class="report" style="overflow-x: auto">\n'
+            # The theme leaves the colours of a data frame alone on a dark page.
+            '<table class="table dataframe">\n'
+            f"<caption>{_html(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+            f"<tbody>\n{body}\n</tbody>\n</table>\n"
+            + (f"<ul>{notes}</ul>\n" if notes else "")
+            + "</div>"
+        )
+
+    _repr_html_ = html
+
+
+def _html(text: str) -> str:
+    parts = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if n % 2 else p for n, p in enumerate(parts))
+
+
+def load_results(
+    table: str,
+    *,
+    preset: str = "ablation",
+    data: Data | None = None,
+    partial: bool = False,
+) -> pd.DataFrame:
+    """Return the result files of a table, one line a run.
+
+    Args:
+        table: Name of a plan.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+        partial: Leave rows out that have no result, instead of raising.
+
+    Returns:
+        A frame with ``row``, ``seed``, ``status`` (``"complete"`` or ``"failed"``),
+        ``stale`` (what has changed since, empty if nothing has), ``Rank-1`` and ``mAP``
+        in percent, the diagnosis of the features, ``seconds`` and ``result``, the whole
+        file as a dict. The figures of a failed run are nan.
+
+    Raises:
+        ReIDError: If there is no such plan or preset, a file is damaged, or a row has
+            no result file; names the command that makes it.
+    """
+    data = data or Data()
+    lines = []
+    for row in plan(table).rows:
+        row.config(preset, 0)
+        jobs = _found(table, row, preset, data)
+        if not jobs and not partial:
+            job = Job(table, row, preset, data, 0)
+            raise ReIDError(
+                f"no result of {row.name!r} in {results_dir() / row.recipe}; make it "
+                f"with `{job.command}`"
+            )
+        lines += [_line(job) for job in jobs]
+    return pd.DataFrame(lines)
+
+
+def paired_differences(
+    table: str,
+    pairs: dict[str, tuple[str, str]],
+    *,
+    measure: str = "mAP",
+    preset: str = "ablation",
+    data: Data | None = None,
+) -> pd.DataFrame:
+    """Return what one row of a table has more than another, seed by seed.
+
+    Runs of one seed share their city and the start of their network. What differs from
+    city to city, which is most of a row's deviation, cancels in the difference of two
+    such runs, so that it is the thing to judge a part of a method by.
+
+    Args:
+        table: Name of a plan.
+        pairs: For each name to show, the row, and the row that is subtracted.
+        measure: A column of `load_results`.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+
+    Returns:
+        A frame with a line for each pair: one column for each seed that any run of the
+        table has, ``mean`` and ``std`` (n - 1) over them. nan where a run is missing or
+        broke down.
+
+    Raises:
+        ReIDError: If table, preset, measure or a row are unknown, or a result file is
+            damaged.
+    """
+    named = {row for pair in pairs.values() for row in pair}
+    known = {row.name for row in plan(table).rows}
+    if unknown := sorted(named - known):
+        raise ReIDError(f"{table} has no row {unknown[0]!r}, but {sorted(known)}")
+    frame = load_results(table, preset=preset, data=data, partial=True)
+    if not len(frame):
+        frame = pd.DataFrame(columns=["row", "seed", measure])
+    if measure not in frame:
+        raise ReIDError(f"no measure {measure!r} in {sorted(map(str, frame))}")
+    values = frame.set_index(["row", "seed"])[measure].astype(float).unstack("seed")
+    values = values.reindex(sorted(named))
+    each = {
+        name: values.loc[row] - values.loc[base] for name, (row, base) in pairs.items()
+    }
+    seeds = pd.DataFrame(each, index=values.columns).T
+    return seeds.assign(mean=seeds.mean(axis=1), std=seeds.std(axis=1))
+
+
+def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
+    """Return the runs of a row that have a result file, by seed."""
+    first = Job(table, row, preset, data, 0)
+    of_data = re.escape(first.cities[0][0].name)
+    name = re.compile(rf"{of_data}-s(\d+)-[0-9a-f]{{10}}\.json")
+    folder = first.file.parent
+    files = os.listdir(folder) if folder.is_dir() else []
+    seeds = sorted({int(found[1]) for found in map(name.fullmatch, files) if found})
+    jobs = [Job(table, row, preset, data, seed) for seed in seeds]
+    return [job for job in jobs if job.file.is_file()]
+
+
+def _line(job: Job) -> dict[str, Any]:
+    result = job.read() or {}
+    line = {
+        "row": job.row.name,
+        "seed": job.seed,
+        "status": "failed" if "error" in result else "complete",
+        "stale": ", ".join(job.stale(result)),
+    }
+    # A run that broke down has no figures, and data without queries no ranking.
+    metrics = result.get("metrics", {})
+    diagnosis = metrics.get("diagnosis", {})
+    kmeans = diagnosis.get("kmeans", {})
+    figures = {
+        "Rank-1": 100 * metrics.get("cmc", {}).get("1", math.nan),
+        "mAP": 100 * metrics.get("mAP", math.nan),
+        "NMI identity": kmeans.get("nmi_pid", math.nan),
+        "NMI camera": kmeans.get("nmi_cam", math.nan),
+        "same camera": diagnosis.get("same_camera_share", math.nan),
+    }
+    return {**line, **figures, "seconds": result.get("seconds"), "result": result}
+
+
+def report(table: str, *, preset: str = "ablation", data: Data | None = None) -> Report:
+    """Return a table of ours, mean ± standard deviation over the seeds.
+
+    Args:
+        table: Name of a plan, or of a table of `reidlib.papers` that has none yet.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+
+    Raises:
+        ReIDError: If table or preset are unknown, or a result file is damaged.
+
+    Example:
+        >>> print(report("CALR-T4").rows[0][0])
+        none
+    """
+    if table not in plans():
+        return _paper_report(table)
+    data = data or Data()
+    rows = plan(table).rows
+    frame = load_results(table, preset=preset, data=data, partial=True)
+    parts = {row.name: _part(frame, row) for row in rows}
+    last = int(frame["seed"].max()) if len(frame) else 0
+    command = Job(table, rows[0], preset, data, last).command
+    with_paper = any(row.paper for row in rows)
+    header = ["row"]
+    for name, unit in MEASURES.items():
+        header.append(f"{name} ({unit})" if unit else name)
+    if with_paper:
+        header.append(f"the paper's {' / '.join(_PERCENT)} (%)")
+    cells = []
+    for row in rows:
+        line = [row.name]
+        for name in MEASURES:
+            line.append(_ours(parts[row.name], name, data.label, command))
+        if with_paper:
+            line.append(_papers(row))
+        cells.append(tuple(line))
+    notes = _notes(parts, command)
+    if table in list_tables():
+        paper = load_table(table)
+        if not any(row.paper[:1] == (table,) for row in rows):
+            notes += _paper_says(paper)  # it does not stand beside ours
+        notes += [f"{paper.paper}: {note}" for note in paper.notes]
+    seeds = _seeds(max(parts.values(), key=len))
+    title = (
+        f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
+        f"mean ± standard deviation over seeds {seeds or '(none yet)'})"
+    )
+    return Report(title, tuple(header), tuple(cells), tuple(notes))
+
+
+def _part(frame: pd.DataFrame, row: Row) -> pd.DataFrame:
+    return frame[frame["row"] == row.name] if len(frame) else frame
+
+
+def _seeds(part: pd.DataFrame) -> str:
+    return ", ".join(str(seed) for seed in part["seed"]) if len(part) else ""
+
+
+def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
+    """Say which rows are stale, broke down, or have fewer seeds than others."""
+    notes = []
+    stale = {
+        name: set(", ".join(part["stale"]).split(", ")) - {""}
+        for name, part in parts.items()
+        if len(part)
+    }
+    stale = {name: changed for name, changed in stale.items() if changed}
+    if stale:
+        changed = ", ".join(sorted(set.union(*stale.values())))
+        notes.append(
+            f"† stale ({'; '.join(stale)}): made with other {changed} than here now; "
+            f"`{command}` makes it again."
+        )
+    most = _seeds(max(parts.values(), key=len))
+    fewer: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        failed = part[part["status"] == "failed"] if len(part) else part
+        if len(failed):
+            reason = failed["result"].iloc[0]["error"]
+            notes.append(
+                f"‡ {name}: {len(failed)} of {len(part)} runs broke down ({reason})."
+            )
+        if len(part) and _seeds(part) != most:
+            fewer.setdefault(_seeds(part), []).append(name)
+    for seeds, names in fewer.items():
+        notes.append(f"only over seeds {seeds}: {'; '.join(names)}.")
+    times = [part["seconds"] for part in parts.values() if len(part)]
+    if times:
+        median = pd.concat(times).median()
+        notes.append(f"A run took {median:.0f} s in the median.")
+    return [*notes, *_provenance(pd.concat(list(parts.values())))]
+
+
+def _provenance(frame: pd.DataFrame) -> list[str]:
+    """Say which commits made the results, and which was verified to make them still."""
+    if not len(frame):
+        return []
+    commits = [str(result.get("commit"))[:7] for result in frame["result"]]
+    told = f"Made at commit {', '.join(sorted(set(commits)))}"
+    record = verified()
+    for recipe in sorted({result["recipe"] for result in frame["result"]}):
+        found = record.get(recipe)
+        if found and found["version"] == RECIPES[recipe].VERSION:
+            told += f"; {recipe} verified at commit {found['commit'][:7]}"
+    return [f"{told}."]
+
+
+def _ours(part: pd.DataFrame, name: str, label: str, command: str) -> str:
+    if not len(part):
+        return f"missing: `{command}`"
+    mark = " †" if (part["stale"] != "").any() else ""
+    mark += " ‡" if (part["status"] == "failed").any() else ""
+    values = part[name].dropna()
+    if not len(values):
+        return ("broke down" if "‡" in mark else "not measured") + mark
+    digits = 1 if MEASURES[name] == "%" else 2
+    text = f"{values.mean():.{digits}f}"
+    if len(values) > 1:
+        # Spaces that a narrow page does not break at.
+        text += f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.{digits}f}"
+    return f"{text} ({label}){mark}"
+
+
+def _papers(row: Row) -> str:
+    """Return a paper's figures for each of its data sets, with the source."""
+    if not row.paper:
+        return "none"
+    table = load_table(str(row.paper[0]))
+    names = [column.name for column in table.columns]
+    keys = [names.index(key) for key in table.keys]
+    chosen = [
+        cells
+        for cells in table.rows
+        if tuple(cells[key] for key in keys) == row.paper[1:]
+    ]
+    if len(chosen) != 1:
+        raise ReIDError(
+            f"row {row.name!r} points to {' / '.join(map(str, row.paper))}, of which "
+            f"there are {len(chosen)}; mend plans.toml"
+        )
+    figures: dict[str, dict[str, object]] = {}
+    for column, value in zip(table.columns, chosen[0], strict=True):
+        if column.name in _PERCENT and value == value:
+            figures.setdefault(column.dataset, {})[column.name] = value
+    lines = [
+        f"{dataset}: " + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
+        for dataset, found in figures.items()
+    ]
+    return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
+
+
+def _paper_says(table: PaperTable) -> list[str]:
+    """Return a paper's own table as notes, one for each row."""
+    keys = len(table.keys)
+    lines = []
+    for row in table.rows:
+        name = " / ".join(str(cell) for cell in row[:keys])
+        cells = ", ".join(
+            f"{_column(column)} {value}"
+            for column, value in zip(table.columns[keys:], row[keys:], strict=True)
+            if value == value
+        )
+        lines.append(f"{table.paper}, {table.source}: {name}: {cells}.")
+    return lines
+
+
+def _column(column: Any) -> str:
+    unit = f" ({column.unit})" if column.unit not in ("", "1", "row") else ""
+    dataset = f", {column.dataset}" if column.dataset else ""
+    return f"{column.name}{unit}{dataset}"
+
+
+def _paper_report(table: str) -> Report:
+    """Return a paper's table that is not made here yet."""
+    if table not in list_tables():
+        known = ", ".join(sorted({*plans(), *list_tables()}))
+        raise ReIDError(f"no table {table!r}; there is {known}")
+    paper = load_table(table)
+    cells = tuple(
+        tuple("not given" if cell != cell or cell == "" else str(cell) for cell in row)
+        for row in paper.rows
+    )
+    notes = ["Not reproduced here yet: these are the paper's figures alone."]
+    return Report(
+        f"{table}: {paper.title} ({paper.paper}, {paper.source})",
+        tuple(_column(column) for column in paper.columns),
+        cells,
+        (*notes, *paper.notes),
+    )

@@ -1,0 +1,265 @@
+"""Making the runs of a table that are missing or stale, several at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+from joblib.externals.loky.process_executor import (  # type: ignore[import-untyped]
+    BrokenProcessPool,
+)
+from tqdm.auto import tqdm
+
+from reidlib.engine.cache import cached_run, run_folder
+from reidlib.engine.checkpoint import write_atomically
+from reidlib.engine.manifest import changed_files
+from reidlib.engine.run import DivergedError
+from reidlib.errors import ReIDError
+from reidlib.experiments.plans import plan
+from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
+from reidlib.recipes import RECIPES
+from reidlib.recipes.steps import CollapseError
+
+_MEMORY_PER_RUN = 4 << 30  # bytes that a run with the embedded backbone stays below
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        job: The run.
+        status: ``"kept"`` (it was there), ``"made"``, ``"failed"`` (the method broke
+            down, which is a result and has a file) or ``"missing"`` (it could not be
+            made here, and has none).
+        message: Why it failed or is missing.
+    """
+
+    job: Job
+    status: Literal["kept", "made", "failed", "missing"]
+    message: str = ""
+
+
+def reproduce(
+    table: str,
+    *,
+    preset: str = "ablation",
+    seeds: Sequence[int] = range(NUM_SEEDS),
+    data: Data | None = None,
+    device: str = "auto",
+    processes: int | None = None,
+    progress: bool = True,
+) -> list[Outcome]:
+    """Make the runs of a table that are missing or stale, and write their result files.
+
+    Runs that exist are kept, interrupted ones are resumed after their last complete
+    epoch, and one that cannot be made does not stop the others.
+
+    Args:
+        table: Name of a plan.
+        preset: Preset of every row.
+        seeds: Seeds of every row. On SynthCity a seed draws the city as well, so that
+            the spread is over worlds and over training.
+        data: The data; SynthCity ``course`` if not given.
+        device: As for `reidlib.engine.Run`.
+        processes: Number of runs at once; by default one for each GPU or, without one,
+            for each core, as far as there is memory.
+        progress: Show a bar with the time to expect.
+
+    Returns:
+        What became of each run, seeds first, so that a table that was stopped half-way
+        has all of its rows.
+
+    Raises:
+        ReIDError: If there is no such plan or preset, the data cannot be read, a result
+            would be published from changed code, or the process of a run was killed.
+    """
+    data = data or Data()
+    rows = plan(table).rows
+    jobs = [Job(table, row, preset, data, seed) for seed in seeds for row in rows]
+    # Two rows with equal settings are one run.
+    waiting = list({job.file: job for job in jobs if not _is_kept(job)}.values())
+    if waiting:
+        refuse_changed_code()
+    for city, seed in dict.fromkeys(city for job in waiting for city in job.cities):
+        city.open(seed)  # drawn here, by all cores, and not by each process
+    devices = _devices(device, processes, len(waiting))
+    show = progress and bool(waiting)
+    outcomes: dict[Path, Outcome] = {}
+    made = _make_all(waiting, devices, progress)
+    # Closed here, so that Ctrl-C between two runs ends those of other processes too.
+    with (
+        contextlib.closing(made),
+        tqdm(made, desc=table, total=len(waiting), unit="run", disable=not show) as bar,
+    ):
+        for outcome in bar:
+            outcomes[outcome.job.file] = outcome
+            bar.set_postfix_str(f"{outcome.job.row.name}, seed {outcome.job.seed}")
+            if outcome.message:
+                tqdm.write(f"{outcome.status}: {outcome.message}", file=sys.stderr)
+    return [outcomes.get(job.file, Outcome(job, "kept")) for job in jobs]
+
+
+def _is_kept(job: Job) -> bool:
+    result = job.read()
+    return result is not None and job.is_current(result)
+
+
+def refuse_changed_code() -> None:
+    """Raise if results would be published from code that no commit holds."""
+    folder = results_dir().resolve()
+    ours = Path(__file__).resolve().parents[2] / "results"
+    changed = changed_files() if folder == ours else []
+    if changed:
+        raise ReIDError(
+            f"{len(changed)} files of the library differ from the last commit "
+            f"({changed[0]}), and a published result names the commit that made it; "
+            "commit first, or set REIDLIB_RESULTS to a folder of your own for a trial"
+        )
+
+
+def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outcome:
+    """Make one run and write its result file.
+
+    Args:
+        job: The run.
+        device: As for `reidlib.engine.Run`.
+        progress: Show the bars of the run.
+    """
+    train = RECIPES[job.row.recipe].train
+    dataset = job.open()
+    status: Literal["made", "failed"] = "made"
+    message = ""
+    try:
+        result, _ = cached_run(
+            train, job.config, dataset, device=device, progress=progress
+        )
+    except (CollapseError, DivergedError) as error:
+        # That a method breaks down with these settings is what the table must show.
+        status, message = "failed", str(error)
+        # What comes after names a folder of this machine.
+        reason = message.partition(";")[0]
+        result = {**_record(run_folder(train, job.config, dataset)), "error": reason}
+    except (ReIDError, torch.OutOfMemoryError) as error:
+        return Outcome(job, "missing", str(error).partition("\n")[0])
+    content = {**result, **job.inputs()}
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.file, json.dumps(content, separators=(",", ":")).encode())
+    return Outcome(job, status, message)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return manifest and epochs of a run that broke down."""
+    lines = folder / "metrics.jsonl"
+    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    return {
+        **json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
+        "epochs": [json.loads(line) for line in text.splitlines()],
+    }
+
+
+def _devices(device: str, processes: int | None, runs: int) -> list[str]:
+    """Return one device for each run that is made at the same time."""
+    if processes is not None and processes < 1:
+        raise ReIDError(f"processes is {processes}; give 1 or more")
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if processes is None and device.startswith("cuda:"):
+        processes = 1
+    elif processes is None:
+        processes = gpus or min(_cores(), max(_memory() // _MEMORY_PER_RUN, 1))
+    processes = max(1, min(processes, runs))
+    if gpus > 1:
+        return [f"cuda:{number % gpus}" for number in range(processes)]
+    return [device] * processes
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 0
+
+
+def _make_all(
+    jobs: Sequence[Job], devices: Sequence[str], progress: bool
+) -> Generator[Outcome, None, None]:
+    """Yield the outcome of each job as it ends."""
+    if len(devices) == 1:
+        for job in jobs:
+            yield make_result(job, devices[0], progress)
+        return
+    threads = max(_cores() // len(devices), 1)
+    with (
+        _terminated_as_interrupted(),
+        multiprocessing.Manager() as manager,
+        parallel_config("loky", inner_max_num_threads=threads),
+    ):
+        free = manager.Queue()
+        for device in devices:
+            free.put(device)
+        pool = Parallel(len(devices), return_as="generator_unordered", batch_size=1)
+        outcomes = pool(delayed(_make)(job, free, os.getpid()) for job in jobs)
+        try:
+            yield from outcomes
+        except BrokenProcessPool as error:
+            raise ReIDError(
+                "the process of a run was killed, most likely for want of memory; "
+                "complete epochs are kept: start again with --processes 1"
+            ) from error
+        finally:
+            outcomes.close()
+
+
+def _make(job: Job, free: Any, parent: int) -> Outcome:
+    """Make one run in a process of the pool, on a device that is free."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    device = free.get()
+    try:
+        return make_result(job, device)
+    finally:
+        free.put(device)
+
+
+def _end_with(parent: int) -> None:
+    """Stop this process when its parent is gone: it would go on for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)  # a run keeps its last epoch, as after Ctrl-C
+    time.sleep(5)
+    os._exit(128 + signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that no run goes on without its parent."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

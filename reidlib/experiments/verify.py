@@ -1,0 +1,172 @@
+"""Published runs made again, one for each recipe, as far as their first epoch.
+
+A result is current while its method's version is, whatever happened to the code since.
+This is the proof that the code still does what it did: needed after a change of speed,
+of torch, or of anything below a recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from reidlib.engine.checkpoint import write_atomically
+from reidlib.engine.manifest import environment
+from reidlib.engine.run import Run
+from reidlib.errors import ReIDError
+from reidlib.experiments.plans import plans
+from reidlib.experiments.results import Data, Job, results_dir
+from reidlib.experiments.runner import refuse_changed_code
+from reidlib.recipes import RECIPES
+
+FILE = "verified.json"
+"""File in the folder of results: for each recipe when and where it was verified."""
+
+TOLERANCE = 0.01
+"""Largest difference of a figure, relative to it where it is above 1. What another
+number of threads does to the first epoch of a published run stays below a third."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A published run beside the same run made now.
+
+    Attributes:
+        job: The run.
+        differences: For each figure of the first epoch how far the two are apart,
+            relative to the figure where it is above 1.
+    """
+
+    job: Job
+    differences: dict[str, float]
+
+    @property
+    def largest(self) -> tuple[str, float]:
+        """The figure that differs most, and by how much."""
+        return max(self.differences.items(), key=lambda item: item[1])
+
+    @property
+    def passed(self) -> bool:
+        """Whether no figure differs by more than `TOLERANCE`."""
+        return self.largest[1] <= TOLERANCE
+
+
+def verify(
+    recipes: Sequence[str] = tuple(RECIPES),
+    *,
+    data: Data | None = None,
+    preset: str = "ablation",
+    device: str = "auto",
+    progress: bool = True,
+) -> list[Verification]:
+    """Make the first epoch of one published run of each recipe again, and compare.
+
+    What passes is recorded beside the results, so that reports can say so.
+
+    Args:
+        recipes: Names of recipes; those without a current result are left out.
+        data: Data of the published runs; SynthCity ``course`` if not given.
+        preset: Preset of the published runs.
+        device: As for `reidlib.engine.Run`.
+        progress: Show the bars of the runs.
+
+    Returns:
+        What was compared, one for each recipe.
+
+    Raises:
+        ReIDError: If there is nothing to verify, or if the library's code is in no
+            commit.
+    """
+    refuse_changed_code()
+    jobs = [job for name in recipes if (job := _published(name, preset, data))]
+    if not jobs:
+        raise ReIDError(f"no current result of {', '.join(recipes)}: nothing to verify")
+    found = []
+    for job in jobs:
+        then, now = job.read() or {}, _first_epoch(job, device, progress)
+        found.append(Verification(job, _differences(_comparable(then), now)))
+        if found[-1].passed:
+            _record(found[-1])
+    return found
+
+
+def verified() -> dict[str, Any]:
+    """Return the record of what was verified: commit, date and run by recipe."""
+    file = results_dir() / FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _published(recipe: str, preset: str, data: Data | None) -> Job | None:
+    """Return the first current run of a recipe, in the order of the plans."""
+    for plan in plans().values():
+        for row in plan.rows:
+            job = Job(plan.id, row, preset, data or Data(), 0)
+            if row.recipe != recipe or preset not in RECIPES[recipe].PRESETS:
+                continue
+            result = job.read()
+            if result and "metrics" in result and not job.stale(result):
+                return job
+    return None
+
+
+def _first_epoch(job: Job, device: str, progress: bool) -> dict[str, Any]:
+    recipe, dataset, result = RECIPES[job.row.recipe], job.open(), None
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(
+            folder,
+            recipe=job.row.recipe,
+            version=recipe.VERSION,
+            config=job.config,
+            dataset=dataset,
+            device=device,
+            progress=progress,
+            tensorboard=False,
+            stop_after=1,
+        )
+        with run:
+            result = recipe.train(job.config, dataset, run)
+    return _comparable(result or {"epochs": run.history})
+
+
+def _comparable(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the first epoch, or the final figures where nothing is trained."""
+    epoch = {k: v for k, v in result["epochs"][0].items() if k != "seconds"}
+    return epoch if len(epoch) > 1 else result["metrics"]
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    one, two = dict(_numbers(then)), dict(_numbers(now))
+    return {
+        name: abs(one[name] - two[name]) / max(1.0, abs(one[name]))
+        if name in one and name in two
+        else math.inf
+        for name in one.keys() | two.keys()
+    }
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif value is not None and not isinstance(value, str):
+            yield prefix + name, float(value)
+
+
+def _record(found: Verification) -> None:
+    about = environment()
+    entry = {
+        "version": RECIPES[found.job.row.recipe].VERSION,
+        "commit": about["commit"],
+        "versions": about["versions"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "run": found.job.file.relative_to(results_dir()).as_posix(),
+        "largest_difference": dict([found.largest]),
+    }
+    record = {**verified(), found.job.row.recipe: entry}
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    write_atomically(results_dir() / FILE, text.encode())

@@ -1,0 +1,281 @@
+"""The settings that recipes share, each with its check, and the steps of the presets.
+
+A recipe's ``Config`` inherits what it needs: `CommonConfig` of every recipe,
+`TrainingConfig` of those that train, `ContrastConfig` of those that contrast clusters
+with a memory, `ClusteringConfig` of those that find them by a Jaccard distance, and
+`AttentionConfig` of those whose network may attend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from reidlib.data.samplers import Replacement
+from reidlib.data.transforms import TrainTransform
+from reidlib.errors import ReIDError
+from reidlib.models.attention import Attention
+
+Backbone = Literal[
+    "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0"
+]
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """Settings of network and images that every recipe has."""
+
+    seed: int = 0
+    """Seed of every random number of the run."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Arithmetic: float32, or bfloat16 where it is safe (on a GPU)."""
+    backbone: Backbone = "efficientnet_lite0"
+    """Network that makes the feature map."""
+    pooling: Literal["gap", "gem"] = "gem"
+    """Feature map to vector: mean, or generalised mean."""
+    weights: str | None = None
+    """File with the backbone's ImageNet weights; None: their usual source; "random":
+    none at all, as a control."""
+    last_stride: int = 1
+    """Stride of the backbone's last down-sampling; 1 leaves it out."""
+    frozen_stages: int = 0
+    """Number of leading stages, the stem included, that keep their ImageNet weights."""
+    bn_splits: int = 1
+    """Normalise a batch in this many chunks, as that many GPUs would."""
+    height: int = 128
+    """Height of an image in pixels."""
+    width: int = 64
+    """Width of an image in pixels."""
+    extract_batch: int = 256
+    """Images at once when features are extracted."""
+    memory_budget: int = 4 << 30
+    """Bytes of decoded images to keep in memory; beyond that they are streamed."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        at_least = {"height": 16, "width": 8, "extract_batch": 1, "bn_splits": 1}
+        check_at_least(self, **at_least, frozen_stages=0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class TrainingConfig(CommonConfig):
+    """Settings of batches, optimiser and augmentation that trained recipes have."""
+
+    epochs: int = 50
+    """Number of epochs."""
+    iterations: int = 200
+    """Steps of the optimiser per epoch."""
+    num_labels: int = 16
+    """P: people, or clusters, in a batch."""
+    num_instances: int = 16
+    """K: images of each of them."""
+    replacement: Replacement = "scarce"
+    """When images of a label are drawn twice, see `PKSampler`."""
+    lr: float = 3.5e-4
+    """Learning rate of Adam."""
+    weight_decay: float = 5e-4
+    """Weight decay of Adam."""
+    lr_step: int = 20
+    """Epochs after which the learning rate is multiplied by ``lr_gamma``."""
+    lr_gamma: float = 0.1
+    """Factor of the learning rate at each ``lr_step``."""
+    flip: float = 0.5
+    """Probability of a mirrored image."""
+    pad: int = 10
+    """Zero pixels put around an image before it is cropped back to its size."""
+    erasing: float = 0.5
+    """Probability that a rectangle of the image is erased."""
+    jitter: float = 0.0
+    """Strength of random brightness, contrast and saturation."""
+    eval_every: int = 0
+    """Score the test split every so many epochs; 0: only at the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(
+            self, epochs=1, iterations=1, num_labels=1, num_instances=1, lr_step=1
+        )
+        check_at_least(self, weight_decay=0, pad=0, jitter=0, eval_every=0)
+        check_positive(self, "lr")
+        check_share(self, "flip", "erasing")
+        if self.num_labels * self.num_instances % self.bn_splits:
+            raise ReIDError(
+                f"a batch of {self.num_labels} x {self.num_instances} images cannot be "
+                f"normalised in {self.bn_splits} equal chunks; choose bn_splits that "
+                "divides it"
+            )
+
+    def augmentation(self) -> TrainTransform:
+        """Return the transform of training images."""
+        return TrainTransform(
+            self.size,
+            flip=self.flip,
+            pad=self.pad,
+            erasing=self.erasing,
+            jitter=self.jitter,
+        )
+
+
+@dataclass(frozen=True)
+class ContrastConfig(TrainingConfig):
+    """Settings of recipes that contrast images with a memory of clusters."""
+
+    temperature: float = 0.05
+    """Temperature of the contrastive losses."""
+    momentum: float = 0.1
+    """Share of the old entry that an update of a memory keeps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "temperature")
+        check_share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class ClusteringConfig(ContrastConfig):
+    """Settings of recipes whose clusters may span cameras."""
+
+    k1: int = 30
+    """Neighbours of the Jaccard distance."""
+    k2: int = 6
+    """Neighbours over which the Jaccard distance averages."""
+    eps: float = 0.6
+    """DBSCAN: largest Jaccard distance of neighbours, in (0, 1]."""
+    cross_camera: bool = True
+    """Draw the images of a cluster from different cameras, where it has several."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, k1=1, k2=1)
+        if not 0 < self.eps <= 1:
+            raise ReIDError(f"eps is {self.eps}; a Jaccard distance is in (0, 1]")
+
+
+@dataclass(frozen=True)
+class AttentionConfig(TrainingConfig):
+    """Settings of recipes whose network may attend, AFF-D1."""
+
+    global_attention: Attention = "none"
+    """Attention over the whole feature map, before it is cut."""
+    local_attention: Attention = "none"
+    """Attention over each group of channels."""
+    groups: int = 2
+    """Number of channel groups."""
+    reduction: int = 16
+    """How many times narrower the hidden layers of the attentions are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, groups=1, reduction=1)
+
+
+SMALL: Mapping[str, Any] = {"frozen_stages": 4, "num_instances": 4, "pad": 5}
+"""What the presets for a CPU change of network and images."""
+
+SMALL_CLUSTERS: Mapping[str, Any] = {"k1": 15, "k2": 4, "eps": 0.5}
+"""What they change of the clustering. SynthCity has about 15 images of a person where
+Market-1501 has 17, but far fewer people: Market's k1 = 30 and eps = 0.6 merge them
+all."""
+
+STEPS: Mapping[str, Mapping[str, int]] = {
+    "quick": {"epochs": 6, "iterations": 18, "num_labels": 8},
+    "ablation": {"epochs": 8, "iterations": 28},
+    "course": {"epochs": 20, "iterations": 60},
+}
+"""Epochs and steps of the presets for a CPU: the same for every method, so that methods
+are compared at equal compute."""
+
+PAPER: Mapping[str, Any] = {"backbone": "resnet50", "height": 256, "width": 128}
+"""Network and images of full-size training on people."""
+
+
+def small_presets(
+    kind: type[Config],
+    *changes: Mapping[str, Any],
+    **more: Mapping[str, Any],
+) -> dict[str, Config]:
+    """Return the presets ``quick``, ``ablation`` and ``course`` of a recipe.
+
+    Args:
+        kind: The recipe's configuration.
+        changes: What all three change beside `SMALL` and `STEPS`.
+        more: By the name of a preset what that one changes.
+    """
+    return {
+        name: kind(**dict(_merged(SMALL, *changes, steps, more.get(name, {}))))
+        for name, steps in STEPS.items()
+    }
+
+
+def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def restore(kind: type[Config], saved: Mapping[str, Any]) -> Config:
+    """Return a configuration from the dict that a checkpoint or a result holds.
+
+    Args:
+        kind: Its dataclass. Fields that are not in ``saved`` have their defaults, and
+            what is no field of it is left out.
+        saved: As `dataclasses.asdict` made it.
+    """
+    values = {}
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name in saved:
+            value, hint = saved[field.name], hints[field.name]
+            nested = dataclasses.is_dataclass(hint) and isinstance(value, Mapping)
+            values[field.name] = restore(hint, value) if nested else value
+    return kind(**values)
+
+
+def check_choices(config: object) -> None:
+    """Raise where a setting with named choices has another value."""
+    for name, kind in get_type_hints(type(config)).items():
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if choices and getattr(config, name) not in choices:
+            raise ReIDError(
+                f"{name} is {getattr(config, name)!r}; choose from {', '.join(choices)}"
+            )
+
+
+def check_at_least(config: object, **lowest: float) -> None:
+    """Raise where a setting is below its lowest sensible value."""
+    for name, low in lowest.items():
+        if getattr(config, name) < low:
+            raise ReIDError(
+                f"{name} is {getattr(config, name)}; it must be at least {low}"
+            )
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raise where a setting is not a finite number above 0."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:  # NaN is neither
+            raise ReIDError(f"{name} is {getattr(config, name)}; it must be positive")
+
+
+def check_not_negative(config: object, *names: str) -> None:
+    """Raise where a setting is not a finite number from 0 up."""
+    for name in names:
+        if not 0 <= getattr(config, name) < math.inf:  # NaN is neither
+            raise ReIDError(
+                f"{name} is {getattr(config, name)}; give a number from 0 up"
+            )
+
+
+def check_share(config: object, *names: str) -> None:
+    """Raise where a setting is not in [0, 1]."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ReIDError(f"{name} is {getattr(config, name)}; it must be in [0, 1]")

@@ -1,0 +1,426 @@
+"""What recipes do around their algorithm: start, batches, the end of an epoch, loading.
+
+Plain functions. A method with several networks, optimisers or stages calls the parts of
+`start` by itself: `adam`, `step_schedule`, `Run.setup` and `Run.track` take any number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, StepLR
+
+from reidlib.clustering.dbscan import dbscan
+from reidlib.clustering.jaccard import jaccard_distance
+from reidlib.data.images import ImageSource, open_images
+from reidlib.data.samplers import PKSampler, sequential_batches
+from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable, ReIDDataset
+from reidlib.data.transforms import TestTransform
+from reidlib.engine.checkpoint import load_checkpoint, load_weights
+from reidlib.engine.run import Run
+from reidlib.errors import ReIDError
+from reidlib.evaluation.ranking import evaluate
+from reidlib.losses.memory import cluster_centroids
+from reidlib.models.attention import add_attention
+from reidlib.models.batch_norm import split_batch_norm
+from reidlib.models.reid_net import ReIDNet, extract_features
+from reidlib.recipes.diagnosis import diagnose
+from reidlib.recipes.settings import (
+    AttentionConfig,
+    ClusteringConfig,
+    CommonConfig,
+    TrainingConfig,
+    restore,
+)
+
+Memory = TypeVar("Memory", bound=nn.Module)
+
+ADVICE = (
+    "raise eps or lower min_samples if all are outliers, lower eps or k1 if all are one"
+)
+"""What helps DBSCAN against fewer than two clusters."""
+
+
+class CollapseError(ReIDError):
+    """The pseudo labels left nothing to learn from: one cluster, or none."""
+
+
+# -- networks ----------------------------------------------------------------------
+
+
+def reid_network(config: CommonConfig, pretrained: bool = True) -> ReIDNet:
+    """Return backbone, pooling and neck of a configuration, with its attention.
+
+    Args:
+        config: Settings.
+        pretrained: Load ImageNet weights; not needed where others are loaded over
+            them.
+    """
+    pretrained = pretrained and config.weights != "random"
+    model = ReIDNet(
+        backbone=config.backbone,
+        pooling=config.pooling,
+        pretrained=pretrained,
+        frozen_stages=config.frozen_stages,
+        last_stride=config.last_stride,
+        weights=config.weights if pretrained else None,
+    )
+    if isinstance(config, AttentionConfig):
+        attention = (config.global_attention, config.local_attention)
+        add_attention(model, config.groups, config.reduction, *attention)
+    # Convolutions on a CPU are about 1.4 times as fast in this layout.
+    return model.to(memory_format=torch.channels_last)
+
+
+def load_model(path: str | Path) -> tuple[nn.Module, Any]:
+    """Return the trained network of a run, in evaluation mode, and its settings.
+
+    Args:
+        path: A run's folder, or a checkpoint file in it.
+
+    Raises:
+        ReIDError: If there is no checkpoint, or it is of an unknown recipe or of
+            another network.
+    """
+    from reidlib.recipes import RECIPES
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "last.safetensors"
+    checkpoint = load_checkpoint(path)
+    recipe = RECIPES.get(checkpoint.get("recipe", ""))
+    if recipe is None:
+        raise ReIDError(
+            f"{path} was written by the recipe {checkpoint.get('recipe')!r}, and there "
+            f"is {', '.join(RECIPES)}; load it with the version that wrote it"
+        )
+    config = restore(recipe.Config, checkpoint["config"])
+    model = recipe.network(config, pretrained=False)
+    load_weights(model, checkpoint["objects"]["model"], str(path))
+    return model.eval(), config
+
+
+def result_of(path: str | Path) -> dict[str, Any]:
+    """Read a result file."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "result.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ReIDError(f"no readable result at {path}: {error}") from error
+
+
+# -- start -------------------------------------------------------------------------
+
+
+class Started(NamedTuple):
+    """A network that is ready to train, with what belongs to it."""
+
+    model: Any
+    heads: list[Any]
+    optimizer: Optimizer
+    schedule: LRScheduler
+
+
+def start(
+    config: TrainingConfig,
+    run: Run,
+    model: nn.Module,
+    *,
+    heads: Mapping[str, nn.Module] | None = None,
+    rates: Mapping[str, float] | None = None,
+    track: Mapping[str, Any] | None = None,
+) -> Started:
+    """Set up a network, its heads and one optimiser for all, and name what to keep.
+
+    Args:
+        config: Settings.
+        run: The run; a run that is resumed gets its state here.
+        model: The network.
+        heads: Further modules that are trained, by the name they are kept under.
+        rates: Learning rate of a head, where it differs from the network's.
+        track: What else the checkpoint must hold.
+    """
+    log_weights(run, model)
+    split_batch_norm(model, config.bn_splits)
+    heads, rates = heads or {}, rates or {}
+    groups = [(model, config.lr)]
+    groups += [(head, rates.get(name, config.lr)) for name, head in heads.items()]
+    optimizer = adam(config, groups)
+    schedule = step_schedule(config, optimizer)
+    ready = {name: run.setup(head) for name, head in heads.items()}
+    model, optimizer = run.setup(model, optimizer)
+    run.track(
+        model=model, optimizer=optimizer, schedule=schedule, **ready, **(track or {})
+    )
+    return Started(model, list(ready.values()), optimizer, schedule)
+
+
+def adam(config: TrainingConfig, groups: Sequence[tuple[nn.Module, float]]) -> Adam:
+    """Return Adam over the parameters of some modules, each with its learning rate."""
+    parameters = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for module, rate in groups
+    ]
+    return Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def step_schedule(config: TrainingConfig, optimizer: Optimizer) -> LRScheduler:
+    """Return the schedule that lowers all rates every ``lr_step`` epochs."""
+    return StepLR(optimizer, config.lr_step, config.lr_gamma)
+
+
+def log_weights(run: Run, model: nn.Module) -> None:
+    """Write down where the weights of each backbone of a network come from."""
+    sources = [getattr(module, "source", None) for module in model.modules()]
+    told = dict.fromkeys(source for source in sources if isinstance(source, str))
+    run.manifest["weights"] = "; ".join(told)
+    run.log(f"weights: {run.manifest['weights']}")
+
+
+def open_training_images(
+    dataset: ReIDDataset, config: CommonConfig, device: torch.device
+) -> ImageSource:
+    """Open the training split at the size of the configuration.
+
+    Raises:
+        ReIDError: If there is too little to learn from, or if the test split could not
+            be scored in the end: better now than after hours of training.
+    """
+    if len(dataset.train) < 2:
+        raise ReIDError(
+            f"{dataset.root} has {len(dataset.train)} training images; two are the "
+            "least from which anything can be learned"
+        )
+    check_test_split(dataset)
+    return open_split(dataset.train, config, device)
+
+
+def open_split(
+    table: ImageTable, config: CommonConfig, device: torch.device
+) -> ImageSource:
+    """Open the images of a table at the size of the configuration."""
+    budget = config.memory_budget
+    return open_images(table, config.size, device=device, memory_budget=budget)
+
+
+# -- an epoch ----------------------------------------------------------------------
+
+
+def jaccard_dbscan(
+    features: Tensor, config: ClusteringConfig, min_samples: int
+) -> Tensor:
+    """Return clusters by DBSCAN on the Jaccard distance.
+
+    Args:
+        features: ``(N, D)`` L2-normalised features.
+        config: For ``k1``, ``k2`` and ``eps``; a small set lowers ``k1``.
+        min_samples: Smaller groups are outliers.
+
+    Returns:
+        ``(N,)`` int64 clusters from 0, -1 for an outlier.
+    """
+    k1 = min(config.k1, len(features) - 1)
+    distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
+    return dbscan(distance, eps=config.eps, min_samples=min_samples)
+
+
+def require_two_clusters(labels: Tensor, found_by: str, advice: str = ADVICE) -> None:
+    """Raise `CollapseError` unless there are two clusters to contrast.
+
+    Args:
+        labels: ``(N,)`` clusters.
+        found_by: What made them, for the message.
+        advice: What helps.
+    """
+    if int(labels.max()) < 1:
+        raise CollapseError(f"{too_few_clusters(labels, found_by)}: {advice}")
+
+
+def too_few_clusters(labels: Tensor, found_by: str) -> str:
+    """Say what a clustering with fewer than two clusters has found."""
+    return (
+        f"{found_by} found {int(labels.max()) + 1} clusters and "
+        f"{int((labels < 0).sum())} outliers in {len(labels)} images, and contrast "
+        "needs two clusters"
+    )
+
+
+def filled(
+    kind: Callable[..., Memory],
+    features: Tensor,
+    labels: Tensor,
+    run: Run,
+    **settings: Any,
+) -> Memory:
+    """Return a memory on the device of the run that holds the cluster centroids.
+
+    Args:
+        kind: A memory, such as `ClusterMemory`.
+        features: ``(N, D)`` features.
+        labels: ``(N,)`` clusters, -1 for an outlier.
+        run: The run.
+        settings: What else the memory takes.
+    """
+    centroids = cluster_centroids(features, labels).to(run.device)
+    memory = kind(*centroids.shape, **settings).to(run.device)
+    memory.initialise(centroids)  # type: ignore[operator]
+    return memory
+
+
+def batches(
+    images: ImageSource,
+    labels: Tensor,
+    config: TrainingConfig,
+    run: Run,
+    camids: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(index, images)`` of each batch of an epoch: P labels with K images each.
+
+    Args:
+        images: N images.
+        labels: ``(N,)`` people or clusters, -1 for an image that is left out.
+        config: Settings.
+        run: For its generator.
+        camids: ``(N,)`` cameras, to draw images of a label from different ones.
+    """
+    sampler = PKSampler(
+        labels,
+        config.num_labels,
+        config.num_instances,
+        config.iterations,
+        run.generator,
+        camids=camids,
+        replacement=config.replacement,
+    )
+    return batches_of(images, sampler)
+
+
+def batches_of(
+    images: ImageSource, index: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(index, images)`` for each index batch of a sampler."""
+    index = list(index)
+    yield from zip(index, images.batches(index), strict=True)
+
+
+def end_epoch(
+    config: TrainingConfig,
+    run: Run,
+    model: nn.Module,
+    dataset: ReIDDataset,
+    schedule: LRScheduler,
+    kept: Mapping[str, Tensor] | None = None,
+    *,
+    falls: bool = True,
+) -> None:
+    """Lower the rate, record the loss, keep what is asked for, score where it is due.
+
+    Args:
+        config: Settings.
+        run: The run.
+        model: The network.
+        dataset: Data with a test split, or without.
+        schedule: The schedule of the rate.
+        kept: Tensors that the checkpoint shall hold.
+        falls: Whether the epoch counts for the schedule.
+    """
+    if falls:
+        schedule.step()
+    run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
+    run.keep(**(kept or {}))
+    if config.eval_every and (run.epoch + 1) % config.eval_every == 0:
+        run.record(test=score(model, dataset, config, run.device))
+
+
+# -- features and scores -----------------------------------------------------------
+
+
+def extract(model: nn.Module, images: ImageSource, config: CommonConfig) -> Tensor:
+    """Return the features of all images, without augmentation.
+
+    Args:
+        model: Network in any mode; it is put into eval mode and back.
+        images: N images.
+        config: For the number of images at once.
+
+    Returns:
+        ``(N, D)`` float32 L2-normalised features, on the CPU.
+    """
+    normalise = TestTransform()
+    index = sequential_batches(len(images), config.extract_batch)
+    return extract_features(model, (normalise(b) for b in images.batches(index)))
+
+
+def extract_test(
+    model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the features of all queries and of the gallery, on the CPU.
+
+    Args:
+        model: Network on ``device``.
+        dataset: Data with a test split.
+        config: For the size of images.
+        device: Where the network is.
+
+    Returns:
+        ``(Q, D)`` and ``(G, D)`` L2-normalised features.
+    """
+    query, gallery = (
+        extract(model, open_split(split, config, device), config)
+        for split in (dataset.query, dataset.gallery)
+    )
+    return query, gallery
+
+
+def score(
+    model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
+) -> dict[str, Any]:
+    """Return CMC, mAP and their kin on the test split, if there is one."""
+    if not len(dataset.query) or not len(dataset.gallery):
+        return {}
+    features = extract_test(model, dataset, config, device)
+    return evaluate(*features, dataset.query, dataset.gallery).as_dict()
+
+
+def final_metrics(
+    model: nn.Module,
+    train_images: ImageSource,
+    dataset: ReIDDataset,
+    config: CommonConfig,
+    run: Run,
+) -> dict[str, Any]:
+    """Return the retrieval figures of a model and the diagnosis of its features."""
+    features = extract(model, train_images, config)
+    return {
+        **score(model, dataset, config, run.device),
+        "diagnosis": diagnose(features, dataset.train, config.seed),
+    }
+
+
+def check_test_split(dataset: ReIDDataset) -> None:
+    """Raise if there are queries and none of them has a match in the gallery."""
+    query, gallery = dataset.query, dataset.gallery
+    if not len(query) or not len(gallery):
+        return
+    people = gallery.pids > DISTRACTOR
+    views = set(zip(gallery.pids[people], gallery.camids[people], strict=True))
+    seen: dict[int, set[int]] = {}
+    for pid, camid in views:
+        seen.setdefault(int(pid), set()).add(int(camid))
+    for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True):
+        cameras = seen.get(pid, set()) if pid > DISTRACTOR else set()
+        if cameras - {camid} or (cameras and camid == NO_CAMERA):
+            return
+    raise ReIDError(
+        f"none of the {len(query)} queries of {dataset.root} shows a person whom the "
+        "gallery shows under another camera, so nothing could be scored; run `reidlib "
+        "data check` on it, or leave query and gallery out"
+    )

@@ -1,0 +1,144 @@
+"""Tables of the pages are what the library, its papers and the result files say."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
+
+import make_figures
+from diagrams import DIAGRAMS, plot_diagram
+from reidlib.errors import ReIDError
+from reidlib.experiments import plans
+from reidlib.plotting import use_style
+
+FOLDER = make_figures.FOLDER
+
+TABLES = (
+    *("synthcity_dials", "synthcity_sizes", "synthcity_acceptance"),
+    *("papers_calr", "papers_aff_scl", "papers_cals", "papers_qafm"),
+    *("papers_compared", "ethics_chain"),
+    *(f"report_{name}" for name in plans()),
+)
+
+
+def test_every_table_is_stored():
+    assert set(make_figures.TABLES) == set(TABLES)
+    assert {file.stem for file in FOLDER.glob("*.txt")} == set(TABLES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_stored_table_is_the_one_that_would_be_made_now(name):
+    stored = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    assert stored == make_figures.TABLES[name](), (
+        "run python book/figures/make_figures.py --tables"
+    )
+
+
+def test_the_stored_pictures_are_small_enough_for_a_repository():
+    sizes = {file.name: file.stat().st_size for file in FOLDER.glob("*.png")}
+    assert len(sizes) >= 4
+    assert max(sizes.values()) <= make_figures.LIMIT
+
+
+def test_every_diagram_is_stored_wide_and_stacked():
+    stored = {file.stem for file in FOLDER.glob("paper_*.png")}
+    shapes = ("wide", "stacked")
+    assert stored == {f"paper_{name}_{shape}" for name in DIAGRAMS for shape in shapes}
+
+
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_a_stored_diagram_is_the_one_that_would_be_drawn_now(name):
+    with mpl.rc_context():
+        use_style()
+        figure = plot_diagram(name, stacked=True).figure
+        figure.set_dpi(200)
+        figure.canvas.draw()
+        drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+        plt.close(figure)
+    with Image.open(FOLDER / f"paper_{name}_stacked.png") as image:
+        stored = np.asarray(image.convert("RGB")).astype(int)
+    message = "run python book/figures/make_figures.py"
+    assert stored.shape == drawn.shape, message
+    # The palette of the stored picture moves colours a little; a letter more is over
+    # a hundred pixels of another colour.
+    moved = np.abs(stored - drawn).max(axis=2)
+    assert (moved > 64).sum() < 100, message
+
+
+def plain(table: str) -> str:
+    """A table with ordinary spaces inside its pairs of figures."""
+    return table.replace("\u00a0", " ")
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    """Rows of a Markdown table by their first cell."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_the_papers_tables_hold_the_papers_figures():
+    calr = plain(make_figures.calr_table()).splitlines()
+    assert (
+        "| CALR (IBN + GeM) | CALR-T1 | 84.5 / 93.6 | 74.2 / 86.0 | 50.4 / 78.1 |"
+        in calr
+    )
+    assert (
+        "| Label refinement | CALR-T3 | 84.4 / 93.2 | 73.8 / 85.2 | 49.6 / 77.5 |"
+        in calr
+    )
+    qafm = cells(plain(make_figures.qafm_table()))
+    assert qafm["both, weight learned: QAFM"] == ["QAFM-T4", "83.34 / 93.05"]
+    # The best fixed weight is found, not typed.
+    assert "both, fixed 0.4 (the best fixed weight)" in qafm
+    assert cells(plain(make_figures.cals_table()))["CALS"][2] == "85.7 / 91.8"
+    aff_scl = plain(make_figures.aff_scl_table())
+    assert "| loss: total | AFF-T4 | 78.8 / 90.9 | – |" in aff_scl
+
+
+def test_the_comparison_answers_every_question_for_every_method():
+    lines = make_figures.comparison_table().splitlines()
+    assert lines[0] == "|  | baseline | CALR | AFF_SCL | CALS | QAFM |"
+    assert {line.count(" | ") for line in lines[2:]} == {5}
+    assert not any("|  |" in line for line in lines[1:])
+
+
+def test_a_chain_is_right_when_all_of_its_links_are(monkeypatch):
+    runs = pd.DataFrame({"row": ["supervised"] * 2, "Rank-1": [40.0, 60.0]})
+    monkeypatch.setattr(make_figures, "load_results", lambda *args, **kwargs: runs)
+    text = make_figures.chain_text()
+    assert "50.0 ± 14.1 %" in text
+    assert "about 12 of 100 chains: about 88 of 100" in text
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        raise ReIDError("no result")
+
+    monkeypatch.setattr(make_figures, "load_results", nothing)
+    assert make_figures.TRAINED_COMMAND in make_figures.chain_text()
+
+
+def test_the_acceptance_table_is_mean_and_deviation_of_the_worlds(
+    monkeypatch, tmp_path
+):
+    names = [m + end for m in make_figures.BIAS for end in ("", "_chance")]
+    worlds = [
+        {
+            "methods": {"raw pixels": {"rank1": rank1, "mAP": 0.05}},
+            "bias": {name: bias for name in names},
+        }
+        for rank1, bias in ((0.10, 0.3), (0.12, 0.3), (0.14, 0.6))
+    ]
+    file = tmp_path / "acceptance.json"
+    file.write_text(json.dumps({"size": "none", "worlds": worlds}))
+    monkeypatch.setattr(make_figures, "ACCEPTANCE", file)
+    table = make_figures.acceptance_table()
+    assert "| raw pixels | 12.0 ± 2.0 | 5.0 ± 0.0 |" in table
+    assert "| ImageNet features | 0.40 ± 0.17 | 0.40 ± 0.17 | 0.40 ± 0.17 |" in table
+    assert make_figures.TRAINED_COMMAND in table
+    monkeypatch.setattr(make_figures, "ACCEPTANCE", tmp_path / "none.json")
+    assert make_figures.ACCEPTANCE_COMMAND in make_figures.acceptance_table()

@@ -1,0 +1,475 @@
+"""Tables of the book: runs made once, skipped, made again when they are stale."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reidlib.errors import ReIDError
+from reidlib.experiments import runner
+from reidlib.experiments.plans import Plan, Row, plan, plans
+from reidlib.experiments.results import Data, Job, changed
+from reidlib.papers import load_table
+from reidlib.recipes import RECIPES
+from reidlib.synthcity import Dials
+
+ROOT = Path(__file__).parents[2]
+TINY = Data("tiny")
+SMALL = {"height": 64, "width": 32}
+SMALL_AFF = {**SMALL, "epochs": 1, "iterations": 2, "num_labels": 4}
+LEARNING = (("a", 1e-3), ("b", 1e-4), ("c", 2e-4), ("d", 3e-4))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    """An empty place for runs and results; the drawn city is shared."""
+    from reidlib.paths import cache_dir
+
+    runs = tmp_path / "cache"
+    runs.mkdir()
+    (runs / "synthcity").symlink_to(cache_dir() / "synthcity")
+    monkeypatch.setenv("REIDLIB_CACHE", str(runs))
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def trial(results, tiny_root, monkeypatch):
+    """A plan of one's own: ``trial(rows)`` registers it."""
+
+    def register(*rows: Row) -> None:
+        monkeypatch.setitem(plans(), "trial", Plan("trial", "A trial", rows))
+
+    return register
+
+
+def make(**options):
+    options = {"preset": "quick", "seeds": (0,), "data": TINY, **options}
+    return runner.reproduce("trial", **options, progress=False)
+
+
+def test_a_run_is_made_once_and_kept(trial, results):
+    trial(Row("a row", "direct", SMALL))
+    (outcome,) = make()
+    file = outcome.job.file
+    assert outcome.status == "made"
+    assert file.parent == results / "direct"
+    assert file.name.startswith("tiny-s0-")
+    result = json.loads(file.read_text())
+    assert (result["recipe"], result["version"]) == ("direct", 1)
+    assert result["data"]["size"] == "tiny"
+    assert outcome.job.stale(result) == []
+    before = file.stat().st_mtime_ns
+    assert [o.status for o in make()] == ["kept"]
+    assert file.stat().st_mtime_ns == before
+
+
+def test_rows_with_equal_settings_share_one_run(trial, results):
+    trial(Row("a row", "direct", SMALL), Row("its copy", "direct", SMALL))
+    one, two = make()
+    assert one.job.file == two.job.file
+    assert (one.status, two.status) == ("made", "made")
+    assert len(list(results.rglob("*.json"))) == 1
+    assert [o.status for o in make()] == ["kept", "kept"]
+
+
+def test_another_setting_is_another_run(trial, results):
+    trial(Row("a row", "direct", SMALL))
+    (first,) = make()
+    trial(Row("a row", "direct", {**SMALL, "pooling": "gem"}))
+    (second,) = make()
+    assert second.status == "made"
+    assert first.job.file.is_file()  # other tables may refer to it
+    assert json.loads(second.job.file.read_text())["config"]["pooling"] == "gem"
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("method", lambda result: result.update(version=0)),
+        ("settings", lambda result: result["config"].update(seed=99)),
+        ("data", lambda result: result["data"].update(drawing=0)),
+        ("data", lambda result: result["data"]["dials"].update(occlusion=0.9)),
+    ],
+)
+def test_a_result_of_other_inputs_is_stale_and_made_again(trial, what, change):
+    trial(Row("small", "direct", SMALL))
+    (outcome,) = make()
+    file = outcome.job.file
+    result = json.loads(file.read_text())
+    change(result)
+    result["metrics"]["mAP"] = 2.0
+    file.write_text(json.dumps(result))
+    assert outcome.job.stale(result) == [what]
+    assert make()[0].status == "made"
+    assert json.loads(file.read_text())["metrics"]["mAP"] <= 1
+
+
+def test_a_result_without_a_record_of_its_inputs_is_stale():
+    job = Job("trial", Row("small", "direct", SMALL), "quick", TINY, 0)
+    assert job.stale({"metrics": {}}) == ["method", "settings", "data"]
+
+
+def test_a_setting_that_is_new_counts_as_its_default_in_an_old_result():
+    row = Row("joint", "aff_scl", {"adaptation": "joint"}, labelled={"seed": 100})
+    job = Job("trial", row, "quick", TINY, 0)
+    old = json.loads(json.dumps({"metrics": {}, **job.inputs()}))
+    assert job.stale(old) == []
+    del old["config"]["source_epochs"]  # the preset's 3; the default is another
+    assert job.stale(old) == ["settings"]
+    old["config"]["source_epochs"] = 3
+    for name in ("pooling", "weights", "bn_splits"):  # at their defaults
+        del old["config"][name]
+    del old["data"]["dials"]["lighting"]
+    del old["data"]["labelled"]["dials"]["lighting"]
+    assert job.stale(old) == []
+
+
+def test_a_new_setting_leaves_the_names_of_files_alone():
+    settings = {"seed": 1, "lr": 0.1, "inner": {"eps": 0.5}}
+    usual = {"seed": 0, "lr": 0.1, "inner": {"eps": 0.6}}
+    now = changed(settings, usual)
+    assert now == {"seed": 1, "inner": {"eps": 0.5}}
+    settings["new"] = usual["new"] = "as before"
+    settings["inner"]["new"] = usual["inner"]["new"] = 3
+    assert changed(settings, usual) == now
+
+
+def test_a_published_result_is_made_from_committed_code_alone(trial, monkeypatch):
+    trial(Row("small", "direct", SMALL))
+    monkeypatch.setattr(runner, "changed_files", lambda: ["reidlib/errors.py"])
+    assert make()[0].status == "made"  # a trial, in a folder of its own
+    monkeypatch.delenv("REIDLIB_RESULTS")
+    with pytest.raises(ReIDError, match=r"1 files .*reidlib/errors.py.*commit first"):
+        make()
+
+
+def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
+    root = tmp_path / "copy"
+    shutil.copytree(tiny_root, root)
+    trial(Row("small", "direct", SMALL))
+    data = Data(kind="market-style", root=root)
+    (outcome,) = make(data=data)
+    assert outcome.status == "made"
+    assert outcome.job.file.name.startswith("market-style-s0-")
+    assert make(data=data)[0].status == "kept"
+    next((root / "bounding_box_train").glob("*.jpg")).unlink()
+    assert make(data=data)[0].status == "made"
+
+
+def test_a_breakdown_is_a_result_and_is_not_tried_again(trial):
+    # Nobody has that many neighbours.
+    trial(Row("strict", "baseline", {"min_samples": 500, **SMALL}))
+    (outcome,) = make()
+    assert outcome.status == "failed"
+    result = json.loads(outcome.job.file.read_text())
+    assert "found 0 clusters" in result["error"]
+    assert result["config"]["min_samples"] == 500
+    assert result["epochs"] == []
+    assert make()[0].status == "kept"
+
+
+def test_a_divergence_is_recorded_without_this_machines_folders(trial, tmp_path):
+    wild = {"lr": 1e30, "frozen_stages": 8, "epochs": 2, "iterations": 3, **SMALL}
+    trial(Row("wild", "baseline", wild))
+    (outcome,) = make()
+    assert outcome.status == "failed"
+    reason = json.loads(outcome.job.file.read_text())["error"]
+    assert "epoch 1" in reason
+    assert "--out" in outcome.message
+    assert "--out" not in reason
+    assert str(tmp_path) not in reason
+
+
+def test_what_cannot_be_made_here_does_not_stop_the_others(trial, tmp_path, capsys):
+    trial(
+        Row("lost", "direct", {**SMALL, "weights": str(tmp_path / "none.pth")}),
+        Row("small", "direct", SMALL),
+    )
+    lost, small = make()
+    told = capsys.readouterr()
+    assert told.out == ""  # a table that is piped into a file stays one
+    assert "missing: " in told.err
+    assert (lost.status, small.status) == ("missing", "made")
+    assert "none.pth" in lost.message
+    assert not lost.job.file.exists()
+
+
+SCRIPT = """
+import sys
+from reidlib.experiments import runner
+from reidlib.experiments.plans import Plan, Row, plans
+from reidlib.experiments.results import Data
+
+# A new process imports this file again: only the first one makes the table.
+if __name__ == "__main__":
+    rows = {rows}
+    plans()["trial"] = Plan("trial", "A trial", rows)
+    try:
+        outcomes = runner.reproduce(
+            "trial", preset="quick", seeds=(0,), data=Data("tiny"), processes=2,
+            device="cpu", progress=False,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print([outcome.status for outcome in outcomes])
+"""
+
+
+def start(rows: str, results: Path) -> subprocess.Popen[str]:
+    """Make a table with two processes, from a script of its own."""
+    script = results.parent / "script.py"
+    script.write_text(SCRIPT.format(rows=rows))
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_several_processes_make_the_numbers_of_one(results, trial, tiny_root):
+    rows = (Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
+    told, errors = start(repr(rows), results).communicate(timeout=300)
+    assert told.strip() == "['made', 'made']", errors
+    files = sorted(results.rglob("*.json"))
+    of_two = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
+    shutil.rmtree(results)
+    shutil.rmtree(results.parent / "cache" / "runs")
+    trial(*rows)
+    assert [outcome.status for outcome in make(processes=1)] == ["made", "made"]
+    of_one = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
+    assert of_one == pytest.approx(of_two, abs=1e-3)
+
+
+def is_alive(session: int) -> bool:
+    """Whether any process of a session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_table_stops_its_processes_and_keeps_their_epochs(
+    results, tiny_root, number
+):
+    long = {**SMALL, "frozen_stages": 8, "epochs": 500, "iterations": 1}
+    rows = tuple(Row(name, "baseline", {**long, "lr": lr}) for name, lr in LEARNING)
+    started = start(repr(rows), results)
+    runs = results.parent / "cache" / "runs"
+    deadline = time.monotonic() + 240
+    while len(kept := list(runs.glob("*/last.safetensors"))) < 2:
+        assert time.monotonic() < deadline, "no epoch was complete"
+        assert started.poll() is None, started.communicate()[1]
+        time.sleep(0.2)
+    started.send_signal(number)
+    started.wait(timeout=120)
+    assert started.returncode == (130 if number == signal.SIGTERM else -number)
+    deadline = time.monotonic() + 60
+    while is_alive(started.pid):
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.2)
+    for checkpoint in kept:
+        manifest = json.loads((checkpoint.parent / "manifest.json").read_text())
+        assert manifest["status"] == "interrupted"
+    # Nobody went on with what was waiting (a run makes its folder at once).
+    assert len(list(runs.glob("*/manifest.json"))) == 2
+
+
+def test_an_interrupt_between_two_runs_ends_the_others(trial, monkeypatch):
+    trial(Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
+    ended = []
+
+    def make_all(jobs, devices, progress):
+        try:
+            for job in jobs:
+                yield runner.Outcome(job, "made")
+        finally:
+            ended.append(devices)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_make_all", make_all)
+    monkeypatch.setattr(runner.tqdm, "set_postfix_str", interrupt)
+    # The traceback, kept by `stopped`, would keep the runs going.
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        runner.reproduce("trial", preset="quick", seeds=(0,), data=TINY)
+    assert ended, stopped
+
+
+def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
+    trial(Row("small", "direct", SMALL))
+    with pytest.raises(ReIDError, match=r"no plan for 'T99'; there is AFF-F4"):
+        plan("T99")
+    with pytest.raises(ReIDError, match=r"no preset 'long' of direct; there is quick"):
+        make(preset="long")
+    with pytest.raises(ReIDError, match="processes is 0"):
+        make(processes=0)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b'{"inputs": {}}'])
+def test_a_damaged_result_is_named(trial, content):
+    trial(Row("small", "direct", SMALL))
+    job = Job("trial", plan("trial").rows[0], "quick", TINY, 0)
+    job.file.parent.mkdir(parents=True)
+    job.file.write_bytes(content)
+    with pytest.raises(ReIDError, match=r"is damaged .*reidlib reproduce trial"):
+        make()
+
+
+def test_the_command_asks_for_as_many_seeds_as_the_run_needs():
+    def command(seed: int) -> str:
+        return Job("T", Row("small", "direct"), "ablation", Data(), seed).command
+
+    assert command(2) == "reidlib reproduce T"
+    assert command(3) == "reidlib reproduce T --seeds 4"
+
+
+def test_a_chosen_gpu_is_not_shared_unasked():
+    assert runner._devices("cuda:1", None, 9) == ["cuda:1"]
+    assert runner._devices("cuda:1", 2, 9) == ["cuda:1", "cuda:1"]
+    assert runner._devices("cpu", 4, 2) == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize("table", sorted(plans()))
+def test_every_plan_can_be_made_with_every_preset(table):
+    rows = plans()[table].rows
+    names = [row.name for row in rows]
+    assert len(names) == len(set(names))
+    for row in rows:
+        for preset in RECIPES[row.recipe].PRESETS:
+            config = row.config(preset, 3)
+            changes = {**row.changes, "seed": 3 + row.changes.get("seed", 0)}
+            assert all(getattr(config, k) == v for k, v in changes.items())
+        if row.paper:
+            keys = len(load_table(row.paper[0]).keys)
+            found = [r[:keys] for r in load_table(row.paper[0]).rows]
+            assert found.count(row.paper[1:]) == 1
+
+
+def test_a_row_turns_the_dials_of_its_city(trial):
+    usual = Row("usual", "direct", SMALL)
+    turned = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
+    same = Row("same", "direct", SMALL, dials={"camera_shift": Dials().camera_shift})
+    jobs = {
+        row.name: Job("trial", row, "quick", TINY, 0) for row in (usual, turned, same)
+    }
+    versions = {name: job.inputs()["data"] for name, job in jobs.items()}
+    assert versions["usual"] == versions["same"] != versions["turned"]
+    opened = jobs["turned"].open()
+    assert opened.fingerprint() != jobs["usual"].open().fingerprint()
+    trial(turned)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["data"]["dials"]["camera_shift"] == 0.9
+    assert result["dataset"]["sha256"] == opened.fingerprint()
+
+
+def test_a_row_adapts_from_another_city(trial):
+    changes = {**SMALL_AFF, "adaptation": "joint"}
+    labelled = {"seed": 100, "camera_shift": 0.9}
+    row = Row("adapted", "aff_scl", changes, labelled=labelled)
+    job = Job("trial", row, "quick", TINY, 0)
+    dataset = job.open()
+    city = Data("tiny", dials=Dials(camera_shift=0.9))
+    assert dataset.source.fingerprint() == city.open(100).fingerprint()
+    alone = Job("trial", Row("alone", "aff_scl", SMALL_AFF), "quick", TINY, 0)
+    assert dataset.train.paths == alone.open().train.paths
+    data = {**TINY.version(0), "labelled": city.version(100)}
+    assert job.inputs()["data"] == data
+    assert alone.inputs()["data"] == TINY.version(0)
+    trial(row)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["data"]["dials"]["camera_shift"] == Dials().camera_shift
+    assert result["data"]["labelled"]["seed"] == 100
+    assert result["data"]["labelled"]["dials"]["camera_shift"] == 0.9
+    assert result["dataset"]["sha256"] == outcome.job.open().fingerprint()
+
+
+def test_a_row_repeats_a_training_in_the_same_city(trial):
+    first = Job("trial", Row("first", "direct", SMALL), "quick", TINY, 1)
+    again = Row("again", "direct", {**SMALL, "seed": 100})
+    second = dataclasses.replace(first, row=again)
+    assert first.row.config("quick", 1).seed == 1
+    assert again.config("quick", 1).seed == 101
+    then, now = first.inputs(), second.inputs()
+    assert [name for name in now if now[name] != then[name]] == ["config"]
+    assert second.open().fingerprint() == first.open().fingerprint()
+    assert "-s1-" in second.file.name  # compared with the other rows of its city
+    trial(again)
+    (outcome,) = make(processes=1)
+    result = json.loads(outcome.job.file.read_text())
+    assert result["config"]["seed"] == 100
+
+
+def test_a_row_with_dials_needs_the_city(tmp_path):
+    row = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
+    job = Job("trial", row, "quick", Data(kind="market1501", root=tmp_path), 0)
+    with pytest.raises(ReIDError, match="asks for cities of its own \\(camera_shift"):
+        job.inputs()
+
+
+def test_data_with_other_dials_has_other_files():
+    assert Data("tiny").name == "tiny"
+    other = Data("tiny", dials=Dials(camera_shift=0.9, occlusion=0.0))
+    assert other.name == "tiny-camera_shift-0.9-occlusion-0"
+
+
+def test_rows_of_a_table_are_different_runs():
+    """Two rows with equal settings would be one run under two names."""
+    for table, planned in plans().items():
+        seen = {}
+        for row in planned.rows:
+            file = Job(table, row, "ablation", Data(), 0).file
+            assert file not in seen, f"{table}: {row.name} is {seen[file]}"
+            seen[file] = row.name
+
+
+def test_every_published_result_is_current_and_belongs_to_a_row():
+    known = {}
+    for table, planned in plans().items():
+        for row in planned.rows:
+            for seed in range(3):
+                job = Job(table, row, "ablation", Data(), seed)
+                known[job.file] = job
+    published = [f for name in RECIPES for f in (ROOT / "results" / name).glob("*")]
+    assert len(published) > 250
+    stale = {}
+    for file in published:
+        assert file in known, f"{file.name} belongs to no row: remove it"
+        stale[file.name] = known[file].stale(known[file].read())
+    assert {name: why for name, why in stale.items() if why} == {}
+
+
+def test_tables_that_share_a_row_share_its_run():
+    def config(table, name):
+        (row,) = (row for row in plans()[table].rows if row.name == name)
+        assert not row.dials
+        return row.config("ablation", 0)
+
+    full = config("CALR-T3", "both, weights")
+    assert full == config("CALR-T4", "cosine") == config("CALR-T5", "beta 1.0")
+    assert full == config("CALR-T1", "CALR, GeM") == config("CALR-F6", "CALR, cosine")
+    plain = config("CALR-T3", "Baseline")
+    assert plain == config("CALR-F6", "Baseline") == config("CALR-T1", "Baseline, GeM")
+    assert plain == config("CALR-SHIFT", "shift 0.45, baseline")
+    refined = config("CALR-T3", "label refinement")
+    assert refined == config("CALR-SHIFT", "shift 0.45, refined")
+    assert config("CALR-T3", "label refinement, weights") == config(
+        "CALR-T5", "beta 0.0"
+    )

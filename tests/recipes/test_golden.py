@@ -1,0 +1,94 @@
+"""The methods do today what they did when their version was declared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from golden.record import SWITCHES, differences, golden_file, witness
+
+ROOT = Path(__file__).parents[2]
+RUNS = [(recipe, switch) for recipe, found in SWITCHES.items() for switch in found]
+
+
+@pytest.mark.parametrize(("recipe", "switch"), RUNS)
+def test_a_method_gives_the_numbers_of_its_version(recipe, switch, tiny_root):
+    then = json.loads(golden_file(recipe).read_text())
+    assert set(then) == set(SWITCHES[recipe]), "record the new switch"
+    assert differences(then[switch], witness(recipe, switch)) == []
+
+
+PLANTED = {
+    "a loss": (
+        ("losses/info_nce.py", "keys.T / temperature", "keys.T / (1.05 * temperature)"),
+        ("baseline", "dbscan, sequential"),
+    ),
+    "a clustering count": (
+        ("recipes/steps.py", "min_samples=min_samples)", "min_samples=3)"),
+        ("baseline", "dbscan, sequential"),
+    ),
+    "a refinement rule": (
+        ("labels/refinement.py", "in_cell > in_part", "in_cell > in_part + 1"),
+        ("calr", "ordered, weights in the batch"),
+    ),
+}
+HARMLESS = {
+    "a renamed function": (
+        ("losses/memory.py", "_mark_filled", "_remember_that_it_is_filled"),
+        ("baseline", "dbscan, sequential"),
+    ),
+    "a reworded error": (
+        ("recipes/steps.py", "and contrast ", "and the contrast "),
+        ("baseline", "dbscan, sequential"),
+    ),
+}
+
+
+def compare_with(change: tuple[str, str, str], run: tuple[str, str], copy: Path) -> str:
+    """Return what a golden run says of a copy of the library with a change in it."""
+    shutil.copytree(ROOT / "reidlib", copy / "reidlib")
+    shutil.copytree(ROOT / "tests" / "golden", copy / "golden")
+    file, old, new = change
+    source = (copy / "reidlib" / file).read_text()
+    assert old in source, f"{file} has changed: plant the fault elsewhere"
+    (copy / "reidlib" / file).write_text(source.replace(old, new))
+    code = (
+        "import json; from golden.record import *\n"
+        f"then = json.loads(golden_file({run[0]!r}).read_text())[{run[1]!r}]\n"
+        f"print(differences(then, witness(*{run!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=copy,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_planted_fault_fails_the_comparison(what, tmp_path, tiny_root):
+    assert compare_with(*PLANTED[what], tmp_path) != "[]"
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_a_change_of_words_passes_it(what, tmp_path, tiny_root):
+    assert compare_with(*HARMLESS[what], tmp_path) == "[]"
+
+
+def test_the_recorder_never_overwrites(tmp_path, monkeypatch, capsys):
+    from golden import record
+
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    monkeypatch.setattr(record, "SWITCHES", {"direct": SWITCHES["direct"]})
+    (tmp_path / "direct-v1.json").write_text("kept")
+    assert record.main() == 0
+    assert (tmp_path / "direct-v1.json").read_text() == "kept"
+    assert "raise direct.VERSION" in capsys.readouterr().out
