@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 HTML := _build/html
+LIVE := _build/live
 
 # The first Python that is new enough; `make PYTHON=/path/to/python book` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -26,47 +27,51 @@ export JUPYTER_PLATFORM_DIRS := 1
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 68719476736
 
-# Tests run in this many processes, which share the cores.
+# Tests and notebooks run in this many processes, which share the cores.
 WORKERS ?= 2
 
-SOURCES := $(shell find reidlib notebooks/figures -name '*.py')
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+RENDER = $(BIN)/jupyter-book build -W -n --keep-going --all
+EXECUTE = $(BIN)/python notebooks/execute.py --processes $(WORKERS)
 
 .DELETE_ON_ERROR:
-.PHONY: help book cities test unit notebooks format lint types bench clean distclean
+.PHONY: help book live cities test unit notebooks format lint types bench clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-book: $(INSTALLED) _build/.library cities ## Execute every notebook here and render the book
-	$(BIN)/jupyter-book build . -W -n --keep-going --all
+book: $(INSTALLED) ## Render the book from the stored outputs
+	$(RENDER) .
 	REIDLIB_BOOK=$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(HTML)/index.html"
+
+# The executed copies are rendered from a folder of their own, in which all that they refer
+# to is linked; the stored outputs stay as they are.
+live: $(INSTALLED) cities ## Execute every notebook on this machine and render that
+	$(EXECUTE) --to $(LIVE)/notebooks $(NOTEBOOKS)
+	ln -sfn $(addprefix $(CURDIR)/,_config.yml _toc.yml book reidlib results) $(LIVE)
+	$(RENDER) $(LIVE)
+	REIDLIB_BOOK=$(LIVE)/$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
+	@echo "The book is ready: open $(CURDIR)/$(LIVE)/$(HTML)/index.html"
 
 # Drawn before any notebook, which would store the progress bar otherwise.
 cities: $(INSTALLED)
 	$(BIN)/python -c 'from reidlib.synthcity import ensure_synthcity; \
 		[ensure_synthcity(size) for size in ("tiny", "course")]'
 
-# Notebooks are executed through a cache that knows their own text only: it is emptied
-# when the library below them, or what that is built on, has changed.
-_build/.library: $(SOURCES) requirements.lock
-	rm -rf _build/.jupyter_cache
-	@mkdir -p $(@D)
-	@touch $@
-
 # One pytest run, so that its last line speaks for everything: the notebooks (nbval
 # executes each once and compares it with its stored output), the examples in the
 # docstrings, the unit tests, the book built from those very outputs with warnings as
-# errors, and its pages opened in a browser. The time limit is that of a cell which trains
-# a model that the cache does not hold yet. A file stays in one process, and the notebooks,
-# which take longest, come first.
+# errors, and its pages opened in a browser. Limits of time are guards against a hang, far
+# beyond what a slow machine needs. A file stays in one process, and the notebooks, which
+# take longest, come first.
 test: lint types ## Check style and types, run every test, notebook and page
 	OMP_NUM_THREADS=$$($(BIN)/python -c \
 		'import os; print(max(1, (os.cpu_count() or 1) // $(WORKERS)))') \
-	$(BIN)/python -m pytest --durations=10 --timeout 1500 --doctest-modules \
+	$(BIN)/python -m pytest --durations=10 --doctest-modules \
 		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		--nbval-cell-timeout 3600 --nbval-kernel-startup-timeout 3600 \
 		$(NOTEBOOKS) reidlib notebooks/figures book/figures tests
 
 unit: $(INSTALLED) ## Run the unit tests alone
@@ -74,7 +79,7 @@ unit: $(INSTALLED) ## Run the unit tests alone
 		tests --ignore tests/book
 
 notebooks: $(INSTALLED) cities ## Execute the notebooks in place: the outputs that are committed
-	$(BIN)/python notebooks/execute.py $(NOTEBOOKS)
+	$(EXECUTE) $(NOTEBOOKS)
 
 format: $(INSTALLED) ## Format code and notebooks, mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
@@ -99,7 +104,9 @@ distclean: clean ## Remove the environment and the run cache as well
 	rm -rf $(VENV) .cache
 
 # uv installs the locked packages several times faster than pip, from the same hashes. It
-# is taken from the lock file itself; where it cannot be had, pip does the same work.
+# is taken from the lock file itself; where it cannot be had, pip does the same work. What
+# is installed is compiled at once, as pip does: where Python is told to write no bytecode,
+# each start of it would take half a minute longer.
 $(INSTALLED): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "No Python 3.11 or newer was found. Install one, or name it:" \
@@ -112,7 +119,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing the locked packages into $(VENV) (about 5 GB on Linux with CUDA)"
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--require-hashes --no-deps -r $(VENV)/uv.lock; \
-	then install="$(BIN)/uv pip install --quiet --python $(BIN)/python"; \
+	then install="$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python"; \
 	else install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	$$install --require-hashes -r requirements.lock && \
 	$$install --no-deps --no-build-isolation -e .

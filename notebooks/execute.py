@@ -1,48 +1,108 @@
-"""Execute notebooks in place: ``python notebooks/execute.py notebooks/01_*.ipynb``.
+"""Execute notebooks: ``python notebooks/execute.py notebooks/*.ipynb``.
 
-The outputs that are stored this way are committed, and nbval compares a fresh execution
-with them. What would differ although the notebook has not changed is left out: times
-and the version of Python. Pictures are stored with 256 colours, at a third of the size
-that matplotlib gives them, so that a notebook stays below a megabyte.
+In place, these are the outputs that are committed, and nbval compares a fresh execution
+with them; with ``--to FOLDER`` the executed copies go there and say that they were made
+on this machine. What would differ although the notebook has not changed is left out:
+times and the version of Python. Pictures are stored with 256 colours, at a third of the
+size that matplotlib gives them, so that a notebook stays below a megabyte.
+
+Notebooks run side by side with one thread each, and no cell has a time limit. What was
+executed is kept in ``_build/executed``: after a failure, a second call executes only
+those whose code, library, results or packages have changed since.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import base64
+import functools
+import hashlib
 import io
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
 from PIL import Image
 
+ROOT = Path(__file__).parents[1]
+EXECUTED = ROOT / "_build" / "executed"
 
-def execute(path: Path) -> None:
-    """Run every cell in a fresh kernel, from the notebook's folder, and store it.
+# Neither sliders nor bars are stored: their scripts would come from the network. One
+# thread for each kernel, so that notebooks side by side do not slow each other down.
+SETTINGS = {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
+SETTINGS |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+BANNER = """\
+```{admonition} Executed on this machine
+:class: warning
+
+The outputs of this page were made by `make live` on the machine that built it. The text
+quotes the outputs that are stored in the repository; a training differs a little from
+machine to machine, and so may the numbers here.
+```"""
+
+
+@functools.cache
+def surroundings() -> bytes:
+    """Return a hash of all that outputs depend on besides a notebook's own code."""
+    patterns = ("reidlib/**/*.py", "reidlib/**/*.toml", "notebooks/figures/*.py")
+    patterns += ("results/**/*.json", "requirements.lock")
+    digest = hashlib.sha256()
+    for pattern in patterns:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(str(path.relative_to(ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def key_of(notebook: NotebookNode) -> str:
+    """Return a hash of all that a notebook's outputs depend on."""
+    digest = hashlib.sha256(surroundings())
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            digest.update(f"{cell.id}\n{cell.source}\n".encode())
+    return digest.hexdigest()
+
+
+def seconds_of(path: Path) -> float:
+    """Return how long a notebook took when it was last executed here, if it was."""
+    kept = EXECUTED / path.name
+    if not kept.is_file():
+        return float("inf")
+    return nbformat.read(kept, as_version=4).metadata.reidlib.seconds
+
+
+async def execute(notebook: NotebookNode, folder: Path) -> None:
+    """Run every cell in a fresh kernel, without a limit of time.
 
     Args:
-        path: The notebook. It is written only if no cell fails.
+        notebook: What to run; it gets the outputs, as they are stored.
+        folder: Where its cells run.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: If a cell fails that is not tagged
-            ``raises-exception``.
+        CellExecutionError: If a cell fails that is not tagged ``raises-exception``.
+        DeadKernelError: If the kernel dies.
     """
-    # The kernel inherits both. Neither sliders nor bars are stored: their scripts would
-    # come from the network.
-    os.environ |= {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
-    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
         notebook,
-        timeout=1500,
+        timeout=None,
+        startup_timeout=3600,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
-    client.execute()
+    await client.async_execute(env={**os.environ, **SETTINGS})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
@@ -51,7 +111,6 @@ def execute(path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)
 
 
 def with_few_colours(png: str, colours: int = 256) -> str:
@@ -68,8 +127,106 @@ def with_few_colours(png: str, colours: int = 256) -> str:
     return smaller if len(smaller) < len(png) else png
 
 
+def deliver(path: Path, executed: NotebookNode, folder: Path | None) -> None:
+    """Write the outputs of an executed copy to where they were asked for.
+
+    Args:
+        path: The notebook; its text may have changed since the copy was made.
+        executed: The copy, with the outputs of the same code.
+        folder: Where a copy with a banner goes; None: into the notebook itself.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    made = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = made[cell.id].outputs
+            cell.execution_count = made[cell.id].execution_count
+    notebook.metadata = {**executed.metadata}
+    del notebook.metadata["reidlib"]
+    if folder is not None:
+        banner = nbformat.v4.new_markdown_cell(BANNER, id="executed-here")
+        notebook.cells.insert(1, banner)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / path.name
+    nbformat.write(notebook, path)
+
+
+async def execute_all(
+    paths: Sequence[Path], processes: int, folder: Path | None
+) -> dict[str, str]:
+    """Execute notebooks side by side, those that take longest first.
+
+    Args:
+        paths: The notebooks.
+        processes: How many run at once.
+        folder: As for `deliver`.
+
+    Returns:
+        What failed: for the name of a notebook its cell and its error.
+    """
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    # Later chapters train more, so they come first where nothing was measured yet.
+    ordered = sorted(sorted(paths, reverse=True), key=seconds_of, reverse=True)
+    free = asyncio.Semaphore(processes)
+    failures: dict[str, str] = {}
+
+    async def one(path: Path) -> None:
+        notebook, kept = nbformat.read(path, as_version=4), EXECUTED / path.name
+        key = key_of(notebook)
+        if kept.is_file():
+            executed = nbformat.read(kept, as_version=4)
+            if executed.metadata.reidlib.key == key:
+                print(f"{path.name}: as executed before", flush=True)
+                deliver(path, executed, folder)
+                return
+        async with free:
+            print(f"{path.name}: running", flush=True)
+            start = time.monotonic()
+            try:
+                await execute(notebook, path.parent)
+            except (CellExecutionError, DeadKernelError) as error:
+                where = failing_cell(notebook)
+                print(f"{path.name}: failed in {where}\n{error}", flush=True)
+                failures[path.name] = f"{where}: {last_line(error)}"
+                return
+            seconds = time.monotonic() - start
+        notebook.metadata.reidlib = {"key": key, "seconds": round(seconds, 1)}
+        nbformat.write(notebook, kept)
+        deliver(path, notebook, folder)
+        print(f"{path.name}: done in {seconds:.0f} s", flush=True)
+
+    await asyncio.gather(*(one(path) for path in ordered))
+    return failures
+
+
+def failing_cell(notebook: NotebookNode) -> str:
+    """Return the name of the last cell that was started."""
+    started = [cell for cell in notebook.cells if cell.get("execution_count")]
+    return f"cell {started[-1].id!r}" if started else "its kernel"
+
+
+def last_line(error: Exception) -> str:
+    """Return what an error says in the end."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1]
+
+
+def main() -> int:
+    """Execute what the command line names; the exit status is 1 if anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--to", type=Path, help="folder of the executed copies")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    failures = asyncio.run(
+        execute_all(options.notebooks, options.processes, options.to)
+    )
+    for name, told in sorted(failures.items()):
+        print(f"{name} failed in {told}", file=sys.stderr)
+    if failures:
+        print("The others are kept: the same command goes on.", file=sys.stderr)
+    return 1 if failures else 0
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        start = time.monotonic()
-        execute(Path(name))
-        print(f"{name}: {time.monotonic() - start:.0f} s")
+    sys.exit(main())

@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 from sphinx.application import Sphinx
-from sphinx.config import Config
-
-
-def choose_execution(app: Sphinx, config: Config) -> None:
-    """Build from stored outputs when ``REIDLIB_NOTEBOOKS`` is ``stored``.
-
-    The tests do: nbval executes the same notebooks in the same run and compares them
-    with these outputs, so executing them once more would prove nothing new.
-    """
-    if os.environ.get("REIDLIB_NOTEBOOKS") == "stored":
-        config["nb_execution_mode"] = "off"
-    # The kernels inherit both: sliders and bars would fetch scripts from the network.
-    os.environ |= {"REIDLIB_STATIC": "1", "TQDM_DISABLE": "1"}
 
 
 def keep_whole_line(
@@ -33,8 +18,7 @@ def keep_whole_line(
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the two to Sphinx."""
-    app.connect("config-inited", choose_execution)
+    """Connect it to Sphinx."""
     # Before napoleon, whose priority is the default 500.
     app.connect("autodoc-process-docstring", keep_whole_line, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

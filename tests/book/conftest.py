@@ -54,15 +54,13 @@ def build_book() -> Build:
     program = str(Path(sys.executable).with_name("jupyter-book"))
     command = [program, "build", ".", "--path-output", str(folder), "--all"]
     command += ["-W", "-n", "--keep-going"]
-    settings = {"REIDLIB_NOTEBOOKS": "stored", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **settings},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=540,
     )
     output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     return Build(folder / "_build" / "html", done.returncode, output)

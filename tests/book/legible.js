@@ -18,13 +18,14 @@
     });
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  const known = new Map([[null, [255, 255, 255, 1]]]);
   const background = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) {
-      layers.push(parse(getComputedStyle(at).backgroundColor));
-      if (layers.at(-1)[3] === 1) break;
+    if (!known.has(element)) {
+      const own = parse(getComputedStyle(element).backgroundColor);
+      const opaque = own[3] === 1;
+      known.set(element, opaque ? own : over(own, background(element.parentElement)));
     }
-    return layers.reduceRight((back, front) => over(front, back), [255, 255, 255, 1]);
+    return known.get(element);
   };
 
   const problems = new Map();

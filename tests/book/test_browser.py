@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import http.server
@@ -9,16 +10,26 @@ import io
 import os
 import shutil
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Response,
+    Route,
+    async_playwright,
+)
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted(parse_toc_yaml(ROOT / "_toc.yml"))
+PAGES = ["index", *sorted(parse_toc_yaml(ROOT / "_toc.yml"))]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MACOS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -32,12 +43,40 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# Pages that are open at the same time.
+TABS = 2 * (os.cpu_count() or 1)
+# Milliseconds after which a page hangs, however slow the machine is.
+HANGS = 900_000
+# Pictures below the fold would be loaded when they come into view.
+ALL_PICTURES = """Promise.all([...document.images].map((image) => {
+  image.loading = "eager";
+  return image.decode().catch(() => null);
+}))"""
 LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 MISSING = (
     "no Chromium or Chrome was found to open the book with: install one (Debian and "
     "Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), name one "
     "in REIDLIB_BROWSER, or set REIDLIB_BROWSER=none to go without these tests"
 )
+
+
+def picture(*colour: int) -> str:
+    """Return an image in HTML that has one colour all over."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8, 8), colour).save(buffer, "png")
+    code = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img src='data:image/png;base64,{code}'>"
+
+
+# Pieces of HTML, and what is wrong with them.
+CONTENTS = {
+    "<p style='color: #999'>pale</p>": 'contrast 2.8: P. "pale"',
+    "<p style='color: #595959'>grey</p>": None,
+    "<div style='background: #000'><p>black</p></div>": "contrast 1.0",
+    "<p style='color: rgba(0, 0, 0, 0.3)'>thin</p>": "contrast 2.1",
+    picture(0, 0, 0, 0): "transparent: data:image/png",
+    picture(9, 9, 9, 255): None,
+}
 
 
 def find_browser() -> str | None:
@@ -67,136 +106,148 @@ def address(build):
         server.shutdown()
 
 
+async def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
+    """Open an address in a context of its own; returns what goes wrong on it, too.
+
+    The page is complete when this returns: it is loaded with all of its pictures and
+    asks for nothing more.
+    """
+    context = await browser.new_context()
+    context.set_default_timeout(HANGS)
+    problems: list[str] = []
+    here = urlsplit(url).netloc
+
+    async def only_local(route: Route) -> None:
+        parts = urlsplit(route.request.url)
+        if parts.scheme in ("data", "blob") or parts.netloc == here:
+            await route.continue_()
+        else:
+            problems.append(f"asks the network for {route.request.url}")
+            await route.abort()
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(f"console: {message.text}")
+
+    def answered(response: Response) -> None:
+        if response.status >= 400:
+            problems.append(f"{response.status}: {response.url}")
+
+    await context.route("**/*", only_local)
+    page = await context.new_page()
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("console", said)
+    page.on("response", answered)
+    await page.goto(url, wait_until="commit")
+    # The start page is empty: it leads on to the first page.
+    await page.locator("main").first.wait_for(state="attached")
+    await page.wait_for_load_state("load")
+    await page.evaluate(ALL_PICTURES)
+    await page.wait_for_load_state("networkidle")
+    return page, problems
+
+
+async def look_at(browser: Browser, url: str) -> list[str]:
+    """Open a page in light, in the dark and on a telephone; list what is wrong."""
+    page, problems = await open_page(browser, url)
+    try:
+        if not await page.title():
+            problems.append("no title")
+        problems += await page.evaluate(
+            "[...document.images].filter(i => i.getClientRects().length && "
+            "!(i.complete && i.naturalWidth)).map(i => `no picture: ${i.src}`)"
+        )
+        if await page.locator("article .math").count():
+            await page.wait_for_function("window.MathJax?.startup?.promise")
+            await page.evaluate("MathJax.startup.promise")
+            problems += await page.evaluate(
+                "[...document.querySelectorAll('article .math')]"
+                ".filter(m => !m.querySelector('mjx-container'))"
+                ".map(m => `not typeset: ${m.textContent}`)"
+            )
+            problems += await page.evaluate(
+                "[...document.querySelectorAll('mjx-merror')]"
+                ".map(m => `bad mathematics: ${m.textContent}`)"
+            )
+        # Colours would fade into each other for some time.
+        await page.add_style_tag(content="* { transition: none !important }")
+        for theme in ("light", "dark"):
+            await page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            found = await page.evaluate(LEGIBLE)
+            problems += [f"{theme}: {line}" for line in found]
+        await page.set_viewport_size({"width": 390, "height": 800})
+        if await page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide = await page.evaluate(
+                "[...document.querySelectorAll('article *')]"
+                ".filter(e => e.getBoundingClientRect().right > 391)"
+                ".map(e => e.outerHTML.slice(0, 120)).slice(0, 5)"
+            )
+            problems.append(f"wider than a telephone: {wide}")
+        return problems
+    finally:
+        await page.context.close()
+
+
+async def search(browser: Browser, url: str) -> list[str]:
+    """Wait for the results of a search; list what goes wrong on the way."""
+    page, problems = await open_page(browser, url)
+    await page.locator("#search-results li a").first.wait_for()
+    return problems
+
+
+async def judge(browser: Browser, content: str) -> list[str]:
+    """List what cannot be read well in a piece of HTML."""
+    page = await browser.new_page()
+    await page.set_content(f"<article>{content}</article>")
+    return await page.evaluate(LEGIBLE)
+
+
 @pytest.fixture(scope="session")
-def browser():
-    """One headless browser for all pages."""
+def found(address) -> dict[str, list[str]]:
+    """What one browser finds on all pages, some of them open at a time.
+
+    The keys are the names of the pages, ``search``, and the pieces of ``CONTENTS``.
+    """
     executable = find_browser()
     if executable == "none":
         pytest.skip("REIDLIB_BROWSER=none")
     if executable is None:
         pytest.fail(MISSING)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
+
+    async def look_at_all() -> dict[str, list[str]]:
+        tabs, found = asyncio.Semaphore(TABS), {}
+
+        async def note(name: str, looking: Coroutine[Any, Any, list[str]]) -> None:
+            async with tabs:
+                try:
+                    found[name] = await looking
+                except Error as error:
+                    found[name] = [str(error)]
+
+        async with async_playwright() as playwright:
+            chromium = playwright.chromium
+            browser = await chromium.launch(executable_path=executable, args=FLAGS)
+            work = {name: look_at(browser, f"{address}/{name}.html") for name in PAGES}
+            work["search"] = search(browser, f"{address}/search.html?q=identification")
+            work |= {content: judge(browser, content) for content in CONTENTS}
+            await asyncio.gather(*(note(*pair) for pair in work.items()))
+            await browser.close()
+        return found
+
+    return asyncio.run(look_at_all())
 
 
-@pytest.fixture
-def visit(browser: Browser, address: str):
-    """Open a page by its name; returns it and the list of what goes wrong on it."""
-    contexts = []
-
-    def open_page(name: str, **options: object):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        problems: list[str] = []
-        here = urlsplit(address).netloc
-
-        def only_local(route):
-            parts = urlsplit(route.request.url)
-            if parts.scheme in ("data", "blob") or parts.netloc == here:
-                route.continue_()
-            else:
-                problems.append(f"asks the network for {route.request.url}")
-                route.abort()
-
-        context.route("**/*", only_local)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-        page.on(
-            "console",
-            lambda message: (
-                problems.append(f"console: {message.text}")
-                if message.type == "error"
-                else None
-            ),
-        )
-        page.on(
-            "response",
-            lambda response: (
-                problems.append(f"{response.status}: {response.url}")
-                if response.status >= 400
-                else None
-            ),
-        )
-        page.goto(f"{address}/{name}.html", wait_until="load")
-        return page, problems
-
-    yield open_page
-    for context in contexts:
-        context.close()
+@pytest.mark.parametrize("name", PAGES)
+def test_page_opens_complete_and_without_a_network(found, name):
+    assert found[name] == []
 
 
-@pytest.mark.parametrize("name", ["index", *DOCUMENTS])
-def test_page_opens_complete_and_without_a_network(visit, name):
-    page, problems = visit(name)
-    page.wait_for_load_state("networkidle")
-    assert page.title()
-    images = page.locator("article img")
-    for index in range(images.count()):
-        # Images below the fold are loaded when they come into view.
-        images.nth(index).scroll_into_view_if_needed()
-    page.wait_for_load_state("networkidle")
-    problems += page.evaluate(
-        "[...document.images].filter(i => i.getClientRects().length && "
-        "!(i.complete && i.naturalWidth)).map(i => `no picture: ${i.src}`)"
-    )
-    if page.locator("article .math").count():
-        page.wait_for_function("window.MathJax?.startup?.promise")
-        page.evaluate("MathJax.startup.promise")
-        problems += page.evaluate(
-            "[...document.querySelectorAll('article .math')]"
-            ".filter(m => !m.querySelector('mjx-container'))"
-            ".map(m => `not typeset: ${m.textContent}`)"
-        )
-        problems += page.evaluate(
-            "[...document.querySelectorAll('mjx-merror')]"
-            ".map(m => `bad mathematics: ${m.textContent}`)"
-        )
-    for theme in ("light", "dark"):
-        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        page.wait_for_timeout(400)  # colours fade into each other
-        problems += [f"{theme}: {line}" for line in page.evaluate(LEGIBLE)]
-    assert problems == []
-
-    page.set_viewport_size({"width": 390, "height": 800})
-    wide = page.evaluate(
-        "[...document.querySelectorAll('article *')]"
-        ".filter(e => e.getBoundingClientRect().right > 391)"
-        ".map(e => e.outerHTML.slice(0, 120)).slice(0, 5)"
-    )
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 390, f"wider than a telephone: {wide}"
+def test_search_finds_a_page(found):
+    assert found["search"] == []
 
 
-def test_search_finds_a_page(visit):
-    page, problems = visit("search")
-    page.goto(page.url + "?q=re-identification")
-    page.locator("#search-results li a").first.wait_for(timeout=20_000)
-    assert problems == []
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("<p style='color: #999'>pale</p>", 'contrast 2.8: P. "pale"'),
-        ("<p style='color: #595959'>grey</p>", None),
-        ("<div style='background: #000'><p>black</p></div>", "contrast 1.0"),
-        ("<p style='color: rgba(0, 0, 0, 0.3)'>thin</p>", "contrast 2.1"),
-        ("<img src='{transparent}'>", "transparent: data:image/png"),
-        ("<img src='{opaque}'>", None),
-    ],
-)
-def test_what_cannot_be_read_is_found(browser, content, problem):
-    pictures = {}
-    for name, colour in (("transparent", (0, 0, 0, 0)), ("opaque", (9, 9, 9, 255))):
-        buffer = io.BytesIO()
-        Image.new("RGBA", (8, 8), colour).save(buffer, "png")
-        code = base64.b64encode(buffer.getvalue()).decode()
-        pictures[name] = f"data:image/png;base64,{code}"
-    page = browser.new_page()
-    page.set_content(f"<article>{content.format(**pictures)}</article>")
-    found = page.evaluate(LEGIBLE)
-    page.close()
-    assert [line for line in found if not line.startswith(problem or "none")] == []
-    assert len(found) == (problem is not None)
+@pytest.mark.parametrize(("content", "problem"), CONTENTS.items())
+def test_what_cannot_be_read_is_found(found, content, problem):
+    lines = found[content]
+    assert [line for line in lines if not line.startswith(problem or "none")] == []
+    assert len(lines) == (problem is not None)
