@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
 
 
 class _Reversal(torch.autograd.Function):

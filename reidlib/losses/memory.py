@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch, check_positive
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, check_positive
 from reidlib.losses.info_nce import info_nce
 
 Update = Literal["sequential", "batch_mean", "hard"]

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
 from reidlib.losses.memory import ClusterMemory
 
 

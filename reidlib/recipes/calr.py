@@ -24,9 +24,8 @@ from torch import Tensor
 import reidlib.recipes.intra_camera as intra_camera
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
-from reidlib.clustering.intra_camera import quality_within_cameras
 from reidlib.clustering.jaccard import jaccard_distance
-from reidlib.clustering.labels import contiguous_labels
+from reidlib.clustering.quality import quality_within_cameras
 from reidlib.data.samplers import PKSampler
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
@@ -38,6 +37,7 @@ from reidlib.engine.checkpoint import (
 )
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import contiguous_labels
 from reidlib.labels.refinement import (
     Refinement,
     pivot_scores,

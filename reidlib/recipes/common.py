@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.kmeans import kmeans
-from reidlib.clustering.neighbors import nearest_neighbors
 from reidlib.clustering.quality import cluster_quality
 from reidlib.data.images import ImageSource, open_images
 from reidlib.data.samplers import sequential_batches
@@ -27,6 +26,7 @@ from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import evaluate
 from reidlib.models.attention import Attention, add_attention
 from reidlib.models.reid_net import ReIDNet, extract_features
+from reidlib.neighbors.search import nearest_neighbors
 
 Backbone = Literal[
     "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0"
