@@ -15,7 +15,8 @@ import torch
 from clock import timed
 from torch.nn.functional import normalize
 
-from reidlib.clustering import dense_distance, jaccard_distance, nearest_neighbors
+from reidlib.clustering import dense_distance, jaccard_distance
+from reidlib.neighbors import nearest_neighbors
 
 
 def make_features(num_images: int, dim: int = 1280) -> torch.Tensor:

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from reidlib.clustering import cluster_quality, kmeans, nearest_neighbors
+from reidlib.clustering import cluster_quality, kmeans
 from reidlib.data import ImageTable, TestTransform, open_dataset, read_image
 from reidlib.engine.manifest import environment
 from reidlib.evaluation import evaluate
 from reidlib.models import build_backbone
+from reidlib.neighbors import nearest_neighbors
 from reidlib.synthcity import Dials, colour_histogram, ensure_synthcity, raw_pixels
 from reidlib.synthcity.writer import MANIFEST
 

@@ -1,4 +1,4 @@
-"""Neighbours, distances, clusters, and how good they are.
+"""Distances, clusters, and how good they are.
 
 All functions take features ``(N, D)`` or a sparse distance and return pseudo labels:
 int64 on the CPU, contiguous from 0, -1 for an outlier.
@@ -7,30 +7,26 @@ int64 on the CPU, contiguous from 0, -1 for an outlier.
 from reidlib.clustering.agglomerative import agglomerative
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import infomap
-from reidlib.clustering.intra_camera import (
-    cluster_within_cameras,
-    quality_within_cameras,
-)
 from reidlib.clustering.jaccard import dense_distance, jaccard_distance
 from reidlib.clustering.kmeans import KMeans, kmeans, kmeans_plus_plus
-from reidlib.clustering.labels import OUTLIER, contiguous_labels
-from reidlib.clustering.neighbors import nearest_neighbors
-from reidlib.clustering.quality import ClusterQuality, cluster_quality
+from reidlib.clustering.quality import (
+    ClusterQuality,
+    cluster_quality,
+    quality_within_cameras,
+)
+from reidlib.clustering.within_cameras import cluster_within_cameras
 
 __all__ = [
-    "OUTLIER",
     "ClusterQuality",
     "KMeans",
     "agglomerative",
     "cluster_quality",
     "cluster_within_cameras",
-    "contiguous_labels",
     "dbscan",
     "dense_distance",
     "infomap",
     "jaccard_distance",
     "kmeans",
     "kmeans_plus_plus",
-    "nearest_neighbors",
     "quality_within_cameras",
 ]

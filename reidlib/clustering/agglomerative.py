@@ -8,11 +8,10 @@ import torch
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
-from reidlib.clustering._checks import Array, check_features, resolve_num_clusters
-from reidlib.clustering.dbscan import check_sparse_distance
-from reidlib.clustering.jaccard import dense_distance
-from reidlib.clustering.labels import contiguous_labels
+from reidlib.checks import Array, check_choice, check_features, check_num_clusters
+from reidlib.clustering.jaccard import check_sparse_distance, dense_distance
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import contiguous_labels
 
 _METRICS = ("precomputed", "euclidean", "cosine")
 
@@ -51,8 +50,7 @@ def agglomerative(
         [0, 0, 1]
     """
     where = "agglomerative"
-    if metric not in _METRICS:
-        raise ReIDError(f"{where}: metric is {metric!r}; give one of {_METRICS}")
+    check_choice(metric, "metric", where, _METRICS)
     if metric == "precomputed":
         matrix = _full_distance(distance)
     else:
@@ -62,7 +60,7 @@ def agglomerative(
                 f"{where}: a feature of zeros has no direction; give metric='euclidean'"
             )
         matrix = features.numpy()
-    count = resolve_num_clusters(num_clusters, len(matrix), where)
+    count = check_num_clusters(num_clusters, len(matrix), where)
     if len(matrix) == 1:
         return torch.zeros(1, dtype=torch.int64)
     model = AgglomerativeClustering(n_clusters=count, metric=metric, linkage="average")

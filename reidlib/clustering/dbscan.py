@@ -9,30 +9,9 @@ from sklearn.cluster import DBSCAN
 from sklearn.neighbors import sort_graph_by_row_values
 from torch import Tensor
 
-from reidlib.clustering._checks import check_count, check_number
-from reidlib.clustering.labels import OUTLIER
-from reidlib.errors import ReIDError
-
-
-def check_sparse_distance(distance: object, where: str) -> sp.csr_matrix:
-    """Return a sparse distance as CSR, or raise `ReIDError`."""
-    if not sp.issparse(distance):
-        raise ReIDError(
-            f"{where}: distance is a {type(distance).__name__}; give the sparse matrix "
-            f"that jaccard_distance returns"
-        )
-    matrix = sp.csr_matrix(distance)
-    if matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise ReIDError(
-            f"{where}: distance has shape {matrix.shape}; give (N, N) for at least one "
-            f"image"
-        )
-    if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
-        raise ReIDError(
-            f"{where}: distance holds NaN, inf or negative values; give distances in "
-            f"[0, 1]"
-        )
-    return matrix
+from reidlib.checks import check_count, check_number
+from reidlib.clustering.jaccard import check_sparse_distance
+from reidlib.labels.pseudo_labels import OUTLIER
 
 
 def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
@@ -65,7 +44,7 @@ def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
         tensor([ 0,  0,  0,  0,  1,  1,  1,  1, -1])
     """
     matrix = check_sparse_distance(distance, "dbscan")
-    eps = check_number(eps, "eps", "dbscan", 0, 1, open_low=True)
+    eps = check_number(eps, "eps", "dbscan", 0, 1, closed="right")
     min_samples = check_count(min_samples, "min_samples", "dbscan")
     num_images = matrix.shape[0]
     if eps == 1:
@@ -74,13 +53,13 @@ def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
     row = np.repeat(np.arange(num_images), np.diff(matrix.indptr))
     # Compared in float32, as eps is written, or 0.6 would cut off a stored 0.6.
     near = (matrix.data <= np.float32(eps)) & (row != matrix.indices)
-    everyone = np.arange(num_images)
+    images = np.arange(num_images)
     graph = sp.csr_matrix(
         (
             np.concatenate([matrix.data[near], np.zeros(num_images, np.float32)]),
             (
-                np.concatenate([row[near], everyone]),
-                np.concatenate([matrix.indices[near], everyone]),
+                np.concatenate([row[near], images]),
+                np.concatenate([matrix.indices[near], images]),
             ),
         ),
         shape=matrix.shape,

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import (
+from reidlib.checks import (
     Array,
     check_count,
     check_features,
     check_number,
 )
-from reidlib.clustering.labels import OUTLIER, contiguous_labels
-from reidlib.clustering.neighbors import nearest_neighbors
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import OUTLIER, contiguous_labels
+from reidlib.neighbors.search import nearest_neighbors
 
 
 def infomap(
@@ -74,9 +74,7 @@ def infomap(
         )
     features = check_features(features, "infomap", normalised=True)
     k = check_count(k, "k", "infomap")
-    floor = check_number(
-        min_similarity, "min_similarity", "infomap", 0, 1, open_low=False
-    )
+    floor = check_number(min_similarity, "min_similarity", "infomap", 0, 1)
     min_cluster_size = check_count(min_cluster_size, "min_cluster_size", "infomap")
     seed = check_count(seed, "seed", "infomap")
     num_trials = check_count(num_trials, "num_trials", "infomap")

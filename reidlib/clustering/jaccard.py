@@ -6,9 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from reidlib.clustering._checks import Array, check_count, check_features
-from reidlib.clustering.neighbors import nearest_neighbors
+from reidlib.checks import Array, check_count, check_features
 from reidlib.errors import ReIDError
+from reidlib.neighbors.search import nearest_neighbors
 
 # Terms of the overlap sum that are held at once (some 32 bytes each).
 _TERMS = 1 << 21
@@ -109,6 +109,27 @@ def dense_distance(distance: sp.csr_matrix) -> np.ndarray:
     full = np.ones(pairs.shape, dtype=np.float32)
     full[pairs.row, pairs.col] = pairs.data
     return full
+
+
+def check_sparse_distance(distance: object, where: str) -> sp.csr_matrix:
+    """Return a sparse distance as CSR, or raise `ReIDError`."""
+    if not sp.issparse(distance):
+        raise ReIDError(
+            f"{where}: distance is a {type(distance).__name__}; give the sparse matrix "
+            f"that jaccard_distance returns"
+        )
+    matrix = sp.csr_matrix(distance)
+    if matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise ReIDError(
+            f"{where}: distance has shape {matrix.shape}; give (N, N) for at least one "
+            f"image"
+        )
+    if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
+        raise ReIDError(
+            f"{where}: distance holds NaN, inf or negative values; give distances in "
+            f"[0, 1]"
+        )
+    return matrix
 
 
 def _half(k1: int) -> int:

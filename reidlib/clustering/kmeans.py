@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import (
+from reidlib.checks import (
     Array,
     check_count,
     check_features,
+    check_num_clusters,
     check_number,
-    resolve_num_clusters,
 )
 from reidlib.errors import ReIDError
 
@@ -48,8 +48,8 @@ def kmeans(
 
     Looks for the centers that minimise ``J = sum_k sum_{i in C_k} |f_i - c_k|^2``.
     A cluster that loses all its members takes over the image farthest from its
-    center, so that there are always ``num_clusters`` clusters. Euclidean: for unit
-    vectors the same order as cosine.
+    center, so that there are always ``num_clusters`` clusters. The distance is
+    Euclidean; for L2-normalised features its order is that of the cosine.
 
     Args:
         features: ``(N, D)``, on any device, normalised or not.
@@ -75,10 +75,10 @@ def kmeans(
         (True, 0.01)
     """
     features = check_features(features, "kmeans", normalised=False)
-    count = resolve_num_clusters(num_clusters, len(features), "kmeans")
+    count = check_num_clusters(num_clusters, len(features), "kmeans")
     n_init = check_count(n_init, "n_init", "kmeans")
     max_iter = check_count(max_iter, "max_iter", "kmeans")
-    tol = check_number(tol, "tol", "kmeans", 0, float("inf"), open_low=False)
+    tol = check_number(tol, "tol", "kmeans", 0, float("inf"))
     with torch.no_grad():
         # Distances from the mean of all features lose fewer digits.
         mean = features.mean(dim=0)
@@ -117,7 +117,7 @@ def kmeans_plus_plus(
         tensor(5.)
     """
     features = check_features(features, "kmeans_plus_plus", normalised=False)
-    count = resolve_num_clusters(num_clusters, len(features), "kmeans_plus_plus")
+    count = check_num_clusters(num_clusters, len(features), "kmeans_plus_plus")
     with torch.no_grad():
         return _seed_rows(features, count, generator)
 

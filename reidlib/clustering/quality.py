@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from reidlib.clustering._checks import Array
-from reidlib.clustering.labels import OUTLIER, check_labels
+from reidlib.checks import (
+    Array,
+    check_camids,
+    check_ids,
+    check_labels,
+    check_same_length,
+)
 from reidlib.data.table import DISTRACTOR, NO_CAMERA
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import OUTLIER
 
 NAN = float("nan")
 
@@ -21,12 +26,12 @@ NAN = float("nan")
 class ClusterQuality:
     """Health of one set of pseudo labels (CALR-F4), all but the first two in [0, 1].
 
-    Images that are not in any cluster count like this: whatever says what the clusters
-    contain (precision, purity, expansion, NMI, ARI) looks at clustered images only;
-    recall looks at all images, and an outlier is found together with nobody but
-    itself. A figure that is not defined is NaN: identity figures without a known
-    identity, precision without a cluster (or without a pair in one), NMI and ARI with
-    fewer than two identities or cameras among the clustered images.
+    Figures about the content of clusters (precision, purity, expansion, NMI, ARI) are
+    taken over the clustered images; recall is taken over all images, and an outlier is
+    found together with itself alone. A figure that is not defined is NaN: identity
+    figures without a known identity, precision without a cluster (or without a pair in
+    one), NMI and ARI with fewer than two identities or cameras among the clustered
+    images.
 
     Attributes:
         clusters: Number of clusters.
@@ -74,30 +79,26 @@ def cluster_quality(pseudo_labels: Array, pids: Array, camids: Array) -> Cluster
 
     Args:
         pseudo_labels: ``(N,)`` integers, -1 for an outlier.
-        pids: ``(N,)`` person ids; those up to 0 are nobody known.
+        pids: ``(N,)`` person ids; those up to 0 are of no known person.
         camids: ``(N,)`` camera ids; those below 0 are no camera.
 
     Returns:
-        The figures, see `ClusterQuality` for what each means for outliers.
+        The figures; `ClusterQuality` says how each counts outliers.
 
     Raises:
         ReIDError: If the three differ in length, are empty, or are no whole numbers.
 
     Example:
-        >>> pseudo_labels = torch.tensor([0, 0, 0, 1, -1])
-        >>> pids, camids = torch.tensor([1, 1, 2, 2, 2]), torch.tensor([0, 1, 0, 1, 0])
+        >>> pseudo_labels = np.array([0, 0, 0, 1, -1])
+        >>> pids, camids = np.array([1, 1, 2, 2, 2]), np.array([0, 1, 0, 1, 0])
         >>> quality = cluster_quality(pseudo_labels, pids, camids)
         >>> quality.clusters, quality.outlier_share, quality.purity
         (2, 0.2, 0.75)
     """
     where = "cluster_quality"
-    labels = check_labels(pseudo_labels, where)
-    persons, cameras = _ids(pids, "pids"), _ids(camids, "camids")
-    if not len(labels) == len(persons) == len(cameras):
-        raise ReIDError(
-            f"{where}: {len(labels)} pseudo labels, {len(persons)} pids and "
-            f"{len(cameras)} camids; give one of each per image"
-        )
+    labels, persons = check_labels(pseudo_labels, where), check_ids(pids, "pids", where)
+    cameras = check_ids(camids, "camids", where)
+    check_same_length(where, pseudo_labels=labels, pids=persons, camids=cameras)
     if len(labels) == 0:
         raise ReIDError(f"{where}: there are 0 images; give at least one")
     clustered = labels != OUTLIER
@@ -113,6 +114,44 @@ def cluster_quality(pseudo_labels: Array, pids: Array, camids: Array) -> Cluster
         nmi_cam=nmi_cam,
         ari_cam=ari_cam,
         **_against_identity(labels[known], persons[known]),
+    )
+
+
+def quality_within_cameras(
+    pseudo_labels: Array, pids: Array, camids: Array
+) -> ClusterQuality:
+    """Compare clusters with identities, counting pairs of one camera only (CALR-F4).
+
+    A person counts as another person in each camera, and a cluster as another cluster.
+    Local clusters are made inside one camera and say nothing about pairs across
+    cameras: this is the fair comparison of global clusters with them.
+
+    Args:
+        pseudo_labels: ``(N,)`` local or global clusters, -1 for an outlier.
+        pids: ``(N,)`` person ids; those up to 0 are of no known person.
+        camids: ``(N,)`` camera ids from 0.
+
+    Returns:
+        The figures of `cluster_quality`; `clusters` counts each cluster once in each
+        camera that it has images of.
+
+    Raises:
+        ReIDError: If the columns differ in length, or a camera is unknown.
+
+    Example:
+        >>> clusters, pids = np.array([0, 0, 0, 0]), np.array([1, 1, 2, 2])
+        >>> quality_within_cameras(clusters, pids, np.array([0, 0, 1, 1])).purity
+        1.0
+    """
+    where = "quality_within_cameras"
+    labels, persons = check_labels(pseudo_labels, where), check_ids(pids, "pids", where)
+    cameras = check_camids(camids, where)
+    check_same_length(where, pseudo_labels=labels, pids=persons, camids=cameras)
+    num_cams = int(cameras.max(initial=0)) + 1
+    return cluster_quality(
+        np.where(labels < 0, labels, labels * num_cams + cameras),
+        np.where(persons > DISTRACTOR, persons * num_cams + cameras, persons),
+        cameras,
     )
 
 
@@ -160,17 +199,6 @@ def _agreement(
         return NAN, NAN
     nmi = normalized_mutual_info_score(classes, labels)
     return float(nmi), float(adjusted_rand_score(classes, labels))
-
-
-def _ids(values: Array, name: str) -> np.ndarray:
-    """Return ids as an int64 array ``(N,)``."""
-    tensor = torch.as_tensor(values).detach().cpu()
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise ReIDError(
-            f"cluster_quality: {name} have shape {tuple(tensor.shape)} and type "
-            f"{tensor.dtype}; give whole numbers of shape (N,)"
-        )
-    return tensor.to(torch.int64).numpy()
 
 
 def _share(part: float, whole: float) -> float:

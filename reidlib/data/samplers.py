@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidlib.checks import check_choice, check_count, check_same_length
 from reidlib.errors import ReIDError
 
 Replacement = Literal["scarce", "published"]
@@ -29,8 +30,7 @@ def sequential_batches(count: int, batch_size: int) -> Iterator[Tensor]:
         >>> [batch.tolist() for batch in sequential_batches(5, 2)]
         [[0, 1], [2, 3], [4]]
     """
-    if batch_size < 1:
-        raise ReIDError(f"batch_size={batch_size}: expected a number from 1")
+    check_count(batch_size, "batch_size", "sequential_batches")
     yield from torch.arange(count).split(batch_size) if count else ()
 
 
@@ -89,17 +89,11 @@ class PKSampler:
             ("num_instances", num_instances),
             ("num_batches", num_batches),
         ):
-            if number < 1:
-                raise ReIDError(f"{name}={number}: expected a number from 1")
-        if replacement not in get_args(Replacement):
-            raise ReIDError(
-                f"replacement is {replacement!r}; choose from {get_args(Replacement)}"
-            )
+            check_count(number, name, "PKSampler")
+        check_choice(replacement, "replacement", "PKSampler", get_args(Replacement))
         labels = torch.as_tensor(labels).cpu()
-        if camids is not None and len(camids) != len(labels):
-            raise ReIDError(
-                f"{len(camids)} camids for {len(labels)} labels: give one per image"
-            )
+        if camids is not None:
+            check_same_length("PKSampler", labels=labels, camids=camids)
         rows = torch.nonzero(labels >= 0).flatten()
         if len(rows) == 0:
             raise ReIDError(

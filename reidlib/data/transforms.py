@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidlib.checks import check_choice, check_count, check_number
 from reidlib.errors import ReIDError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -180,16 +181,11 @@ class TrainTransform:
     erasing_fill: Literal["mean", "zero"] = "mean"
 
     def __post_init__(self) -> None:
+        where = "TrainTransform"
         for name in ("flip", "erasing", "jitter"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ReIDError(f"{name}={value}: expected a number from 0 to 1")
-        if self.pad < 0:
-            raise ReIDError(f"pad={self.pad}: expected a number of pixels from 0")
-        if self.erasing_fill not in ("mean", "zero"):
-            raise ReIDError(
-                f"erasing_fill={self.erasing_fill!r}: choose 'mean' or 'zero'"
-            )
+            check_number(getattr(self, name), name, where, 0, 1)
+        check_count(self.pad, "pad", where, least=0)
+        check_choice(self.erasing_fill, "erasing_fill", where, ("mean", "zero"))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.

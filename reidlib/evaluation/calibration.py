@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from reidlib.checks import check_choice, check_count
 from reidlib.data.table import NO_CAMERA
 from reidlib.errors import ReIDError
 from reidlib.evaluation.pairs import Pairs
@@ -91,10 +92,9 @@ def camera_thresholds(
         array([[ True,  True],
                [ True,  True]])
     """
-    if method not in ("normalise", "quantile"):
-        raise ReIDError(f"method {method!r} is unknown; normalise or quantile")
-    if min_negatives < 2:
-        raise ReIDError(f"min_negatives is {min_negatives}; two are the least")
+    where = "camera_thresholds"
+    check_choice(method, "method", where, ("normalise", "quantile"))
+    check_count(min_negatives, "min_negatives", where, least=2)
     cameras = _cameras(pairs)
     negative = pairs[~pairs.positive]
     default = trade_off([np.inf], negative.distance).threshold_at(fpr)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidlib.errors import ReIDError
-
-Array: TypeAlias = Tensor | np.ndarray
+from reidlib.checks import Array, check_feature_pair
 
 # Rows of the gallery that are widened to float64 at a time.
 _ROWS = 2048
@@ -31,11 +25,14 @@ def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
         ReIDError: If shapes do not fit or a feature is not finite.
 
     Example:
+        >>> import torch
         >>> cosine_distance(torch.eye(2), torch.tensor([[2.0, 0.0]]))
         tensor([[0.],
                 [1.]])
     """
-    query, gallery = check_features(query_features, gallery_features)
+    query, gallery = check_feature_pair(
+        query_features, gallery_features, "cosine_distance"
+    )
     return cosine_block(F.normalize(query, dim=1), F.normalize(gallery, dim=1))
 
 
@@ -58,10 +55,13 @@ def squared_euclidean_distance(
         ReIDError: If shapes do not fit or a feature is not finite.
 
     Example:
+        >>> import torch
         >>> squared_euclidean_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
         tensor([[25.]])
     """
-    query, gallery = check_features(query_features, gallery_features)
+    query, gallery = check_feature_pair(
+        query_features, gallery_features, "squared_euclidean_distance"
+    )
     return squared_euclidean_block(query, gallery)
 
 
@@ -89,30 +89,3 @@ def _products(query: Tensor, gallery: Tensor) -> Tensor:
         part = slice(start, start + _ROWS)
         products[:, part] = wide @ gallery[part].double().T
     return products
-
-
-def check_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:
-    """Return both as float32 tensors on one device, or raise."""
-    if not (isinstance(query, Tensor) and isinstance(gallery, Tensor)):
-        query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
-    pair = []
-    for name, features in (("query", query), ("gallery", gallery)):
-        if features.ndim != 2 or 0 in features.shape:
-            raise ReIDError(
-                f"{name} features have shape {tuple(features.shape)}; give (N, D) with "
-                "one image and one number at least"
-            )
-        features = features.detach().to(query.device, torch.float32)
-        bad = (~features.isfinite().all(dim=1)).nonzero().flatten()
-        if len(bad):
-            raise ReIDError(
-                f"{len(bad)} of {len(features)} {name} features are not finite, the "
-                f"first is row {int(bad[0])}; look for a loss of NaN in the training"
-            )
-        pair.append(features)
-    if query.shape[1] != gallery.shape[1]:
-        raise ReIDError(
-            f"query features have {query.shape[1]} dimensions and gallery features "
-            f"{gallery.shape[1]}; extract both with one model"
-        )
-    return pair[0], pair[1]

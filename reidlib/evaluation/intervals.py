@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
+from reidlib.checks import check_count, check_number
 from reidlib.data.table import DISTRACTOR
-from reidlib.errors import ReIDError
 from reidlib.evaluation.calibration import Threshold, accepted
 from reidlib.evaluation.pairs import Pairs, check_both
 
@@ -91,12 +91,10 @@ def match_rates(
         >>> rates.fpr_interval[0] < rates.fpr < rates.fpr_interval[1]
         True
     """
-    if not 0 < confidence < 1 or num_resamples < 2:
-        raise ReIDError(
-            f"confidence is {confidence} and num_resamples {num_resamples}; give a "
-            "confidence in (0, 1) and two draws at least"
-        )
-    check_both(pairs, "match_rates")
+    where = "match_rates"
+    check_number(confidence, "confidence", where, 0, 1, closed="neither")
+    check_count(num_resamples, "num_resamples", where, least=2)
+    check_both(pairs, where)
     right = accepted(pairs, threshold)
     first, second = pairs.people
     people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from reidlib.checks import Array, check_number
 from reidlib.data.table import DISTRACTOR, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import Array
 from reidlib.evaluation.ranking import _Search
 from reidlib.evaluation.thresholds import TradeOff, trade_off
 
@@ -168,11 +168,11 @@ def expected_alarms(
         >>> expected_alarms(0.001, 0.5, num_others=10_000, num_matches=4)
         Alarms(false=10.0, true=2.0, precision=0.16666666666666666)
     """
-    if not (0 <= fpr <= 1 and 0 <= tpr <= 1 and num_others >= 0 and num_matches >= 0):
-        raise ReIDError(
-            f"fpr {fpr} and tpr {tpr} with {num_others} and {num_matches} images; "
-            "rates are in [0, 1] and numbers are not negative"
-        )
+    where = "expected_alarms"
+    check_number(fpr, "fpr", where, 0, 1)
+    check_number(tpr, "tpr", where, 0, 1)
+    check_number(num_others, "num_others", where, 0, np.inf)
+    check_number(num_matches, "num_matches", where, 0, np.inf)
     false, true = fpr * num_others, tpr * num_matches
     precision = true / (false + true) if false + true else float("nan")
     return Alarms(false, true, precision)

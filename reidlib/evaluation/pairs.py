@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from reidlib.checks import Array, check_count, check_number
 from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import Array
 from reidlib.evaluation.ranking import _Search
 
 
@@ -108,8 +108,7 @@ class Pairs:
         """
         first, second = self.people
         people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))
-        if not 0 < share < 1:
-            raise ReIDError(f"share is {share}; give a share of people in (0, 1)")
+        check_number(share, "share", "split", 0, 1, closed="neither")
         rng = np.random.default_rng(seed)
         chosen = np.zeros(len(people), dtype=bool)
         for group in (people > DISTRACTOR, people < DISTRACTOR):
@@ -170,8 +169,7 @@ def pair_distances(
         >>> pairs.positives, pairs.negatives
         (array([1.], dtype=float32), array([0.], dtype=float32))
     """
-    if max_negatives < 1:
-        raise ReIDError(f"max_negatives is {max_negatives}; keep one at least")
+    check_count(max_negatives, "max_negatives", "pair_distances")
     search = _Search(query_features, gallery_features, query, gallery, distance, None)
     asked = np.flatnonzero(query.pids > DISTRACTOR)
     if not len(asked):

@@ -11,14 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidlib.checks import Array, check_choice, check_count, check_feature_pair
 from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import (
-    Array,
-    check_features,
-    cosine_block,
-    squared_euclidean_block,
-)
+from reidlib.evaluation.distances import cosine_block, squared_euclidean_block
 from reidlib.evaluation.rerank import Reranker
 
 # Elements of a block of distances; all that is held for one is about 20 bytes each.
@@ -208,8 +204,7 @@ def top_matches(
         >>> top_matches(features[:1], features, query, gallery, k=3)
         (array([[ 1,  2, -1]]), array([[False,  True, False]]))
     """
-    if k < 1:
-        raise ReIDError(f"k is {k}; give 1 or more")
+    check_count(k, "k", "top_matches")
     search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
     index = np.full((len(query), k), -1, dtype=np.int64)
     kept = min(k, len(search.kept))
@@ -235,10 +230,7 @@ class _Search:
         distance: str,
         rerank: Mapping[str, Any] | None,
     ) -> None:
-        if distance not in _DISTANCES:
-            raise ReIDError(
-                f"distance {distance!r} is unknown; choose from {_DISTANCES}"
-            )
+        check_choice(distance, "distance", "ranking", _DISTANCES)
         for name, features, table in (
             ("query", query_features, query),
             ("gallery", gallery_features, gallery),
@@ -250,7 +242,9 @@ class _Search:
                     f"{len(features)} {name} features for {len(table)} images of "
                     f"{table.root}; give one row per image, in the order of the table"
                 )
-        queries, others = check_features(query_features, gallery_features)
+        queries, others = check_feature_pair(
+            query_features, gallery_features, "ranking"
+        )
         self.kept = np.flatnonzero((gallery.pids != JUNK) & (gallery.pids != UNKNOWN))
         if not len(self.kept):
             raise ReIDError(
@@ -312,11 +306,8 @@ def _distance(
     """Return the function from rows of the query to their distances."""
     if rerank is not None:
         settings = {"k1": 20, "k2": 6, "lambda_value": 0.3}
-        unknown = sorted(rerank.keys() - settings.keys())
-        if unknown:
-            raise ReIDError(
-                f"rerank has no setting {unknown[0]!r}; choose from {tuple(settings)}"
-            )
+        for name in rerank:
+            check_choice(name, "a setting of rerank", "ranking", settings)
         return Reranker(query, gallery, **{**settings, **rerank})
     block = squared_euclidean_block
     if distance == "cosine":

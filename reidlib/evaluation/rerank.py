@@ -7,12 +7,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from reidlib.checks import Array, check_count, check_feature_pair, check_number
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import (
-    Array,
-    check_features,
-    squared_euclidean_block,
-)
+from reidlib.evaluation.distances import squared_euclidean_block
 
 # Elements of a block of distances, and of the numbers gathered for some pairs.
 _BLOCK = 1 << 22
@@ -61,7 +58,9 @@ def k_reciprocal_rerank(
         >>> k_reciprocal_rerank(features[:1], features[1:], k1=1, k2=1).argsort()
         tensor([[0, 2, 1]])
     """
-    query, gallery = check_features(query_features, gallery_features)
+    query, gallery = check_feature_pair(
+        query_features, gallery_features, "k_reciprocal_rerank"
+    )
     reranker = Reranker(query, gallery, k1, k2, lambda_value)
     size = max(1, _BLOCK // len(gallery))
     return torch.cat([reranker(rows) for rows in torch.arange(len(query)).split(size)])
@@ -73,12 +72,11 @@ class Reranker:
     def __init__(
         self, query: Tensor, gallery: Tensor, k1: int, k2: int, lambda_value: float
     ) -> None:
-        if k1 < 1 or k2 < 1 or k2 > k1:
-            raise ReIDError(
-                f"re-ranking with k1 = {k1} and k2 = {k2}; give 1 <= k2 <= k1"
-            )
-        if not 0 <= lambda_value <= 1:
-            raise ReIDError(f"lambda_value is {lambda_value}; it must be in [0, 1]")
+        where = "k_reciprocal_rerank"
+        k1, k2 = check_count(k1, "k1", where), check_count(k2, "k2", where)
+        if k2 > k1:
+            raise ReIDError(f"{where}: k2 is {k2} and k1 is {k1}; give k2 <= k1")
+        check_number(lambda_value, "lambda_value", where, 0, 1)
         self.features = torch.nn.functional.normalize(torch.cat([query, gallery]))
         self.num_queries, self.num_gallery = len(query), len(gallery)
         self.lambda_value = lambda_value

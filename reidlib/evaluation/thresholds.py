@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from reidlib.checks import check_number
 from reidlib.errors import ReIDError
 
 MIN_ERRORS = 10
@@ -58,8 +59,7 @@ class TradeOff:
             ReIDError: If ``fpr`` is out of range, or too low to be told from 0 with
                 as few negatives.
         """
-        if not 0 < fpr <= 1:
-            raise ReIDError(f"fpr is {fpr}; a false-match rate is in (0, 1]")
+        check_number(fpr, "fpr", "threshold_at", 0, 1, closed="right")
         if fpr < 1 and fpr * self.num_negatives < min_errors - 1e-9:
             lowest = min(1.0, min_errors / self.num_negatives)
             raise ReIDError(

@@ -9,15 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import (
+from reidlib.checks import (
     Array,
+    check_camids,
+    check_choice,
     check_count,
     check_features,
+    check_ids,
+    check_labels,
     check_number,
+    check_same_length,
 )
-from reidlib.clustering.labels import OUTLIER, check_labels, contiguous_labels
-from reidlib.clustering.neighbors import nearest_neighbors
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import OUTLIER, contiguous_labels
+from reidlib.neighbors.search import nearest_neighbors
 
 PivotRule = Literal["ordered", "every", "single", "best"]
 PIVOT_RULES: tuple[str, ...] = get_args(PivotRule)
@@ -66,11 +71,8 @@ def pivot_scores(
     where = "pivot_scores"
     features = check_features(features, where, normalised=True)
     k = check_count(k, "k", where)
-    floor = check_number(min_similarity, "min_similarity", where, -1, 1, open_low=False)
-    if mean_over not in ("neighbors", "pairs"):
-        raise ReIDError(
-            f"{where}: mean_over is {mean_over!r}; give 'neighbors' or 'pairs'"
-        )
+    floor = check_number(min_similarity, "min_similarity", where, -1, 1)
+    check_choice(mean_over, "mean_over", where, ("neighbors", "pairs"))
     num_images = len(features)
     others = min(k, num_images) - 1
     if others == 0:
@@ -136,18 +138,11 @@ def select_pivots(
         [0]
     """
     where = "select_pivots"
-    if rule not in PIVOT_RULES:
-        raise ReIDError(
-            f"{where}: rule is {rule!r}; choose from {', '.join(PIVOT_RULES)}"
-        )
+    check_choice(rule, "rule", where, PIVOT_RULES)
     labels = check_labels(pseudo_labels, where)
-    camids = _camids(camids, where)
+    camids = check_camids(camids, where)
     scores = torch.as_tensor(scores).detach().cpu().double().numpy()
-    if not len(scores) == len(labels) == len(camids):
-        raise ReIDError(
-            f"{where}: {len(scores)} scores, {len(labels)} pseudo labels and "
-            f"{len(camids)} camids; give one of each per image"
-        )
+    check_same_length(where, scores=scores, pseudo_labels=labels, camids=camids)
     rows = np.flatnonzero((scores > scores.mean()) & (labels != OUTLIER))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     if rule == "single":
@@ -226,18 +221,11 @@ def refine_labels(
         tensor([ 0,  0, -1,  0,  1])
     """
     where = "refine_labels"
-    labels, local = (
-        check_labels(pseudo_labels, where),
-        check_labels(local_labels, where),
-    )
-    cameras = _camids(camids, where)
-    if not len(labels) == len(local) == len(cameras):
-        raise ReIDError(
-            f"{where}: {len(labels)} pseudo labels, {len(local)} local labels and "
-            f"{len(cameras)} camids; give one of each per image, from the same table"
-        )
-    p = check_number(probability, "probability", where, 0, 1, open_low=False)
-    rows = torch.as_tensor(pivots).detach().cpu().to(torch.int64).numpy()
+    labels = check_labels(pseudo_labels, where)
+    local, cameras = check_labels(local_labels, where), check_camids(camids, where)
+    check_same_length(where, pseudo_labels=labels, local_labels=local, camids=cameras)
+    p = check_number(probability, "probability", where, 0, 1)
+    rows = check_ids(pivots, "pivots", where)
     if len(rows) and (rows.min() < 0 or rows.max() >= len(labels)):
         raise ReIDError(
             f"{where}: pivots go from {rows.min()} to {rows.max()} in {len(labels)} "
@@ -285,14 +273,3 @@ def _cells(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     one, two = (np.unique(x, return_inverse=True)[1] for x in (first, second))
     pairs = one.astype(np.int64) * (int(two.max()) + 1) + two
     return np.unique(pairs, return_inverse=True)[1].astype(np.int64)
-
-
-def _camids(camids: Array, where: str) -> np.ndarray:
-    array = torch.as_tensor(camids).detach().cpu().to(torch.int64).numpy()
-    if len(array) and array.min() < 0:
-        raise ReIDError(
-            f"{where}: {int((array < 0).sum())} of {len(array)} images have no camera, "
-            "and refinement goes camera by camera; write the camera of every image "
-            "into the table, or train the baseline, which needs none"
-        )
-    return array

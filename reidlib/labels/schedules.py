@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-from reidlib.errors import ReIDError
+from reidlib.checks import check_choice, check_count, check_number
 
 Schedule = Literal["none", "linear", "polynomial", "exponential", "cosine"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
@@ -59,18 +59,13 @@ def discard_probability(
         >>> round(discard_probability(49, 50, "cosine", period=3), 2)
         0.76
     """
-    if schedule not in SCHEDULES:
-        raise ReIDError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
-    if epoch < 0 or num_epochs < 1:
-        raise ReIDError(
-            f"epoch {epoch} of {num_epochs}; epochs count from 0, and there is one or "
-            "more"
-        )
-    if not 0 <= floor <= 1:
-        raise ReIDError(f"floor is {floor}; a probability is in [0, 1]")
+    where = "discard_probability"
+    check_choice(schedule, "schedule", where, SCHEDULES)
+    check_number(epoch, "epoch", where, 0, math.inf, closed="left")
+    check_count(num_epochs, "num_epochs", where)
+    check_number(floor, "floor", where, 0, 1)
     for name, value in (("period", period), ("power", power), ("rate", rate)):
-        if not value > 0:
-            raise ReIDError(f"{name} is {value}; it must be positive")
+        check_number(value, name, where, 0, math.inf, closed="right")
     t = min(epoch / (period * num_epochs), 1.0)
     if schedule == "none":
         return 1.0

@@ -6,18 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import Array
-from reidlib.clustering.labels import OUTLIER, check_labels
+from reidlib.checks import Array, check_camids, check_labels, check_same_length
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import OUTLIER
 
 
 def camera_entropy_weights(pseudo_labels: Array, camids: Array) -> Tensor:
     """Return the weight of each cluster: ``ln(1 + H)``, H its camera entropy (CALR-E6).
 
-    A cluster that one camera fills alone teaches nothing about other cameras and gets
-    weight 0; one that is spread evenly over C cameras gets ``ln(1 + ln C)``. CALR takes
-    the weight over from another paper without printing it; this is the formula of its
-    published code.
+    A cluster of one camera teaches nothing about other cameras and has weight 0; one
+    that is spread evenly over C cameras has ``ln(1 + ln C)``. CALR takes the weight
+    from another paper and does not print it; this is the formula of its published code.
 
     Args:
         pseudo_labels: ``(N,)`` clusters, contiguous from 0, -1 for an outlier.
@@ -37,17 +36,8 @@ def camera_entropy_weights(pseudo_labels: Array, camids: Array) -> Tensor:
     """
     where = "camera_entropy_weights"
     labels = check_labels(pseudo_labels, where)
-    cameras = torch.as_tensor(camids).detach().cpu().to(torch.int64).numpy()
-    if len(labels) != len(cameras):
-        raise ReIDError(
-            f"{where}: {len(labels)} pseudo labels and {len(cameras)} camids; give one "
-            "of each per image"
-        )
-    if len(cameras) and cameras.min() < 0:
-        raise ReIDError(
-            f"{where}: {int((cameras < 0).sum())} of {len(cameras)} images have no "
-            "camera; write the camera of every image into the table"
-        )
+    cameras = check_camids(camids, where)
+    check_same_length(where, pseudo_labels=labels, camids=cameras)
     member = labels != OUTLIER
     if not member.any():
         return torch.zeros(0)

@@ -1,6 +1,6 @@
 """Losses: cluster memory and contrast, camera alignment, triplet, smoothing."""
 
-from reidlib.losses._checks import check_labels
+from reidlib.checks import check_classes
 from reidlib.losses.camera import (
     CameraClassifier,
     camera_loss,
@@ -30,7 +30,7 @@ __all__ = [
     "balance_loss",
     "batch_hard_triplet",
     "camera_loss",
-    "check_labels",
+    "check_classes",
     "class_means",
     "cluster_centroids",
     "cosine_logits",

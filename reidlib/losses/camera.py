@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch, explain_classes
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, explain_labels
 
 
 class _Reversal(torch.autograd.Function):
@@ -185,5 +185,5 @@ def camera_loss(
     logits = logits.float()
     if form == "double_softmax":
         logits = logits.softmax(dim=1)
-    with explain_labels(camids, logits.shape[1]):
+    with explain_classes(camids, logits.shape[1]):
         return F.cross_entropy(logits, camids)

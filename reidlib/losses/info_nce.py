@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidlib.checks import check_batch, check_positive, explain_classes
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, check_positive, explain_labels
 
 Normalise = Literal["batch", "weights"]
 
@@ -102,7 +102,7 @@ def info_nce(
         )
     logits = cosine_logits(queries, keys, temperature)  # (B, K)
     check_batch(queries, positives)
-    with explain_labels(positives, len(keys)):
+    with explain_classes(positives, len(keys)):
         if weights is None:
             return F.cross_entropy(logits, positives)
         loss = F.cross_entropy(logits, positives, reduction="none")  # (B,)

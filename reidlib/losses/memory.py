@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch, check_positive, explain_classes
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, check_positive, explain_labels
 from reidlib.losses.info_nce import Normalise, cosine_logits, info_nce
 
 Update = Literal["sequential", "batch_mean", "hard"]
@@ -199,7 +199,7 @@ class ClusterMemory(nn.Module):
                 f"centroids of {self.bank.shape[1]} features"
             )
         with (
-            explain_labels(labels, len(self.bank)),
+            explain_classes(labels, len(self.bank)),
             torch.autocast(features.device.type, enabled=False),
         ):
             # What the class of each instance has. `bank[labels]` would take -1 for the

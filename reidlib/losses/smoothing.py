@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidlib.checks import check_batch, explain_classes
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, explain_labels
 
 
 def smoothed_cross_entropy(
@@ -37,7 +37,7 @@ def smoothed_cross_entropy(
         raise ReIDError(f"smoothing is {smoothing}; it must be in [0, 1)")
     check_batch(logits, labels)
     with (
-        explain_labels(labels, logits.shape[1]),
+        explain_classes(labels, logits.shape[1]),
         torch.autocast(logits.device.type, enabled=False),
     ):
         return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)

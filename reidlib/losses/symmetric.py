@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_batch, explain_classes
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch, explain_labels
 from reidlib.losses.memory import ClusterMemory, class_means, hardest_instances
 
 
@@ -165,7 +165,7 @@ class SymmetricMemory(nn.Module):
         check_batch(features, labels)
         by_hard, by_mean = self.hard.logits(features), self.mean.logits(features)
         with (
-            explain_labels(labels, by_mean.shape[1]),
+            explain_classes(labels, by_mean.shape[1]),
             torch.autocast(features.device.type, enabled=False),
         ):
             hard = F.cross_entropy(by_hard, labels)  # AFF-E11
@@ -204,7 +204,7 @@ class SymmetricMemory(nn.Module):
             ReIDError: If shapes do not fit, or the banks were not filled; on the CPU
                 also if a label is out of range.
         """
-        with explain_labels(labels, len(self.mean.bank)):
+        with explain_classes(labels, len(self.mean.bank)):
             hardest = self._hardest(features, labels)  # before the centroids move
         self.mean.update(features, labels)
         self.hard.update(features[hardest], labels)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reidlib.checks import check_batch
 from reidlib.errors import ReIDError
-from reidlib.losses._checks import check_batch
 
 
 def batch_hard_triplet(

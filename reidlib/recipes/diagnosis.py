@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from reidlib.clustering.dbscan import dbscan
-from reidlib.clustering.intra_camera import quality_within_cameras
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.kmeans import kmeans
-from reidlib.clustering.labels import contiguous_labels
-from reidlib.clustering.neighbors import nearest_neighbors
-from reidlib.clustering.quality import cluster_quality
+from reidlib.clustering.quality import cluster_quality, quality_within_cameras
 from reidlib.data.table import ImageTable
+from reidlib.labels.pseudo_labels import contiguous_labels
+from reidlib.neighbors.search import nearest_neighbors
 
 
 def health(pseudo_labels: Tensor, table: ImageTable) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_counts_are_checked(k1: int, k2: int, message: str) -> None:
 
 def test_features_are_checked() -> None:
     features = people(20, 3)
-    with pytest.raises(ReIDError, match="length 1"):
+    with pytest.raises(ReIDError, match="not L2-normalised"):
         jaccard_distance(features * 2)
     features[4] = float("nan")
     with pytest.raises(ReIDError, match=r"jaccard_distance: .* first in row 4"):

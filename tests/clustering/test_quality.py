@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from reidlib.clustering import ClusterQuality, cluster_quality
+from reidlib.clustering import (
+    ClusterQuality,
+    cluster_quality,
+    quality_within_cameras,
+)
 from reidlib.errors import ReIDError
 
 
@@ -210,3 +214,28 @@ def test_input_is_checked() -> None:
         cluster_quality(ids, ids / 2, ids)
     with pytest.raises(ReIDError, match="lowest label is -2"):
         cluster_quality(ids - 2, ids, ids)
+    with pytest.raises(ReIDError, match="1 of 4 images have no camera"):
+        quality_within_cameras(ids, ids, ids - 1)
+    with pytest.raises(ReIDError, match="4 pseudo labels, 4 pids and 3 camids"):
+        quality_within_cameras(ids, ids, ids[1:])
+
+
+def test_within_cameras_only_pairs_of_one_camera_count():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(-1, 6, 200)
+    pids, camids = generator.integers(-1, 9, 200), generator.integers(0, 3, 200)
+    right = together = wanted = 0
+    for i in range(200):
+        for j in range(200):
+            if i == j or camids[i] != camids[j] or pids[i] <= 0 or pids[j] <= 0:
+                continue
+            same, one = pids[i] == pids[j], labels[i] == labels[j] >= 0
+            right, together, wanted = (
+                right + (same & one),
+                together + one,
+                wanted + same,
+            )
+    quality = quality_within_cameras(labels, pids, camids)
+    assert quality.pairwise_precision == pytest.approx(right / together)
+    assert quality.pairwise_recall == pytest.approx(right / wanted)
+    assert quality.outlier_share == pytest.approx((labels < 0).mean())

@@ -124,7 +124,7 @@ def test_an_unknown_rule_is_refused():
 @pytest.mark.parametrize("name", ["num_labels", "num_instances", "num_batches"])
 def test_numbers_below_one_are_refused(name):
     numbers = {"num_labels": 2, "num_instances": 2, "num_batches": 2, name: 0}
-    with pytest.raises(ReIDError, match=f"{name}=0: expected a number from 1"):
+    with pytest.raises(ReIDError, match=f"{name} is 0"):
         PKSampler(np.zeros(4, int), generator=torch.Generator(), **numbers)
 
 
@@ -134,7 +134,7 @@ def test_only_outliers_are_refused():
 
 
 def test_cameras_of_another_length_are_refused():
-    with pytest.raises(ReIDError, match="2 camids for 3 labels: give one per image"):
+    with pytest.raises(ReIDError, match="3 labels and 2 camids; give one of each"):
         make([0, 0, 1], camids=np.array([0, 1]))
 
 
@@ -143,5 +143,5 @@ def test_sequential_batches_cover_everything_once():
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert torch.cat(batches).tolist() == list(range(10))
     assert list(sequential_batches(0, 4)) == []
-    with pytest.raises(ReIDError, match="batch_size=0: expected a number from 1"):
+    with pytest.raises(ReIDError, match="batch_size is 0"):
         list(sequential_batches(10, 0))

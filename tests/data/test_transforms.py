@@ -163,11 +163,11 @@ def test_the_generator_decides_everything():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"flip": 1.5}, "flip=1.5: expected a number from 0 to 1"),
-        ({"erasing": -0.1}, "erasing=-0.1: expected a number from 0 to 1"),
-        ({"jitter": float("nan")}, "jitter=nan: expected a number from 0 to 1"),
-        ({"pad": -1}, "pad=-1: expected a number of pixels from 0"),
-        ({"erasing_fill": "red"}, "erasing_fill='red': choose 'mean' or 'zero'"),
+        ({"flip": 1.5}, r"flip is 1\.5; give a number in \[0, 1\]"),
+        ({"erasing": -0.1}, r"erasing is -0\.1"),
+        ({"jitter": float("nan")}, "jitter is nan"),
+        ({"pad": -1}, "pad is -1; give a whole number from 0 up"),
+        ({"erasing_fill": "red"}, "erasing_fill is 'red'; choose from mean, zero"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

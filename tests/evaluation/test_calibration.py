@@ -173,11 +173,11 @@ def test_faults_are_refused():
     pairs = pairs_of(SHIFT)
     with pytest.raises(ReIDError, match="negatives: got 0 distances"):
         camera_thresholds(pairs[pairs.positive], 0.05)
-    with pytest.raises(ReIDError, match="method 'other' is unknown"):
+    with pytest.raises(ReIDError, match="method is 'other'"):
         camera_thresholds(pairs, 0.05, method="other")
     with pytest.raises(ReIDError, match="min_negatives is 1"):
         camera_thresholds(pairs, 0.05, min_negatives=1)
-    with pytest.raises(ReIDError, match="a false-match rate is in"):
+    with pytest.raises(ReIDError, match="fpr is 0"):
         camera_thresholds(pairs, 0)
     with pytest.raises(ReIDError, match="least to know a rate by"):
         camera_thresholds(pairs, 1e-4)

@@ -75,5 +75,5 @@ def test_bad_features_are_refused(distance):
         distance(good, good[:, :2])
     with pytest.raises(ReIDError, match=r"query features have shape \(4,\)"):
         distance(good[0], good)
-    with pytest.raises(ReIDError, match="1 of 3 gallery features are not finite"):
+    with pytest.raises(ReIDError, match="gallery features of 1 of 3 images hold NaN"):
         distance(good, torch.tensor([[1.0], [np.inf], [0.0]]).expand(3, 4))

@@ -164,10 +164,15 @@ def test_it_is_repeatable_and_takes_real_tables_with_distractors():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"confidence": 1.0}, {"confidence": 0}, {"num_resamples": 1}]
+    ("settings", "message"),
+    [
+        ({"confidence": 1.0}, r"confidence is 1\.0; give a number in \(0, 1\)"),
+        ({"confidence": 0}, "confidence is 0"),
+        ({"num_resamples": 1}, "num_resamples is 1; give a whole number from 2 up"),
+    ],
 )
-def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(ReIDError, match=r"give a confidence in \(0, 1\)"):
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ReIDError, match=message):
         match_rates(world(0, people=3), 0.5, **settings)
 
 

@@ -137,7 +137,7 @@ def test_each_distractor_is_one_of_its_own():
     ("settings", "message"),
     [
         ({"max_negatives": 0}, "max_negatives is 0"),
-        ({"distance": "manhattan"}, "'manhattan' is unknown"),
+        ({"distance": "manhattan"}, "distance is 'manhattan'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -96,8 +96,13 @@ def test_copies_of_one_image_are_all_as_near():
 
 def test_bad_settings_are_refused():
     query, gallery, _, _ = people()
-    for k1, k2 in ((0, 1), (5, 0), (5, 6), (-3, 1)):
-        with pytest.raises(ReIDError, match=f"k1 = {k1} and k2 = {k2}"):
+    for k1, k2, message in (
+        (0, 1, "k1 is 0"),
+        (5, 0, "k2 is 0"),
+        (5, 6, "k2 is 6 and k1 is 5"),
+        (-3, 1, "k1 is -3"),
+    ):
+        with pytest.raises(ReIDError, match=message):
             k_reciprocal_rerank(query, gallery, k1, k2)
     with pytest.raises(ReIDError, match="lambda_value is 2"):
         k_reciprocal_rerank(query, gallery, lambda_value=2)

@@ -149,7 +149,7 @@ def test_rates_that_cannot_be_resolved_are_refused():
 
 @pytest.mark.parametrize("fpr", [0, -0.1, 1.1, float("nan")])
 def test_a_rate_outside_zero_to_one_is_refused(fpr):
-    with pytest.raises(ReIDError, match="a false-match rate is in"):
+    with pytest.raises(ReIDError, match="fpr is"):
         trade_off([0.1], [0.2]).threshold_at(fpr)
 
 

@@ -302,7 +302,7 @@ def test_bad_scores_and_rules_are_named():
         select_pivots(torch.ones(2), labels, labels)
     with pytest.raises(ReIDError, match="mean_over is 'all'"):
         pivot_scores(torch.eye(3), mean_over="all")
-    with pytest.raises(ReIDError, match="do not have length 1"):
+    with pytest.raises(ReIDError, match="not L2-normalised"):
         pivot_scores(2 * torch.eye(3))
 
 
@@ -348,8 +348,8 @@ def test_the_cosine_that_the_published_code_has_in_a_comment():
     ("arguments", "message"),
     [
         ((0, 5, "step"), "choose from none, linear"),
-        ((-1, 5), "epochs count from 0"),
-        ((0, 0), "there is one or more"),
+        ((-1, 5), "epoch is -1"),
+        ((0, 0), "num_epochs is 0"),
     ],
 )
 def test_bad_epochs_and_schedules_are_named(arguments, message):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from reidlib.errors import ReIDError
-from reidlib.losses import check_labels, cosine_logits, info_nce
+from reidlib.losses import check_classes, cosine_logits, info_nce
 
 
 def at_angles(*degrees):
@@ -118,9 +118,9 @@ def test_a_positive_out_of_range_is_named(weights, wrong):
 
 def test_labels_can_be_checked_before_an_epoch():
     labels = torch.tensor([0, 2, 1, 2])
-    check_labels(labels, 3)
-    check_labels(labels[:0], 3)
+    check_classes(labels, 3)
+    check_classes(labels[:0], 3)
     with pytest.raises(ReIDError, match="labels go from 0 to 2; they must be in 0"):
-        check_labels(labels, 2)
+        check_classes(labels, 2)
     with pytest.raises(ReIDError, match=r"labels go from -1 to 1.* leave outliers"):
-        check_labels(labels - 1, 3)
+        check_classes(labels - 1, 3)

@@ -16,7 +16,7 @@ from reidlib.losses import (
     SymmetricMemory,
     batch_hard_triplet,
     camera_loss,
-    check_labels,
+    check_classes,
     cluster_centroids,
     smoothed_cross_entropy,
 )
@@ -128,7 +128,7 @@ def test_a_step_needs_no_value(name, batch):
         lambda x, y: y.bincount(minlength=C),
         lambda x, y: x.repeat_interleave(y, dim=0),
         lambda x, y: torch.equal(x, x),
-        lambda x, y: check_labels(y, C),
+        lambda x, y: check_classes(y, C),
         lambda x, y: cluster_centroids(x, y - y),
         lambda x, y: step_of(filled(ClusterMemory), x, y),  # number of turns unknown
     ],

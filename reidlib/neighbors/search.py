@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import Array, check_count, check_features
+from reidlib.checks import Array, check_choice, check_count, check_features
 from reidlib.errors import ReIDError
 
 # Elements of one block of similarities: 64 MiB of float32.
@@ -59,11 +59,7 @@ def nearest_neighbors(
             f"nearest_neighbors: k is {k} and there are {num_images} images, each with "
             f"{num_images - 1} others; give a smaller k or more images"
         )
-    if backend not in ("auto", "torch", "faiss"):
-        raise ReIDError(
-            f"nearest_neighbors: backend is {backend!r}; give 'auto', 'torch' or "
-            f"'faiss'"
-        )
+    check_choice(backend, "backend", "nearest_neighbors", ("auto", "torch", "faiss"))
     # One more than asked for shows whether the last place is a tie, too.
     count = min(k + 1, num_images - 1)
     with _full_precision(features.device):

@@ -6,28 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering._checks import Array, check_count
-from reidlib.errors import ReIDError
+from reidlib.checks import Array, check_count, check_labels
 
 OUTLIER = -1
 """Pseudo label of an image that belongs to no cluster and sits out the epoch."""
-
-
-def check_labels(labels: Array, where: str) -> np.ndarray:
-    """Return labels as an int64 array ``(N,)``, or raise `ReIDError`."""
-    tensor = torch.as_tensor(labels).detach().cpu()
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise ReIDError(
-            f"{where}: labels have shape {tuple(tensor.shape)} and type "
-            f"{tensor.dtype}; give whole numbers of shape (N,)"
-        )
-    array = tensor.to(torch.int64).numpy()
-    if len(array) and array.min() < OUTLIER:
-        raise ReIDError(
-            f"{where}: the lowest label is {array.min()}; clusters count from 0 and "
-            f"{OUTLIER} is an outlier"
-        )
-    return array
 
 
 def contiguous_labels(labels: Array, *, min_cluster_size: int = 1) -> Tensor:
@@ -51,10 +33,10 @@ def contiguous_labels(labels: Array, *, min_cluster_size: int = 1) -> Tensor:
     """
     check_count(min_cluster_size, "min_cluster_size", "contiguous_labels")
     old = check_labels(labels, "contiguous_labels")
-    names, first, rows, sizes = np.unique(
+    clusters, first, rows, sizes = np.unique(
         old, return_index=True, return_inverse=True, return_counts=True
     )
-    kept = np.flatnonzero((names != OUTLIER) & (sizes >= min_cluster_size))
-    numbers = np.full(len(names), OUTLIER, dtype=np.int64)
+    kept = np.flatnonzero((clusters != OUTLIER) & (sizes >= min_cluster_size))
+    numbers = np.full(len(clusters), OUTLIER, dtype=np.int64)
     numbers[kept[np.argsort(first[kept])]] = np.arange(len(kept))
     return torch.from_numpy(numbers[rows])

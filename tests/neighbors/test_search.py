@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from reidlib.clustering import nearest_neighbors
-from reidlib.clustering import neighbors as module
 from reidlib.errors import ReIDError
+from reidlib.neighbors import nearest_neighbors
+from reidlib.neighbors import search as module
 
 
 def random_features(n: int, d: int = 16, seed: int = 0) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_k_must_be_below_n(n: int) -> None:
         (torch.ones(4), r"give \(N, D\)"),
         (torch.tensor([[1.0, 0.0], [float("nan"), 0.0]]), "first in row 1"),
         (torch.tensor([[1.0, 0.0], [float("inf"), 0.0]]), "NaN or inf"),
-        (torch.tensor([[1.0, 0.0], [3.0, 0.0]]), "first row 1 with 3"),
+        (torch.tensor([[1.0, 0.0], [3.0, 0.0]]), "first row 1 of length 3"),
         ([[1.0, 0.0]], "are a list"),
     ],
 )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -77,27 +76,6 @@ def test_a_camera_with_one_image_has_one_cluster():
     assert int((labels == labels[0]).sum()) == 1
 
 
-def test_within_cameras_only_pairs_of_one_camera_count():
-    generator = np.random.default_rng(0)
-    labels = generator.integers(-1, 6, 200)
-    pids, camids = generator.integers(-1, 9, 200), generator.integers(0, 3, 200)
-    right = together = wanted = 0
-    for i in range(200):
-        for j in range(200):
-            if i == j or camids[i] != camids[j] or pids[i] <= 0 or pids[j] <= 0:
-                continue
-            same, one = pids[i] == pids[j], labels[i] == labels[j] >= 0
-            right, together, wanted = (
-                right + (same & one),
-                together + one,
-                wanted + same,
-            )
-    quality = quality_within_cameras(labels, pids, camids)
-    assert quality.pairwise_precision == pytest.approx(right / together)
-    assert quality.pairwise_recall == pytest.approx(right / wanted)
-    assert quality.outlier_share == pytest.approx((labels < 0).mean())
-
-
 def test_local_clusters_are_the_same_seen_from_within():
     features, pids, camids = city()
     local = cluster_within_cameras(features, camids, 0.25, k1=6, k2=2)
@@ -106,19 +84,15 @@ def test_local_clusters_are_the_same_seen_from_within():
     assert within.purity == pytest.approx(cluster_quality(local, pids, camids).purity)
 
 
-def test_bad_input_is_named():
-    features, pids, camids = city()
+def test_input_is_checked():
+    features, _, camids = city()
     unknown = camids.clone()
     unknown[:3] = -1
     with pytest.raises(ReIDError, match="3 of 120 images have no camera"):
         cluster_within_cameras(features, unknown)
-    with pytest.raises(ReIDError, match="one camera id per image"):
+    with pytest.raises(ReIDError, match="120 features and 119 camids"):
         cluster_within_cameras(features, camids[1:])
     with pytest.raises(ReIDError, match="num_clusters is 0"):
         cluster_within_cameras(features, camids, 0)
     with pytest.raises(ReIDError, match=r"num_clusters is 1\.5"):
         cluster_within_cameras(features, camids, 1.5)
-    with pytest.raises(ReIDError, match="3 images have no camera"):
-        quality_within_cameras(camids, pids, unknown)
-    with pytest.raises(ReIDError, match="119 camids"):
-        quality_within_cameras(camids, pids, camids[1:])

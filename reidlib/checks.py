@@ -1,0 +1,274 @@
+"""Checks of input at the border: one function for each kind of input.
+
+Each returns its input in the form that the library computes with, or raises a
+`ReIDError` of one line: where, what was got, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sized
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidlib.errors import ReIDError
+
+Array: TypeAlias = Tensor | np.ndarray
+
+# A network that ran in bfloat16 gives norms that are off by some thousandths.
+_NORM_TOLERANCE = 0.02
+
+
+def check_features(
+    features: Array, where: str, *, normalised: bool, name: str = "features"
+) -> Tensor:
+    """Return the features as a detached float32 tensor ``(N, D)``.
+
+    Args:
+        features: What the caller gave.
+        where: Calling function, for the message.
+        normalised: Whether rows must be L2-normalised.
+        name: What the caller calls them, for the message.
+
+    Raises:
+        ReIDError: If they are not a finite matrix of at least one row, or not
+            normalised where they must be.
+    """
+    if not isinstance(features, Tensor | np.ndarray):
+        raise ReIDError(
+            f"{where}: {name} are a {type(features).__name__}; give a tensor or an "
+            f"array of shape (N, D)"
+        )
+    matrix = torch.as_tensor(features).detach()
+    if matrix.ndim != 2:
+        raise ReIDError(
+            f"{where}: {name} have shape {tuple(matrix.shape)}; give (N, D), one row "
+            f"an image"
+        )
+    if 0 in matrix.shape:
+        raise ReIDError(
+            f"{where}: {name} have shape {tuple(matrix.shape)}; give at least one "
+            f"image and one dimension"
+        )
+    matrix = matrix.float()
+    bad = (~torch.isfinite(matrix).all(dim=1)).nonzero()[:, 0]
+    if len(bad):
+        raise ReIDError(
+            f"{where}: {name} of {len(bad)} of {len(matrix)} images hold NaN or inf, "
+            f"first in row {int(bad[0])}; look at the loss and at the images"
+        )
+    if normalised:
+        norms = matrix.norm(dim=1)
+        off = ((norms - 1).abs() > _NORM_TOLERANCE).nonzero()[:, 0]
+        if len(off):
+            raise ReIDError(
+                f"{where}: {len(off)} of {len(matrix)} {name} are not L2-normalised, "
+                f"first row {int(off[0])} of length {float(norms[off[0]]):.3g}; give "
+                f"torch.nn.functional.normalize(features, dim=1)"
+            )
+    return matrix
+
+
+def check_feature_pair(
+    query: Array, gallery: Array, where: str
+) -> tuple[Tensor, Tensor]:
+    """Return query and gallery features as float32 tensors on the query's device.
+
+    Raises:
+        ReIDError: As `check_features`, or if they differ in their dimensions.
+    """
+    query = check_features(query, where, normalised=False, name="query features")
+    gallery = check_features(gallery, where, normalised=False, name="gallery features")
+    if query.shape[1] != gallery.shape[1]:
+        raise ReIDError(
+            f"{where}: query features have {query.shape[1]} dimensions and gallery "
+            f"features {gallery.shape[1]}; extract both with one model"
+        )
+    return query, gallery.to(query.device)
+
+
+def check_ids(ids: Array, name: str, where: str) -> np.ndarray:
+    """Return a column of whole numbers, person ids for instance, as int64 ``(N,)``."""
+    tensor = torch.as_tensor(ids).detach().cpu()
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
+        raise ReIDError(
+            f"{where}: {name} have shape {tuple(tensor.shape)} and type "
+            f"{tensor.dtype}; give whole numbers of shape (N,)"
+        )
+    return tensor.to(torch.int64).numpy()
+
+
+def check_labels(labels: Array, where: str) -> np.ndarray:
+    """Return pseudo labels, -1 for an outlier, as int64 ``(N,)``, or raise."""
+    array = check_ids(labels, "pseudo labels", where)
+    if len(array) and array.min() < -1:
+        raise ReIDError(
+            f"{where}: the lowest label is {array.min()}; clusters count from 0 and "
+            "-1 is an outlier"
+        )
+    return array
+
+
+def check_camids(camids: Array, where: str) -> np.ndarray:
+    """Return the camera of every image as int64 ``(N,)``, or raise."""
+    array = check_ids(camids, "camids", where)
+    if len(array) and array.min() < 0:
+        raise ReIDError(
+            f"{where}: {int((array < 0).sum())} of {len(array)} images have no camera; "
+            "write the camera of every image into the table, or choose a method that "
+            "needs none, such as the baseline"
+        )
+    return array
+
+
+def check_same_length(where: str, **columns: Sized) -> None:
+    """Raise `ReIDError` unless all columns have one value per image."""
+    if len({len(column) for column in columns.values()}) > 1:
+        *first, last = (
+            f"{len(column)} {name.replace('_', ' ')}"
+            for name, column in columns.items()
+        )
+        raise ReIDError(
+            f"{where}: {', '.join(first)} and {last}; give one of each per image, from "
+            "the same table"
+        )
+
+
+def check_count(value: object, name: str, where: str, *, least: int = 1) -> int:
+    """Return a whole number that is not below the least, or raise `ReIDError`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ReIDError(
+            f"{where}: {name} is {value!r}; give a whole number from {least} up"
+        )
+    return int(value)
+
+
+def check_number(
+    value: object,
+    name: str,
+    where: str,
+    low: float,
+    high: float,
+    *,
+    closed: Literal["both", "left", "right", "neither"] = "both",
+) -> float:
+    """Return a number in an interval, or raise `ReIDError`.
+
+    Args:
+        value: What the caller gave.
+        name: What the caller calls it, for the message.
+        where: Calling function, for the message.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        closed: Ends that belong to the interval.
+    """
+    left, right = closed in ("both", "left"), closed in ("both", "right")
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+    above = number >= low if left else number > low
+    below = number <= high if right else number < high
+    if not (above and below):
+        interval = f"{'[' if left else '('}{low:g}, {high:g}{']' if right else ')'}"
+        raise ReIDError(f"{where}: {name} is {value!r}; give a number in {interval}")
+    return number
+
+
+def check_choice(
+    value: object, name: str, where: str, choices: Collection[str]
+) -> None:
+    """Raise `ReIDError` unless the value is one of the choices."""
+    if value not in choices:
+        raise ReIDError(
+            f"{where}: {name} is {value!r}; choose from {', '.join(choices)}"
+        )
+
+
+def check_num_clusters(num_clusters: object, num_images: int, where: str) -> int:
+    """Return a number of clusters given as a count or as a share of the images.
+
+    Args:
+        num_clusters: Whole number from 1 to ``num_images``, or a float in (0, 1] that
+            is multiplied by ``num_images`` and rounded down, to 1 at least.
+        num_images: N.
+        where: Calling function, for the message.
+
+    Raises:
+        ReIDError: If it is neither, or more than there are images.
+    """
+    if isinstance(num_clusters, float | np.floating):
+        share = check_number(num_clusters, "num_clusters", where, 0, 1, closed="right")
+        return max(1, math.floor(num_images * share + 1e-9))
+    count = check_count(num_clusters, "num_clusters", where)
+    if count > num_images:
+        raise ReIDError(
+            f"{where}: num_clusters is {count} for {num_images} images; give at most "
+            f"{num_images}, or a share of the images such as 0.2"
+        )
+    return count
+
+
+def check_batch(rows: Tensor, labels: Tensor) -> None:
+    """Raise unless there is one label for each row; a look at the shapes alone.
+
+    Args:
+        rows: ``(B, D)``.
+        labels: ``(B,)``.
+    """
+    if rows.ndim != 2 or labels.ndim != 1 or len(rows) != len(labels) or not len(rows):
+        raise ReIDError(
+            f"got a batch of shape {tuple(rows.shape)} with labels of shape "
+            f"{tuple(labels.shape)}; give (B, D) and (B,) with B > 0"
+        )
+
+
+def check_classes(labels: Tensor, num_classes: int) -> None:
+    """Raise unless all labels are in range; copies two numbers to the host.
+
+    A loss does not call this in each step, because a GPU would have to be waited for.
+    Call it once an epoch, on the labels that the batches are drawn from, if they come
+    from elsewhere than `cluster_centroids`, which checks its own.
+
+    Args:
+        labels: ``(N,)`` int64.
+        num_classes: Labels must be from 0 to one less than this.
+
+    Raises:
+        ReIDError: If a label is negative or too large.
+
+    Example:
+        >>> check_classes(Tensor([0, 2, 1]).long(), 3)
+    """
+    if not len(labels):
+        return
+    low, high = (int(value) for value in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ReIDError(
+            f"labels go from {low} to {high}; they must be in 0 to {num_classes - 1}: "
+            "leave outliers (-1) out of the batch"
+        )
+
+
+@contextmanager
+def explain_classes(labels: Tensor, num_classes: int) -> Iterator[None]:
+    """Explain PyTorch's error about a label that is out of range, at no cost.
+
+    PyTorch stops at such a label by itself: on the CPU with an `IndexError`, which is
+    explained here, on a GPU with a failed assertion.
+    """
+    try:
+        yield
+    except IndexError:
+        check_classes(labels, num_classes)
+        raise
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise `ReIDError` unless a setting is above 0."""
+    if not value > 0:
+        raise ReIDError(f"{name} is {value}; it must be positive")

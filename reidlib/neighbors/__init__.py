@@ -1,0 +1,5 @@
+"""Neighbours: exact search."""
+
+from reidlib.neighbors.search import nearest_neighbors
+
+__all__ = ["nearest_neighbors"]

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reidlib.checks import (
+    check_batch,
+    check_camids,
+    check_classes,
+    check_choice,
+    check_count,
+    check_feature_pair,
+    check_features,
+    check_ids,
+    check_labels,
+    check_num_clusters,
+    check_number,
+    check_positive,
+    check_same_length,
+)
+from reidlib.errors import ReIDError
+
+
+def refused(message, check, *arguments, **options):
+    with pytest.raises(ReIDError, match=message) as raised:
+        check(*arguments, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_features_become_float32_tensors_without_a_graph():
+    for features in (np.eye(3), torch.eye(3).half(), torch.eye(3).requires_grad_()):
+        checked = check_features(features, "here", normalised=True)
+        assert torch.equal(checked, torch.eye(3))
+        assert checked.dtype == torch.float32
+        assert not checked.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([[1.0, 0.0]], "^here: vectors are a list; give a tensor"),
+        (torch.ones(4), r"^here: vectors have shape \(4,\); give \(N, D\)"),
+        (torch.ones(0, 4), "give at least one image and one dimension"),
+        (torch.ones(4, 0), "give at least one image and one dimension"),
+        (torch.tensor([[1.0], [np.nan], [np.inf]]), "of 2 of 3 images .* in row 1"),
+        (torch.tensor([[1.0], [3.0]]), "1 of 2 vectors .* first row 1 of length 3; "),
+    ],
+)
+def test_features_of_another_kind_are_refused(features, message):
+    refused(message, check_features, features, "here", normalised=True, name="vectors")
+
+
+def test_only_distances_that_need_it_ask_for_normalised_features():
+    features = 3 * torch.eye(2)
+    assert torch.equal(check_features(features, "here", normalised=False), features)
+
+
+def test_a_pair_of_features_has_one_number_of_dimensions():
+    query, gallery = check_feature_pair(np.ones((2, 3)), torch.ones(4, 3), "here")
+    assert query.shape == (2, 3)
+    assert gallery.shape == (4, 3)
+    refused(
+        "3 dimensions and gallery features 2",
+        check_feature_pair,
+        query,
+        gallery[:, :2],
+        "here",
+    )
+    refused(
+        "gallery features have shape", check_feature_pair, query, gallery[0], "here"
+    )
+
+
+def test_columns_of_whole_numbers():
+    for ids in (torch.tensor([-2, 5]), np.array([-2, 5], np.int32), [-2, 5]):
+        column = check_ids(ids, "pids", "here")
+        assert column.dtype == np.int64
+        assert column.tolist() == [-2, 5]
+    for wrong in (np.ones(2), np.ones((2, 1), int), np.ones(2, bool), 3):
+        refused(
+            r"^here: pids have shape .* give whole numbers",
+            check_ids,
+            wrong,
+            "pids",
+            "here",
+        )
+
+
+def test_labels_end_at_the_outlier_and_every_image_has_a_camera():
+    assert check_labels([-1, 0], "here").tolist() == [-1, 0]
+    refused("^here: the lowest label is -2", check_labels, [-2, 0], "here")
+    assert check_camids([0, 5], "here").tolist() == [0, 5]
+    refused(
+        "^here: 2 of 3 images have no camera; write", check_camids, [-1, 0, -1], "here"
+    )
+    empty = np.zeros(0, int)
+    assert len(check_labels(empty, "here")) == len(check_camids(empty, "here")) == 0
+
+
+def test_columns_of_one_table_are_of_one_length():
+    one, two = np.zeros(1), np.zeros(2)
+    check_same_length("here", pids=two, camids=two, scores=two)
+    refused(
+        "^here: 2 pseudo labels, 2 pids and 1 camids; give one of each per image",
+        check_same_length,
+        "here",
+        pseudo_labels=two,
+        pids=two,
+        camids=one,
+    )
+
+
+def test_counts():
+    assert check_count(np.int64(3), "k", "here") == 3
+    assert check_count(0, "k", "here", least=0) == 0
+    for wrong in (0, -1, 2.0, True, "5", None, float("nan")):
+        refused(
+            "^here: k is .*; give a whole number from 1 up",
+            check_count,
+            wrong,
+            "k",
+            "here",
+        )
+
+
+@pytest.mark.parametrize(
+    ("closed", "inside", "interval"),
+    [
+        ("both", [0, 0.5, 1], r"\[0, 1\]"),
+        ("left", [0, 0.5], r"\[0, 1\)"),
+        ("right", [0.5, 1], r"\(0, 1\]"),
+        ("neither", [0.5], r"\(0, 1\)"),
+    ],
+)
+def test_numbers_in_an_interval(closed, inside, interval):
+    for value in (-1, 0, 0.5, 1, 2, float("nan"), True, "0.5", None):
+        arguments = (value, "share", "here", 0, 1)
+        if value in inside and value is not True:
+            assert check_number(*arguments, closed=closed) == value
+        else:
+            refused(
+                f"share is .* in {interval}", check_number, *arguments, closed=closed
+            )
+    assert check_number(np.float32(0.5), "share", "here", 0, 1) == 0.5
+    assert check_number(3, "tol", "here", 0, float("inf")) == 3
+
+
+def test_choices():
+    check_choice("a", "rule", "here", ("a", "b"))
+    refused(
+        "^here: rule is 'c'; choose from a, b$",
+        check_choice,
+        "c",
+        "rule",
+        "here",
+        ("a", "b"),
+    )
+
+
+def test_a_number_of_clusters_is_a_count_or_a_share():
+    assert check_num_clusters(7, 10, "here") == 7
+    assert check_num_clusters(0.2, 19, "here") == 3
+    assert check_num_clusters(0.29, 100, "here") == 29  # 0.29 * 100 is below 29
+    assert check_num_clusters(0.01, 10, "here") == 1
+    refused("num_clusters is 11 for 10 images", check_num_clusters, 11, 10, "here")
+    for wrong in (0, 0.0, 1.5, float("nan"), True, None):
+        refused("num_clusters is", check_num_clusters, wrong, 10, "here")
+
+
+def test_batches():
+    rows, labels = torch.ones(2, 3), torch.tensor([0, 4])
+    check_batch(rows, labels)
+    check_classes(labels, 5)
+    refused("labels go from 0 to 4; they must be in 0 to 3", check_classes, labels, 4)
+    refused("labels go from -1", check_classes, labels - 1, 5)
+    for bad in (labels[:1], labels[:, None]):
+        refused(r"batch of shape \(2, 3\) with labels", check_batch, rows, bad)
+    refused("B > 0", check_batch, rows[:0], labels[:0])
+
+
+def test_positive_settings():
+    check_positive("margin", 0.1)
+    for wrong in (0, -1, float("nan")):
+        refused("margin is .*; it must be positive", check_positive, "margin", wrong)
