@@ -2,28 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
 import sys
-import traceback
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidlib.data import ReIDDataset
 from reidlib.engine import Run
 
+SMALL: dict[str, Any] = {
+    "backbone": "tiny",
+    "height": 64,
+    "width": 32,
+    "frozen_stages": 1,
+    "pad": 3,
+    "epochs": 2,
+    "iterations": 3,
+    "num_labels": 6,
+    "num_instances": 4,
+    "seed": 3,
+}
+"""Settings of a training that takes half a second."""
+
+
+class Interrupted(Run):
+    """A run in which Ctrl-C is pressed in a step."""
+
+    def __init__(self, *arguments: Any, before_step: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.left = before_step
+
+    def step(self, *arguments: Any, **options: Any) -> None:
+        """Take a step, or be interrupted before it."""
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        super().step(*arguments, **options)
+
 
 def train(
-    recipe: ModuleType, config: Any, dataset: ReIDDataset, folder: Path, **options: Any
+    recipe: ModuleType,
+    config: Any,
+    dataset: ReIDDataset,
+    folder: Path,
+    kind: type[Run] = Run,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train a recipe on the CPU, silently, in a folder of its own."""
-    with Run(
+    with open_run(recipe, config, dataset, folder, kind, **options) as run:
+        return recipe.train(config, dataset, run)
+
+
+def open_run(
+    recipe: ModuleType,
+    config: Any,
+    dataset: ReIDDataset,
+    folder: Path,
+    kind: type[Run] = Run,
+    **options: Any,
+) -> Run:
+    """Open a run of a recipe on the CPU."""
+    return kind(
         folder,
         recipe=recipe.__name__.rsplit(".", 1)[-1],
         version=recipe.VERSION,
@@ -33,83 +81,83 @@ def train(
         progress=False,
         tensorboard=False,
         **options,
-    ) as run:
-        return recipe.train(config, dataset, run)
+    )
 
 
-# What asks for a value copies it to the host, what has as many rows as values decide
-# copies their number. A GPU is waited for in both cases.
-_OPERATIONS = {
-    "_local_scalar_dense",  # item, int, float, bool, a tensor as an index or a size
-    "_unique2",
-    "bincount",
-    "equal",
-    "histc",
-    "masked_select",
-    "nonzero",
-    "unique_consecutive",
-    "unique_dim",
-}
-# On the CPU these are no operations.
-_METHODS = ("cpu", "numpy", "tolist", "__array__")
+def losses(result: dict[str, Any]) -> list[float]:
+    """Return the mean loss of each epoch that had one."""
+    return [epoch["loss"] for epoch in result["epochs"] if "loss" in epoch]
 
 
-class _HostCopies(TorchDispatchMode):
-    """Count, for each place of the code, the operations that copy to the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        masks = args[1] if name in ("index", "index_put", "index_put_") else ()
-        if (
-            name in _OPERATIONS
-            or any(m is not None and m.dtype == torch.bool for m in masks)
-            or (name == "repeat_interleave" and kwargs.get("output_size") is None)
-        ):
-            self.note(name)
-        return func(*args, **kwargs)
-
-    def note(self, name: str) -> None:
-        stack = traceback.extract_stack(sys._getframe(1))
-        # The optimisers of PyTorch count their steps in numbers that are on the host.
-        if any("torch/optim/" in frame.filename for frame in stack):
-            return
-        own = [f for f in stack if "/torch/" not in f.filename]
-        last = [f for f in own if f.filename != __file__][-1]
-        self.found[f"{name} at {Path(last.filename).name}:{last.lineno}"] += 1
+def without_times(epochs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of epochs without what no two runs share."""
+    return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in epochs]
 
 
-@contextmanager
-def host_copies() -> Iterator[Counter[str]]:
-    """Count what would copy a number from a GPU to the host, on the CPU.
+@contextlib.contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Let no file grow past a size: the kernel refuses the write as a full disk would.
 
-    >>> with host_copies() as found:
-    ...     step()
-    >>> assert not found, found
+    Args:
+        limit: Size in bytes.
     """
-    mode = _HostCopies()
-
-    def noted(name: str) -> Any:
-        method = getattr(torch.Tensor, name)
-
-        def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            mode.note(name)
-            return method(self, *args, **kwargs)
-
-        return patch.object(torch.Tensor, name, call)
-
-    patches = [noted(name) for name in _METHODS]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        for one in patches:
-            one.start()
-        with mode:
-            yield mode.found
+        yield
     finally:
-        for one in patches:
-            one.stop()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+# A new process takes seconds to import torch and what stands on it. Here one does so,
+# once, and others are forked from it.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["reidlib.cli", "reidlib.experiments"])
+
+
+def fork(function: Callable[..., object], *arguments: Any, told: Path) -> BaseProcess:
+    """Start a function in a fresh process that has imported the library already.
+
+    Args:
+        function: A function that the process can import; what it returns is the
+            process's exit status.
+        arguments: Its arguments.
+        told: File for what it writes on standard output and standard error.
+    """
+    environment = dict(os.environ)
+    process = _FORKS.Process(
+        target=_begin, args=(told, environment, function, arguments)
+    )
+    process.start()
+    return process
+
+
+def _begin(
+    told: Path, environment: dict[str, str], function: Any, arguments: Any
+) -> None:
+    os.setsid()  # so that whatever it starts can be found and ended
+    os.environ.update(environment)
+    # A job that a script starts with "&" ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with told.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    sys.exit(function(*arguments))
+
+
+def in_copy(copy: Path, code: str) -> int:
+    """Execute code with the library and the golden runs of another folder.
+
+    Args:
+        copy: Folder with ``reidlib`` and ``golden``.
+        code: What to execute, in a process of its own (see `fork`).
+    """
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("reidlib", "golden"):
+            del sys.modules[name]
+    sys.path.insert(0, str(copy))
+    exec(code, {})
+    return 0

@@ -7,8 +7,8 @@ import torch
 from reidlib.checks import (
     check_batch,
     check_camids,
-    check_classes,
     check_choice,
+    check_classes,
     check_count,
     check_feature_pair,
     check_features,

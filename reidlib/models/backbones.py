@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from importlib import metadata
@@ -110,12 +111,13 @@ def build_backbone(
     resnet50_ibn_a       2048      release of XingangPan/IBN-Net           5
     efficientnet_b0      1280      timm, ``efficientnet_b0.ra_in1k``       9
     efficientnet_lite0   1280      package efficientnet-lite0-pytorch-...  9
+    tiny                 64        none: for tests and dry runs            5
     ===================  ========  ======================================  ======
 
-    The first three are downloaded once into torch hub's folder; the last is part of
+    The first three are downloaded once into torch hub's folder; the fourth is part of
     the installation. The source is logged (logger ``reidlib.models.backbones``) and
-    kept as ``source``. Weights that cannot be loaded are an error; random ones never
-    take their place.
+    kept as ``source``. Weights that cannot be had are an error, never a random start;
+    ``tiny``, five small convolutions, has none to be had.
 
     Without its classifier and pooling, ``efficientnet_b0`` is the feature map CALS-E1.
 
@@ -143,7 +145,8 @@ def build_backbone(
         torch.Size([1, 1280, 4, 2])
     """
     if name not in _BUILDERS:
-        raise ReIDError(f"backbone {name!r} is unknown; choose from {BACKBONES}")
+        known = tuple(_BUILDERS)
+        raise ReIDError(f"backbone {name!r} is unknown; choose from {known}")
     if last_stride not in (1, 2):
         raise ReIDError(f"last_stride is {last_stride!r}; it must be 1 or 2")
     if weights is not None and not pretrained:
@@ -200,6 +203,20 @@ def _efficientnet(
     head = nn.Sequential(net.conv_head, net.bn2)
     stages = [nn.Sequential(*stem), *net.blocks, head]
     return Backbone(stages, net.num_features, source)
+
+
+def _tiny(
+    name: str, state: dict[str, Tensor] | None, last_stride: int, source: str
+) -> Backbone:
+    widths = (3, 16, 32, 64, 64, 64)
+    stages = nn.Sequential()
+    for before, width in itertools.pairwise(widths):
+        conv = nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        stages.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU()))
+    _load(stages, state, name, source)
+    conv.stride = (last_stride, last_stride)
+    return Backbone(list(stages), widths[-1], source)
 
 
 def _load(
@@ -279,6 +296,10 @@ def _from_package(name: str) -> tuple[dict[str, Tensor], str]:
     return _read_weights(path), f"package {_LITE0_PACKAGE} {version}"
 
 
+def _from_nowhere(name: str) -> tuple[None, str]:
+    return None, f"none, a random start ({name} is for tests and dry runs)"
+
+
 def _from_web(name: str) -> tuple[dict[str, Tensor], str]:
     url = _url(name)
     try:
@@ -314,11 +335,14 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Tensor] | None, int, str], Backbon
     "resnet50_ibn_a": _resnet50,
     "efficientnet_b0": _efficientnet,
     "efficientnet_lite0": _efficientnet,
+    "tiny": _tiny,
 }
-_SOURCES: dict[str, Callable[[str], tuple[dict[str, Tensor], str]]] = {
+_SOURCES: dict[str, Callable[[str], tuple[dict[str, Tensor] | None, str]]] = {
     "resnet50": _from_web,
     "resnet50_ibn_a": _from_web,
     "efficientnet_b0": _from_web,
     "efficientnet_lite0": _from_package,
+    "tiny": _from_nowhere,
 }
-BACKBONES = tuple(_BUILDERS)
+BACKBONES = tuple(name for name in _BUILDERS if name != "tiny")
+"""Backbones with ImageNet weights."""

@@ -20,7 +20,7 @@ from reidlib.errors import ReIDError
 from reidlib.models.attention import Attention
 
 Backbone = Literal[
-    "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0"
+    "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0", "tiny"
 ]
 
 Config = TypeVar("Config")
@@ -35,7 +35,8 @@ class CommonConfig:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic: float32, or bfloat16 where it is safe (on a GPU)."""
     backbone: Backbone = "efficientnet_lite0"
-    """Network that makes the feature map."""
+    """Network that makes the feature map; tiny: without ImageNet weights, for a dry
+    run."""
     pooling: Literal["gap", "gem"] = "gem"
     """Feature map to vector: mean, or generalised mean."""
     weights: str | None = None

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
-from support import host_copies
+from host_copies import host_copies
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from reidlib.losses import (

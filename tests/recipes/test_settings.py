@@ -1,0 +1,89 @@
+"""Settings: their checks, the presets of every recipe, and their way to a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+import torch
+
+from reidlib.errors import ReIDError
+from reidlib.recipes import RECIPES, aff_scl, baseline, calr, supervised
+from reidlib.recipes.settings import STEPS, TrainingConfig, restore
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_preset_is_valid_and_every_field_is_documented(name):
+    module = RECIPES[name]
+    assert {"quick", "ablation", "course", "paper"} <= set(module.PRESETS)
+    for preset in module.PRESETS.values():
+        assert type(preset) is module.Config
+    sources = "".join(
+        inspect.getsource(cls)
+        for cls in module.Config.__mro__
+        if dataclasses.is_dataclass(cls)
+    )
+    for field in dataclasses.fields(module.Config):
+        line = sources.split(f"    {field.name}: ", 1)[1].split("\n")
+        assert line[1].strip().startswith('"""'), f"{field.name} has no description"
+
+
+@pytest.mark.parametrize("preset", STEPS)
+def test_methods_are_compared_at_equal_compute(preset):
+    """The same images, as many of them, and the same frozen network."""
+    names = ("epochs", "iterations", "num_labels", "backbone", "size", "frozen_stages")
+    found = {
+        tuple(getattr(recipe.PRESETS[preset], name) for name in names)
+        for recipe in (baseline, calr, aff_scl, supervised)
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_settings_come_back_from_a_file_also_where_it_is_old(name):
+    module = RECIPES[name]
+    for preset in module.PRESETS.values():
+        saved = json.loads(json.dumps(dataclasses.asdict(preset)))
+        assert restore(module.Config, saved) == preset
+        saved["gone"] = 3  # a setting of long ago
+        del saved["seed"]  # one that is newer than the file, at its default
+        assert restore(module.Config, saved) == preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eps": 0.0}, "eps is 0.0"),
+        ({"eps": 1.5}, "eps is 1.5"),
+        ({"k1": 0}, "k1 is 0; it must be at least 1"),
+        ({"k1": -3}, "k1 is -3; it must be at least 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"flip": 1.2}, "flip is 1.2"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"momentum": 2.0}, "momentum is 2.0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"bn_splits": 3}, "in 3 equal chunks"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"clustering": "optics"}, "clustering is 'optics'; choose from dbscan"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"backbone": "vgg"}, "backbone is 'vgg'; choose from resnet50"),
+        ({"replacement": "never"}, "replacement is 'never'; choose from scarce"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, message):
+    with pytest.raises(ReIDError, match=message):
+        baseline.Config(**changes)
+
+
+def test_augmentation_follows_the_configuration():
+    config = TrainingConfig(height=64, width=32, pad=2, flip=0.0)
+    transform = config.augmentation()
+    images = torch.zeros(2, 3, 64, 32, dtype=torch.uint8)
+    assert transform(images, torch.Generator()).shape == (2, 3, 64, 32)
+    fixed = TrainingConfig(height=64, width=32, pad=0, flip=1.0, erasing=0.0)
+    image = torch.randint(256, (1, 3, 64, 32), dtype=torch.uint8)
+    there = fixed.augmentation()(image, torch.Generator())
+    back = fixed.augmentation()(image.flip(-1), torch.Generator())
+    assert torch.equal(there.flip(-1), back)

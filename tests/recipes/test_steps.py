@@ -1,0 +1,106 @@
+"""What recipes share: a start, a trained network that comes back, early refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from recipes.naive import untrained
+from support import SMALL, open_run, train
+
+from reidlib.data.table import UNKNOWN, ReIDDataset
+from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
+from reidlib.errors import ReIDError
+from reidlib.recipes import baseline, direct, load_model, result_of, supervised
+from reidlib.recipes.steps import start
+
+
+@pytest.fixture(scope="module")
+def trained(people, tmp_path_factory):
+    """A network whose shape is all of its own: attention, stride, width."""
+    attention = {"global_attention": "casam", "local_attention": "cam"}
+    config = supervised.Config(
+        **{**SMALL, "epochs": 1, "last_stride": 2},
+        **attention,
+        **{"groups": 4, "reduction": 8},
+    )
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return train(supervised, config, people, folder), config, folder
+
+
+def test_a_trained_network_comes_back_from_its_run(trained, people):
+    result, config, folder = trained
+    model, again = load_model(folder)
+    assert again == config
+    assert not model.training
+    images = torch.rand(2, 3, 64, 32)
+    with torch.no_grad():
+        assert model.backbone(images).shape[2:] == (2, 1)
+        features = model(images)
+        first = untrained(supervised, config).eval()(images)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
+    assert not torch.allclose(features, first, atol=1e-3)
+    attention = model.pool.attention
+    assert [part.perceptron[0].out_channels for part in attention.parts] == 4 * [2]
+    assert attention.residual
+    assert result_of(folder)["recipe"] == "supervised"
+    assert result["weights"].startswith("none, a random start")
+
+
+def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
+    with pytest.raises(ReIDError, match="no readable result"):
+        result_of(tmp_path / "nothing")
+    checkpoint = load_checkpoint(trained[2] / "last.safetensors")
+    path = tmp_path / "other.safetensors"
+    save_checkpoint(path, {**checkpoint, "recipe": "alchemy"})
+    with pytest.raises(
+        ReIDError, match=r"by the recipe 'alchemy', and there is direct"
+    ):
+        load_model(path)
+    config = {**checkpoint["config"], "global_attention": "none"}
+    save_checkpoint(path, {**checkpoint, "config": config})
+    with pytest.raises(ReIDError, match="checkpoint of another model"):
+        load_model(path)
+
+
+def test_random_weights_are_a_setting():
+    model = direct.network(direct.Config(weights="random"))
+    assert model.backbone.source == "none, a random start"
+
+
+def test_one_optimiser_trains_network_and_heads_at_their_rates(people, tmp_path):
+    config = supervised.Config(**{**SMALL, "lr_step": 1})
+    model, head = supervised.network(config), torch.nn.Linear(64, 3)
+    heads, rates = {"head": head}, {"head": 0.5}
+    with open_run(supervised, config, people, tmp_path / "run") as run:
+        started = start(config, run, model, heads=heads, rates=rates)
+        assert run.manifest["weights"] == model.backbone.source
+    of_model, of_head = started.optimizer.param_groups
+    assert (of_model["lr"], of_head["lr"]) == (config.lr, 0.5)
+    assert {id(p) for p in of_head["params"]} == {id(p) for p in head.parameters()}
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in of_model["params"]} == trained
+    started.optimizer.step()
+    started.schedule.step()
+    assert of_head["lr"] == pytest.approx(0.05)
+    assert of_model["lr"] == pytest.approx(config.lr / 10)
+
+
+def test_one_image_is_too_few(people, tmp_path):
+    dataset = ReIDDataset("one", people.train[:1], people.query, people.gallery)
+    with pytest.raises(ReIDError, match="has 1 training images; two are the least"):
+        train(baseline, baseline.Config(**SMALL), dataset, tmp_path / "run")
+
+
+def test_a_test_split_that_cannot_be_scored_is_refused_before_training(
+    people, tmp_path
+):
+    unknown = np.full(len(people.query), UNKNOWN)
+    dataset = dataclasses.replace(
+        people, query=dataclasses.replace(people.query, pids=unknown)
+    )
+    with pytest.raises(ReIDError, match=r"none of the \d+ queries .* data check"):
+        train(baseline, baseline.Config(**SMALL), dataset, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.safetensors").exists()
