@@ -24,10 +24,10 @@ def agglomerative(
 ) -> Tensor:
     """Merge the two clusters of least mean distance until a number is left (CALR-A1).
 
-    The step that names people inside one camera in CALR's first stage: average linkage
-    on the Jaccard distance with k1 = 15 and k2 = 4, a fifth as many clusters as images.
+    CALR's first stage clusters the images of each camera this way: average linkage on
+    the Jaccard distance with k1 = 15 and k2 = 4, a fifth as many clusters as images.
     Average linkage needs all distances: 4 N^2 bytes and more, so some 10,000 images are
-    the limit. Every image gets a cluster; many may hold one image.
+    the limit. Every image is in a cluster; many clusters may hold one image.
 
     Args:
         distance: ``(N, N)`` sparse distance as `jaccard_distance` returns it, or a

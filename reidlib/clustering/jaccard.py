@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from torch import Tensor
 
 from reidlib.checks import Array, check_count, check_features
 from reidlib.errors import ReIDError
-from reidlib.neighbors.search import nearest_neighbors
-
-# Terms of the overlap sum that are held at once (some 32 bytes each).
-_TERMS = 1 << 21
-# Elements of the dense accumulator of one block of rows: 32 MiB of float64.
-_ACCUMULATOR = 1 << 22
+from reidlib.neighbors.reciprocal import (
+    half_size,
+    ranking_with_self,
+    reciprocal_weights,
+    sparse_jaccard,
+)
 
 
 def jaccard_distance(
@@ -29,7 +28,7 @@ def jaccard_distance(
     2. ``R(i, k)`` holds the j of ``N(i, k)`` whose ``N(j, k)`` holds i.
     3. ``R*(i)`` starts as ``R(i, k1)``. For every candidate c in it, the whole of
        ``R(c, h)`` joins if more than two thirds of it are in ``R(i, k1)``, with
-       ``h = round(k1 / 2) + 1`` rounded half to even, at most k1 (k1 = 30: 16,
+       ``h = round(k1 / 2) + 1``, halves rounded to the even number (k1 = 30: 16,
        k1 = 15: 9).
     4. ``v_i`` is the softmax of the negative squared Euclidean distance over
        ``R*(i)``, 0 elsewhere.
@@ -38,7 +37,8 @@ def jaccard_distance(
 
     The distance is symmetric, 0 from an image to itself, and in [0, 1]. It does not
     depend on the number of threads. Time and memory grow with the number of pairs that
-    share a neighbour, a small part of N x N.
+    share a neighbour, a small part of N x N. The steps are functions of
+    `reidlib.neighbors`, which `k_reciprocal_rerank` uses with other counts.
 
     Args:
         features: ``(N, D)`` L2-normalised features, on any device.
@@ -75,18 +75,10 @@ def jaccard_distance(
             f"{where}: k2 is {k2} and k1 is {k1}; the neighbours averaged over are "
             f"among the k1, so give k2 <= k1"
         )
-    num_images = len(features)
-    half = min(_half(k1), num_images)
-    k1, k2 = min(k1, num_images), min(k2, num_images)
-    ranking = np.arange(num_images)[:, None]
-    if k1 > 1:
-        _, index = nearest_neighbors(features, k1 - 1, backend=backend)
-        ranking = np.hstack([ranking, index.cpu().numpy()])  # (N, k1), itself first
-    sets = _expanded_sets(ranking, half)
-    weights = _softmax_weights(features, sets)
-    expansion = _rows_to_matrix(ranking[:, :k2], 1.0 / k2)
-    weights = (expansion @ weights).tocsr()
-    return _overlap_distance(weights)
+    size = min(k1, len(features))
+    ranking = ranking_with_self(features, size, backend)
+    weights = reciprocal_weights(features, ranking, half_size(k1), min(k2, size))
+    return sparse_jaccard(weights)
 
 
 def dense_distance(distance: sp.csr_matrix) -> np.ndarray:
@@ -130,120 +122,3 @@ def check_sparse_distance(distance: object, where: str) -> sp.csr_matrix:
             f"[0, 1]"
         )
     return matrix
-
-
-def _half(k1: int) -> int:
-    """Return the size of the smaller neighbourhood, the image itself counted."""
-    return min(round(k1 / 2) + 1, k1)  # round() takes halves to the even number
-
-
-def _rows_to_matrix(ranking: np.ndarray, value: float) -> sp.csr_matrix:
-    """Return the sparse matrix with ``value`` at (i, ranking[i, j])."""
-    rows, width = ranking.shape
-    data = np.full(rows * width, value)
-    starts = np.arange(rows + 1) * width
-    return sp.csr_matrix((data, ranking.ravel(), starts), shape=(rows, rows))
-
-
-def _reciprocal_sets(ranking: np.ndarray) -> sp.csr_matrix:
-    """Return 1.0 at (i, j) where each is in the other's row of the ranking."""
-    forward = _rows_to_matrix(ranking, 1.0)
-    return forward.multiply(forward.T).tocsr()
-
-
-def _expanded_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
-    """Return a matrix whose pattern is R*(i), row by row."""
-    reciprocal = _reciprocal_sets(ranking)
-    candidates = _reciprocal_sets(ranking[:, :half])
-    sizes = candidates.getnnz(axis=1)
-    shared = (reciprocal @ candidates.T).multiply(reciprocal).tocoo()
-    joins = 3 * shared.data > 2 * sizes[shared.col]
-    accepted = sp.csr_matrix(
-        (np.ones(joins.sum()), (shared.row[joins], shared.col[joins])),
-        shape=reciprocal.shape,
-    )
-    return (reciprocal + accepted @ candidates).tocsr()
-
-
-def _softmax_weights(features: Tensor, sets: sp.csr_matrix) -> sp.csr_matrix:
-    """Return the softmax of the negative squared distance over each row's set."""
-    pairs = sets.tocoo()
-    # numpy on one thread, in blocks that stay in the cache: the order of the sum is
-    # fixed, and for products this small threads cost more than they save.
-    vectors = features.cpu().numpy()
-    block = max(1, (1 << 16) // vectors.shape[1])
-    similarity = np.empty(sets.nnz)
-    for start in range(0, sets.nnz, block):
-        part = slice(start, start + block)
-        one, other = vectors[pairs.row[part]], vectors[pairs.col[part]]
-        similarity[part] = np.einsum("pd,pd->p", one, other)
-    # -|f_i - f_j|^2 = 2 s_ij - 2 for unit vectors
-    weights = np.exp(2 * similarity - 2)
-    totals = np.bincount(pairs.row, weights, minlength=len(features))
-    weights /= totals[pairs.row]
-    return sp.csr_matrix((weights, (pairs.row, pairs.col)), shape=sets.shape)
-
-
-def _overlap_distance(weights: sp.csr_matrix) -> sp.csr_matrix:
-    """Return 1 - S / (2 - S) for all pairs of rows that share a column.
-
-    For every stored weight (i, k), the rows j >= i with a weight in column k follow it
-    in the column. The terms min(v_ik, v_jk) of a block of rows i are written out, and
-    summed at (i, j). The lower half mirrors the upper one.
-    """
-    num_images = weights.shape[0]
-    weights.sort_indices()
-    places = sp.csr_matrix(
-        (np.arange(weights.nnz), weights.indices, weights.indptr), shape=weights.shape
-    ).tocsc()
-    places.sort_indices()
-    rows, values = places.indices, weights.data[places.data]  # column after column
-    column_ends = np.repeat(places.indptr[1:], np.diff(places.indptr))
-    following = np.empty(weights.nnz, dtype=np.int64)
-    first = np.empty(weights.nnz, dtype=np.int64)
-    # From the entry itself on: the diagonal is needed, too.
-    following[places.data] = column_ends - np.arange(weights.nnz)
-    first[places.data] = np.arange(weights.nnz)
-
-    # Blocks of rows: bounded in terms and in the size of the accumulator.
-    terms = np.concatenate([[0], np.cumsum(following)])[weights.indptr]
-    out_rows, out_cols, out_distance = [], [], []
-    start = 0
-    while start < num_images:
-        stop = int(np.searchsorted(terms, terms[start] + _TERMS, side="right")) - 1
-        stop = max(start + 1, min(stop, start + _ACCUMULATOR // num_images, num_images))
-        entries = slice(weights.indptr[start], weights.indptr[stop])
-        counts = following[entries]
-        ends = np.cumsum(counts)
-        offsets = np.repeat(first[entries] - ends + counts, counts)
-        offsets += np.arange(len(offsets))
-        owners = np.repeat(
-            np.arange(stop - start), np.diff(weights.indptr[start : stop + 1])
-        )
-        cells = np.repeat(owners * num_images, counts) + rows[offsets]
-        smaller = np.minimum(np.repeat(weights.data[entries], counts), values[offsets])
-        overlap = np.bincount(cells, smaller, minlength=(stop - start) * num_images)
-        cell = np.flatnonzero(overlap)
-        overlap = overlap[cell]
-        distance = np.maximum(1 - overlap / (2 - overlap), 0).astype(np.float32)
-        below = distance < 1
-        row, col = np.divmod(cell[below], num_images)
-        out_rows.append((row + start).astype(np.int32))
-        out_cols.append(col.astype(np.int32))
-        out_distance.append(distance[below])
-        start = stop
-    row, col = np.concatenate(out_rows), np.concatenate(out_cols)
-    data = np.concatenate(out_distance)
-    data[row == col] = 0
-    above = row != col
-    # Written out, not added: adding sparse matrices drops stored zeros.
-    return sp.csr_matrix(
-        (
-            np.concatenate([data, data[above]]),
-            (
-                np.concatenate([row, col[above]]),
-                np.concatenate([col, row[above]]),
-            ),
-        ),
-        shape=weights.shape,
-    )

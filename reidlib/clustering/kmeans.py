@@ -152,7 +152,7 @@ def _seed_rows(features: Tensor, count: int, generator: torch.Generator) -> Tens
 
 
 def lloyd(features: Tensor, centers: Tensor, *, max_iter: int, tol: float) -> KMeans:
-    """Alternate between nearest centers and means, from given centers.
+    """Alternate between nearest centers and means, from given centers (CALS-E2).
 
     Args:
         features: ``(N, D)`` float32.

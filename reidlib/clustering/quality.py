@@ -49,8 +49,8 @@ class ClusterQuality:
             their cluster.
         nmi_pid: Normalised mutual information (arithmetic mean) with identity.
         ari_pid: Adjusted Rand index with identity; 0 is chance, may be negative.
-        nmi_cam: Normalised mutual information with camera: how far clusters are
-            cameras.
+        nmi_cam: Normalised mutual information with camera: how strongly clusters
+            follow cameras.
         ari_cam: Adjusted Rand index with camera.
     """
 

@@ -24,11 +24,11 @@ def cluster_within_cameras(
     k1: int = 15,
     k2: int = 4,
 ) -> Tensor:
-    """Cluster the images of each camera apart from all others (CALR-A1).
+    """Cluster the images of each camera without those of other cameras (CALR-A1).
 
     Average linkage on the k-reciprocal Jaccard distance, which is computed among the
-    images of one camera alone: what a camera does to all of its images alike does not
-    part them.
+    images of one camera alone. A colour cast, for instance, is the same in all of them
+    and separates none.
 
     Args:
         features: ``(N, D)`` L2-normalised features, on any device.

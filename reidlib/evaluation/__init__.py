@@ -1,4 +1,4 @@
-"""Distances, re-ranking, the figures of a ranking, and what a distance means."""
+"""Distances, re-ranking, the scores of a ranking, and thresholds of a distance."""
 
 from reidlib.evaluation.calibration import (
     CameraRates,

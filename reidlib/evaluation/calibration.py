@@ -24,7 +24,7 @@ class CameraThresholds:
         calibrated: ``(C, C)`` bool; where False, pairs were too few for a threshold of
             their own and ``threshold`` holds ``default``.
         num_negatives: ``(C, C)`` negative pairs that were seen.
-        default: The threshold of all pairs together, used for cameras not named here.
+        default: The threshold of all pairs together, for cameras that are not listed.
     """
 
     cameras: np.ndarray
@@ -52,15 +52,15 @@ def camera_thresholds(
 ) -> CameraThresholds:
     """Choose a threshold for each pair of cameras, for one false-match rate in all.
 
-    Distances mean different things between different cameras: two people look more
+    A distance means different things between different cameras: two people look more
     alike in one light than in two. The order of the two cameras does not matter. Only
     negative pairs are used, and pairs need not be labelled one by one for it: nearly
-    all pairs of a city are negative.
+    all pairs are negative.
 
     - ``"normalise"``: distances become ``z = (d - mean) / std`` with mean and standard
       deviation of the negatives of their camera pair (as Z-norm does for speakers), and
-      one threshold of z is chosen for all. It takes the distributions to differ in
-      place and width alone, and is content with some hundred pairs.
+      one threshold of z is chosen for all. It assumes that the distributions differ in
+      place and width alone, and needs some hundred pairs.
     - ``"quantile"``: each camera pair's own threshold at ``fpr``. It assumes nothing,
       and needs ``MIN_ERRORS / fpr`` negatives for each camera pair.
 
@@ -70,7 +70,7 @@ def camera_thresholds(
     Args:
         pairs: Pairs to choose on; measure on those of other people, see `Pairs.split`.
         fpr: Wanted false-match rate in (0, 1].
-        method: How, see above.
+        method: ``"normalise"`` or ``"quantile"``, see above.
         min_negatives: Negatives of a camera pair that its own threshold needs.
 
     Returns:
@@ -108,7 +108,7 @@ def camera_thresholds(
     if method == "quantile":
         least = max(least, int(np.ceil(MIN_ERRORS / fpr)))
     enough = count >= least
-    enough[-1] = False  # cameras that nobody wrote down
+    enough[-1] = False  # pairs with an unknown camera
 
     own = np.full(len(count), default)
     if method == "quantile":
@@ -217,8 +217,8 @@ def _cameras(pairs: Pairs) -> np.ndarray:
     camids = camids[camids > NO_CAMERA]
     if not len(camids):
         raise ReIDError(
-            f"no image of {tables[1].root} has a camera; one threshold for all is "
-            "what can be had without cameras"
+            f"no image of {tables[1].root} has a camera; write cameras into the table, "
+            "or use one threshold for all pairs"
         )
     return camids
 

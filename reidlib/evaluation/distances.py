@@ -41,7 +41,7 @@ def squared_euclidean_distance(
 ) -> Tensor:
     """Return the *squared* Euclidean distance between queries and gallery.
 
-    Ranks are those of the Euclidean distance, and for features of length 1 those of
+    Ranks are those of the Euclidean distance, and for L2-normalised features those of
     the cosine distance too, of which it is twice the value.
 
     Args:
@@ -66,7 +66,7 @@ def squared_euclidean_distance(
 
 
 def cosine_block(query: Tensor, gallery: Tensor) -> Tensor:
-    """`cosine_distance` of features that are checked and have length 1."""
+    """`cosine_distance` of features that are checked and L2-normalised."""
     return _products(query, gallery).neg_().add_(1)
 
 
@@ -81,7 +81,7 @@ def _products(query: Tensor, gallery: Tensor) -> Tensor:
 
     A float32 product sums the last rows of a matrix in another order than the others:
     copies of an image would differ by rounding, and by their place. Rounded from
-    float64 they are equal, and neither TF32 nor autocast has a say.
+    float64 they are equal, and do not depend on TF32 or autocast.
     """
     products = query.new_empty((len(query), len(gallery)))
     wide = query.double()

@@ -1,4 +1,4 @@
-"""How sure an error rate is: intervals over people."""
+"""Confidence intervals of error rates, by a bootstrap over people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MatchRates:
 
     Attributes:
         fpr: False-match rate.
-        fpr_interval: Its lower and upper limit; NaN where the draws cannot tell.
+        fpr_interval: Its lower and upper limit; NaN where the draws do not show it.
         tpr: True-match rate.
         tpr_interval: Its lower and upper limit, likewise.
         confidence: Probability that the intervals are made for.
@@ -50,20 +50,21 @@ def match_rates(
 ) -> MatchRates:
     """Measure a threshold, with intervals from a bootstrap over people.
 
-    All pairs of a person stand and fall together: somebody in plain black is mistaken
-    in each of a thousand pairs. So people are drawn with replacement, not pairs, and a
-    pair counts as often as its two people together: ``w_a w_b`` times, or ``w_a`` times
-    if it shows one (the pigeonhole bootstrap, Owen, Annals of Applied Statistics 2007,
-    with the same people on both sides). Distractors are drawn apart from people. The
-    limits lie Student's t standard deviations of the draws to both sides of the logit
-    of the rate: rates are near 0 and skewed, and quantiles of the draws come out too
-    narrow. In the simulated worlds of the tests, of 30 people each, 95 % intervals held
-    the true rate in 93 % of cases; taking pairs for independent, in 9 %.
+    The pairs of a person are not independent: a person in plain black may be mistaken
+    for others in each of a thousand pairs. So people are drawn with replacement, not
+    pairs, and a pair counts as often as its two people together: ``w_a w_b`` times, or
+    ``w_a`` times if it shows one person (the pigeonhole bootstrap, Owen, Annals of
+    Applied Statistics 2007, with the same people on both sides). Distractors are drawn
+    apart from people. The limits lie Student's t standard deviations of the draws to
+    both sides of the logit of the rate: rates are near 0 and skewed, and quantiles of
+    the draws are too narrow. In the simulated data of the tests, of 30 people each,
+    95 % intervals held the true rate in 93 % of cases; in 9 % if pairs are taken for
+    independent.
 
-    Where a rate is 0 or 1 in the data, it is so in every draw, and the bootstrap cannot
-    say how far from it the truth may be: that limit is NaN. Where all draws are alike,
-    as they are with one person, both are. Degrees of freedom are counted in people:
-    many distractors do not make up for few.
+    Where a rate is 0 or 1 in the data, it is so in every draw, and the bootstrap does
+    not show how far the true rate is from it: that limit is NaN. Where all draws are
+    equal, as they are with one person, both limits are. Degrees of freedom are counted
+    in people: many distractors do not make up for few people.
 
     Args:
         pairs: Pairs to measure on, of people on whom the threshold was not chosen.
@@ -126,7 +127,7 @@ def match_rates(
 def _interval(
     rate: float, drawn: np.ndarray, num_pairs: int, num_people: int, confidence: float
 ) -> tuple[float, float]:
-    """Return the limits of a rate from its draws; NaN where they say nothing."""
+    """Return the limits of a rate from its draws; NaN where they do not show it."""
     if rate in (0, 1):
         return (0.0, np.nan) if rate == 0 else (np.nan, 1.0)
     # A draw without any error counts as half an error.

@@ -1,4 +1,4 @@
-"""Searches for people who are not there, and what an error rate means in numbers."""
+"""Searches for people who are not in the gallery, and the number of false alarms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def take_people_out(
 ) -> np.ndarray:
     """Take a share of the queries' people out of the gallery.
 
-    Their queries become non-mated searches: the person who is asked for is not there.
+    Their queries become non-mated searches: the gallery does not show the person.
 
     Args:
         query: The queries; none is taken out.
@@ -34,7 +34,7 @@ def take_people_out(
         ``(G,) bool``, the gallery images that stay; index features and table with it.
 
     Raises:
-        ReIDError: If nobody or everybody would be taken out.
+        ReIDError: If no person or every person would be taken out.
 
     Example:
         >>> from pathlib import Path
@@ -51,8 +51,8 @@ def take_people_out(
             f"a share of {share} of the {len(people)} people in both query and gallery "
             f"is {number}; choose it so that some stay and some go"
         )
-    gone = np.random.default_rng(seed).choice(people, number, replace=False)
-    return ~np.isin(gallery.pids, gone)
+    removed = np.random.default_rng(seed).choice(people, number, replace=False)
+    return ~np.isin(gallery.pids, removed)
 
 
 def identification(
@@ -74,8 +74,8 @@ def identification(
     - *Non-mated* searches have none. Every alarm is false: their share is the
       false-positive identification rate (FPIR).
 
-    The protocol of `evaluate` says what is searched: a query whose person is there
-    under its own camera alone is non-mated too. Queries without an identity are left
+    What is compared is as in `evaluate`: a query whose person is in the gallery under
+    its own camera alone is non-mated too. Queries without an identity are left
     out. Where another person is as near as a match, the alarm counts as wrong.
 
     A false-match rate is one of pairs, an FPIR one of searches, and grows with the
@@ -147,9 +147,8 @@ def expected_alarms(
     """Return what error rates of pairs mean for one search: the base rate.
 
     ``num_others * fpr`` images of others are accepted and ``num_matches * tpr`` of the
-    person. Expectations add up whether or not pairs depend on each other. The person is
-    in few images and everybody else in thousands, so a small rate is not a small
-    number.
+    person. Expectations add up whether or not pairs depend on each other. Few images
+    show the person and thousands show others, so a small rate is not a small number.
 
     Args:
         fpr: False-match rate of a pair.

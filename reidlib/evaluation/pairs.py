@@ -1,4 +1,4 @@
-"""Distances of pairs: what a threshold is chosen on and measured by."""
+"""Distances of pairs, on which a threshold is chosen and measured."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class Pairs:
 
     @property
     def people(self) -> tuple[np.ndarray, np.ndarray]:
-        """Who is on the query and on the gallery image of each pair, ``(P,)``.
+        """Person on the query and on the gallery image of each pair, ``(P,)``.
 
-        Person ids, but a distractor is one of its own: the negative number
+        Person ids; each distractor counts as another person, with the negative number
         ``-1 - row`` of its gallery row.
         """
         own = -1 - np.arange(len(self.gallery_table))
@@ -82,10 +82,10 @@ class Pairs:
     def split(
         self, share: float = 0.5, seed: int | np.random.Generator = 0
     ) -> tuple[Pairs, Pairs]:
-        """Part the *people* at random; pairs of one from each part are left out.
+        """Split the *people* at random; pairs across the two parts are left out.
 
         A threshold that is chosen and measured on the same people looks better than it
-        is. Distractors are parted like people, image by image.
+        is. Distractors are split like people, image by image.
 
         Args:
             share: Share of the people in the first part.

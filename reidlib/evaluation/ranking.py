@@ -1,4 +1,4 @@
-"""How good a ranking is: CMC, mAP and their kin under the cross-camera protocol."""
+"""Scores of a ranking: CMC, mAP, mINP and others under the cross-camera protocol."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def evaluate(
     ranked by distance after leaving out
 
     - images of the same person under the same camera: to find those is too easy;
-    - junk (person id -1), and images whose identity nobody wrote down (-2): finding
-      one is neither right nor wrong.
+    - junk (person id -1), and images of unknown identity (-2): finding one is neither
+      right nor wrong.
 
     A match is an image of the same person that is left. Distractors (person id 0) stay
     and are never one. Where a camera is unknown (-1), on either side, the two cameras
@@ -111,8 +111,8 @@ def evaluate(
         distance: ``"cosine"``, or ``"squared_euclidean"`` for features whose length
             matters.
         ranks: Ranks of the CMC.
-        at: Rank of precision and recall; a list that is shorter counts as if it went
-            on with other people.
+        at: Rank of precision and recall; a shorter list counts as if images of other
+            people filled it up.
         rerank: Arguments of `k_reciprocal_rerank` (``{}`` for its defaults) to rank by
             its distance; None to leave re-ranking out.
 
@@ -219,7 +219,7 @@ def top_matches(
 
 
 class _Search:
-    """Who is compared with whom, and the distances between them."""
+    """The pairs that the protocol compares, and their distances."""
 
     def __init__(
         self,
@@ -290,7 +290,7 @@ class _Search:
 def _within(
     pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of some queries, each query named by its place in ``rows``."""
+    """Return the pairs of some queries, as places in ``rows`` and columns."""
     row, col = pairs
     first, last = np.searchsorted(row, [rows[0], rows[-1] + 1])
     row, col = row[first:last], col[first:last]
@@ -319,7 +319,18 @@ def _distance(
 def _figures(
     distance: Tensor, row: np.ndarray, col: np.ndarray, num_matches: Tensor, at: int
 ) -> Tensor:
-    """Return the figures of some queries.
+    """Return the scores of some queries.
+
+    Of one query, an image is no farther than match j if at most j matches are nearer
+    than the image. Counting images by that number takes the place of sorting them: a
+    binary search among few matches for each image. An example, with ``*`` at the
+    matches::
+
+        distance   0.1   0.2*  0.3   0.4*  0.5
+        nearest    0.2   0.4                     the matches alone, sorted
+        nearer     0     0     1     1     2     matches nearer than each image
+        images     2     4                       images whose number is 0; 0 or 1
+        rank       2     4                       so AP = (1/2 + 2/4) / 2
 
     Args:
         distance: ``(B, G)``, inf for what is left out.
@@ -340,11 +351,9 @@ def _figures(
     nearest[rows, slot] = distance[rows, cols]
     nearest = nearest.sort(dim=1).values  # (B, M) distances of the matches
 
-    # An image is no farther than match j if fewer than j + 1 matches are nearer than
-    # it: one binary search among few matches takes the place of a sort of the gallery.
-    bins = torch.searchsorted(nearest, distance)  # (B, G) matches strictly nearer
-    bins += torch.arange(len(distance), device=device)[:, None] * (most + 1)
-    counts = bins.flatten().bincount(minlength=len(distance) * (most + 1))
+    nearer = torch.searchsorted(nearest, distance)  # (B, G) from 0 to M
+    nearer += torch.arange(len(distance), device=device)[:, None] * (most + 1)
+    counts = nearer.flatten().bincount(minlength=len(distance) * (most + 1))
     images = counts.view(len(distance), -1).cumsum(1)[:, :most]  # up to each match
     matches = torch.searchsorted(nearest, nearest, right=True)
 
@@ -370,9 +379,9 @@ def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:
     found = np.isin(query.pids, gallery.pids) & known
     if not found.any():
         return (
-            f"{start}: all query identities do not appear in the gallery (for "
-            f"instance {query.pids[known][0]}); check that both splits show the same "
-            "people and number them alike"
+            f"{start}: no query identity appears in the gallery (for instance "
+            f"{query.pids[known][0]} does not); check that both splits show the same "
+            "people, with the same person ids"
         )
     row = int(np.flatnonzero(found)[0])
     return (

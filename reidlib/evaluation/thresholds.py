@@ -1,4 +1,4 @@
-"""Which distance means the same person: error rates and thresholds.
+"""Thresholds of a distance, and their error rates.
 
 A pair is accepted where its distance is at or below a threshold. Of pairs of different
 people the accepted share is the false-match rate, FPR; of pairs of one person it is the
@@ -16,7 +16,7 @@ from reidlib.checks import check_number
 from reidlib.errors import ReIDError
 
 MIN_ERRORS = 10
-"""Errors that a wanted rate must amount to: with 10, it is known to about a third."""
+"""Errors that a wanted rate must amount to; 10 tell the rate to about a third."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class TradeOff:
             The threshold, a float32 number if the distances are.
 
         Raises:
-            ReIDError: If ``fpr`` is out of range, or too low to be told from 0 with
-                as few negatives.
+            ReIDError: If ``fpr`` is out of range, or too low to be measured on so few
+                negatives.
         """
         check_number(fpr, "fpr", "threshold_at", 0, 1, closed="right")
         if fpr < 1 and fpr * self.num_negatives < min_errors - 1e-9:

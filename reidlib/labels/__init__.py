@@ -1,7 +1,7 @@
-"""Pseudo labels made better: refined by camera, and weighted by how cameras mix.
+"""Pseudo labels: their numbers, their refinement by camera, the weights of clusters.
 
 All functions take and return pseudo labels as `reidlib.clustering` makes them: int64 on
-the CPU, contiguous from 0, -1 for an image that sits the epoch out.
+the CPU, contiguous from 0, -1 for an outlier, which the epoch's training leaves out.
 """
 
 from reidlib.labels.pseudo_labels import OUTLIER, contiguous_labels

@@ -9,7 +9,7 @@ from torch import Tensor
 from reidlib.checks import Array, check_count, check_labels
 
 OUTLIER = -1
-"""Pseudo label of an image that belongs to no cluster and sits out the epoch."""
+"""Pseudo label of an image that is in no cluster; the epoch leaves it out."""
 
 
 def contiguous_labels(labels: Array, *, min_cluster_size: int = 1) -> Tensor:

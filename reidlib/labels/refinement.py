@@ -1,4 +1,4 @@
-"""Camera-aware label refinement: local clusters clean up global ones (CALR)."""
+"""Camera-aware label refinement: local clusters correct global ones (CALR)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reidlib.neighbors.search import nearest_neighbors
 
 PivotRule = Literal["ordered", "every", "single", "best"]
 PIVOT_RULES: tuple[str, ...] = get_args(PivotRule)
-"""The ways in which `select_pivots` chooses."""
+"""Rules by which `select_pivots` chooses."""
 
 
 def pivot_scores(
@@ -114,9 +114,9 @@ def select_pivots(
 
             - ``"ordered"``: the best of each cluster and camera. At a probability of 1
               this is the same as visiting all by falling score and skipping those that
-              an earlier one has discarded: whoever is spared agrees with the best. At a
-              lower one, images that were spared by luck could otherwise turn against
-              the best pivot and its mates; here they cannot.
+              an earlier one has discarded: a pivot that is left is in the local cluster
+              of the best. At a lower probability a contradicted pivot may be kept, and
+              would discard the best pivot and its local cluster; here it does not.
             - ``"every"``: all of them, CALR-E5 to the letter.
             - ``"single"``: the last of each cluster in the order of the table, which is
               what the published code does.
@@ -160,7 +160,7 @@ def select_pivots(
 
 @dataclass(frozen=True)
 class Refinement:
-    """Refined pseudo labels, and what the refinement took away.
+    """Refined pseudo labels, and what was discarded.
 
     Attributes:
         labels: ``(N,)`` int64 refined clusters, contiguous from 0, -1 for an outlier.
@@ -188,20 +188,20 @@ def refine_labels(
     probability: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Refinement:
-    """Take from global clusters what local clusters contradict (CALR-E5).
+    """Discard from global clusters what local clusters contradict (CALR-E5).
 
     A pivot in camera c looks at the images of camera c in its global cluster G. Those
     that are not in its local cluster L are discarded with a probability p; at p = 1 the
     cluster becomes ``(G_c and L) or (G without G_c)``. Images of other cameras are
     never touched: local clusters say nothing about them.
 
-    Each image has one draw, however many pivots want it gone, so that p stays the
+    Each image has one draw, however many pivots contradict it, so that p stays the
     probability to be discarded and does not grow with the number of pivots.
 
     Args:
         pseudo_labels: ``(N,)`` global clusters, -1 for an outlier.
         local_labels: ``(N,)`` clusters inside each camera, as `cluster_within_cameras`
-            makes them. A -1 is alone: nobody's local mate.
+            makes them. An image with -1 is a local cluster of its own.
         camids: ``(N,)`` camera ids.
         pivots: Row numbers from `select_pivots`.
         probability: p, from `discard_probability`, in [0, 1].
@@ -239,8 +239,8 @@ def refine_labels(
     if 0 < p < 1 and generator is None:
         raise ReIDError(f"{where}: probability is {p:g}; give a generator to draw with")
 
-    # An image is contradicted if its cluster and camera hold a pivot that is not its
-    # local mate: more pivots than there are among its mates.
+    # An image is contradicted if its cluster and camera hold a pivot that is not in its
+    # local cluster: more pivots than its local cluster holds.
     local = np.where(
         local == OUTLIER, local.max(initial=0) + 1 + np.arange(len(local)), local
     )

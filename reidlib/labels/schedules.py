@@ -1,4 +1,4 @@
-"""How the probability to discard an image falls over the epochs (CALR, Table IV)."""
+"""Schedules of the probability to discard an image (CALR-T4)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reidlib.checks import check_choice, check_count, check_number
 
 Schedule = Literal["none", "linear", "polynomial", "exponential", "cosine"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
-"""The ways in which `discard_probability` can fall."""
+"""Shapes of the fall of `discard_probability`."""
 
 
 def discard_probability(
@@ -24,9 +24,9 @@ def discard_probability(
 ) -> float:
     """Return the probability to discard a contradicted image in an epoch (CALR-T4).
 
-    It starts at 1 and would reach ``floor`` after ``period`` times the length of the
-    training; with a period above 1 the training ends on the way. CALR names the five
-    shapes and gives no formula. A comment in its published code has the cosine with a
+    It starts at 1 and reaches ``floor`` after ``period`` times the length of the
+    training; with a period above 1 the training ends before. CALR names the five shapes
+    and gives no formula. A comment in its published code has the cosine with a
     period of 3, which ends at 0.76; the code itself runs without decay. With
     ``t = min(epoch / (period num_epochs), 1)`` the shapes are
 

@@ -1,4 +1,4 @@
-"""How much a cluster counts, by how its cameras mix."""
+"""Weights of clusters, by the entropy of their cameras."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from reidlib.errors import ReIDError
 
 # Elements of one block of similarities: 64 MiB of float32.
 _BLOCK = 1 << 24
-# Two float32 products of unit vectors that are closer than this may swap their order
-# with the library, the number of threads or the place in the matrix.
+# Where two cosines differ by less than this, their order in float32 may depend on the
+# library, on the number of threads and on the place in the matrix.
 _TIE = 2e-6
 
 
@@ -59,12 +59,31 @@ def nearest_neighbors(
             f"nearest_neighbors: k is {k} and there are {num_images} images, each with "
             f"{num_images - 1} others; give a smaller k or more images"
         )
+    return search_others(features, features, k, backend)
+
+
+def search_others(
+    queries: Tensor, features: Tensor, k: int, backend: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """`nearest_neighbors` of checked input, with a query of its own for each image.
+
+    Args:
+        queries: ``(N, D)`` float32: the features, or their negative for the images that
+            are farthest away.
+        features: ``(N, D)`` float32. Row i is never found by query i.
+        k: From 1 to N - 1.
+        backend: As in `nearest_neighbors`.
+
+    Returns:
+        ``(N, k)`` float32 inner products, falling, and ``(N, k)`` int64 rows.
+    """
     check_choice(backend, "backend", "nearest_neighbors", ("auto", "torch", "faiss"))
+    num_images = len(features)
     # One more than asked for shows whether the last place is a tie, too.
     count = min(k + 1, num_images - 1)
     with _full_precision(features.device):
         search = _search_faiss if backend == "faiss" else _search_torch
-        similarity, index = search(features, count)
+        similarity, index = search(queries, features, count)
         gaps = similarity[:, :-1] - similarity[:, 1:]
         unsure = (gaps <= _TIE).any(dim=1).nonzero()[:, 0]
         similarity, index = similarity[:, :k], index[:, :k]
@@ -72,7 +91,7 @@ def nearest_neighbors(
             similarity, index = similarity.clone(), index.clone()
             wide = features.double()
             for rows in unsure.split(max(1, _BLOCK // (8 * num_images))):
-                exact, order = _exact_rows(wide, rows)
+                exact, order = _exact_rows(queries, wide, rows)
                 similarity[rows], index[rows] = exact[:, :k], order[:, :k]
     return similarity.contiguous(), index.contiguous()
 
@@ -89,12 +108,14 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def _search_torch(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _search_torch(
+    queries: Tensor, features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
     """Return the most similar others, in blocks of rows."""
     similarity, index = [], []
     rows = torch.arange(len(features), device=features.device)
     for block in rows.split(max(1, _BLOCK // len(features))):
-        product = features[block] @ features.T  # (B, N) cosine similarity
+        product = queries[block] @ features.T  # (B, N) cosine similarity
         product[block - block[0], block] = -torch.inf
         top = product.topk(count, dim=1)
         similarity.append(top.values)
@@ -102,7 +123,9 @@ def _search_torch(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat(similarity), torch.cat(index)
 
 
-def _search_faiss(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _search_faiss(
+    queries: Tensor, features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
     """Return the most similar others by a flat inner-product index."""
     try:
         import faiss
@@ -118,10 +141,10 @@ def _search_faiss(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
         device = features.device.index or 0
         flat = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device, flat)
     flat.add(vectors)
-    found = flat.search(vectors, count + 1)
+    found = flat.search(queries.cpu().contiguous().numpy(), count + 1)
     similarity, index = (torch.from_numpy(part) for part in found)
-    # Among many copies of an image the search may miss the image itself: the last one
-    # goes instead, and such a row is a tie that is computed again.
+    # Where the image itself is not found, the last one goes instead. Among many copies
+    # of an image such a row is a tie, which is computed again.
     own = index == torch.arange(len(index))[:, None]
     own[:, -1] |= ~own.any(dim=1)
     kept = ~own
@@ -132,11 +155,11 @@ def _search_faiss(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _exact_rows(wide: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _exact_rows(queries: Tensor, wide: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return all others of some images in their exact order, ties by index.
 
     Products in float64 rounded to float32 are equal for equal features.
     """
-    product = (wide[rows] @ wide.T).float()
+    product = (queries[rows].double() @ wide.T).float()
     product[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
     return product.sort(dim=1, descending=True, stable=True)

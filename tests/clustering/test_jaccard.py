@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.clustering import dense_distance, jaccard_distance
-from reidlib.clustering import jaccard as module
 from reidlib.errors import ReIDError
+from reidlib.neighbors import reciprocal
 
 
 def people(n: int, persons: int, noise: float = 0.6, seed: int = 0) -> torch.Tensor:
@@ -78,23 +78,6 @@ def test_is_a_distance() -> None:
     assert 200 < distance.nnz < 200 * 200
 
 
-def test_half_set_is_rounded_half_to_even() -> None:
-    # As published for k1 = 30 and 15; 2.5 is rounded to 2.
-    sizes = {k1: module._half(k1) for k1 in (30, 15, 5, 2, 1)}
-    assert sizes == {30: 16, 15: 9, 5: 3, 2: 2, 1: 1}
-
-
-def test_expansion_needs_more_than_two_thirds() -> None:
-    ranking = np.array([[0, 1, 4], [1, 0, 2], [2, 1, 3], [3, 2, 4], [4, 3, 0]])
-    # A ring: with three columns everyone has both ring neighbours as mutual ones.
-    ring = module._expanded_sets(ranking, 3).toarray() > 0
-    # Each neighbour's set shares exactly two of its three members: nothing joins.
-    wanted = np.zeros((5, 5), dtype=bool)
-    for i in range(5):
-        wanted[i, [i, (i + 1) % 5, (i - 1) % 5]] = True
-    np.testing.assert_array_equal(ring, wanted)
-
-
 def test_does_not_depend_on_threads_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     features = people(300, 20)
     before = torch.get_num_threads()
@@ -105,8 +88,8 @@ def test_does_not_depend_on_threads_or_blocks(monkeypatch: pytest.MonkeyPatch) -
             results.append(jaccard_distance(features))
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(module, "_TERMS", 500)
-    monkeypatch.setattr(module, "_ACCUMULATOR", 900)
+    monkeypatch.setattr(reciprocal, "_TERMS", 500)
+    monkeypatch.setattr(reciprocal, "_ACCUMULATOR", 900)
     results.append(jaccard_distance(features))
     for other in results[1:]:
         np.testing.assert_array_equal(other.indptr, results[0].indptr)

@@ -94,6 +94,18 @@ def test_copies_of_one_image_are_all_as_near():
     torch.testing.assert_close(one, torch.zeros(1, 1))
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("lambda_value", [0.0, 0.3, 1.0])
+def test_distances_are_in_their_range(spread, lambda_value):
+    # Also where features differ by little more than rounding.
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 16, generator=generator)
+    features = features + spread * torch.randn(60, 16, generator=generator)
+    distance = k_reciprocal_rerank(features[:9], features[9:], 8, 3, lambda_value)
+    assert distance.min() >= 0
+    assert distance.max() <= 1 + 1e-6
+
+
 def test_bad_settings_are_refused():
     query, gallery, _, _ = people()
     for k1, k2, message in (
