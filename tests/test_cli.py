@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from support import fork, full_disk, without_times
 
 from reidlib.cli import main
 from reidlib.data import open_dataset
+from reidlib.recipes import result_of
+from reidlib.synthcity import ensure_synthcity
 
 QUICK = [
     *("--preset", "quick", "--height", "64", "--width", "32", "--device", "cpu"),
-    *("--epochs", "1", "--iterations", "3"),
+    *("--backbone", "tiny", "--epochs", "1", "--iterations", "3"),
 ]
 
 
@@ -118,9 +119,7 @@ def test_a_source_that_cannot_be_adapted_from(tiny_root, tmp_path, capsys):
 
 
 def test_an_adapted_run_names_its_source(tiny_root, tmp_path):
-    city, out = tmp_path / "city", tmp_path / "run"
-    words = ["data", "make", "synthcity", str(city), "--size", "tiny", "--seed", "7"]
-    assert main(words) == 0
+    city, out = ensure_synthcity("tiny", 100, progress=False), tmp_path / "run"
     words = ["train", "aff_scl", *QUICK, "--root", str(tiny_root), "--out", str(out)]
     words += ["--source-root", str(city), "--adaptation", "source"]
     assert main(words) == 0
@@ -196,30 +195,12 @@ def test_a_device_that_is_not_there(tiny_root, tmp_path, capsys):
     assert "device 'abacus' cannot be used here" in line
 
 
-FULL = """
-import resource, signal, sys
-from reidlib.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_full_disk(tiny_root, tmp_path):
-    """No file may pass a megabyte, and a checkpoint is larger."""
-    words = ["train", "direct", *("--preset", "quick"), "--root", str(tiny_root)]
-    words += ["--out", str(tmp_path / "run"), "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    told = [line for line in done.stderr.splitlines() if line.startswith("reidlib: ")]
-    assert len(told) == 1, done.stderr
-    assert "cannot write" in told[0]
-    assert "Traceback" not in done.stderr
+def test_a_full_disk(tiny_root, tmp_path, capsys):
+    words = ["train", "direct", "--preset", "quick", "--root", tiny_root]
+    words += ["--backbone", "tiny", "--height", "64", "--width", "32"]
+    words += ["--out", tmp_path / "run", "--device", "cpu"]
+    with full_disk(100_000):  # the checkpoint is larger
+        assert "cannot write" in failing(words, capsys)
 
 
 def test_a_finished_run_is_not_overwritten(trained, tiny_root, capsys):
@@ -277,29 +258,44 @@ def test_settings_are_listed_with_their_meaning(capsys):
         assert word in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(tiny_root, tmp_path, number):
-    words = ["train", "supervised", *QUICK, "--root", str(tiny_root)]
-    words += ["--epochs", "50", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reidlib.cli", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        # A job that a script starts with "&" ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "run" / "last.safetensors").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with --resume" in told
-    assert "Traceback" not in told
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert manifest["status"] == "interrupted"
+def test_a_run_that_is_stopped_and_killed_is_resumed_to_the_numbers_of_a_whole_one(
+    tiny_root, tmp_path
+):
+    """By Ctrl-C, and in the middle of an epoch by what no program can catch."""
+    words = ["train", "baseline", *QUICK, "--root", str(tiny_root), "--epochs", "10"]
+    whole, cut, told = (tmp_path / name for name in ("whole", "cut", "told"))
+
+    def stopped(number, *more):
+        process = fork(main, [*words, "--out", str(cut), *more], told=told)
+        before = epochs_in(cut)
+        deadline = time.monotonic() + 300
+        while epochs_in(cut) <= before:
+            assert process.is_alive(), told.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        process.join()
+        assert not (cut / "result.json").exists(), "it was done before it was stopped"
+        return process.exitcode, json.loads((cut / "manifest.json").read_text())[
+            "status"
+        ]
+
+    assert stopped(signal.SIGINT) == (130, "interrupted")
+    assert "go on with --resume" in told.read_text()
+    assert stopped(signal.SIGKILL, "--resume") == (-signal.SIGKILL, "running")
+    assert "Traceback" not in told.read_text()
+    assert main([*words, "--out", str(cut), "--resume"]) == 0
+    assert (cut / "log.txt").read_text().count("resumed after epoch") == 2
+    assert main([*words, "--out", str(whole)]) == 0
+    one, two = result_of(whole), result_of(cut)
+    assert one["metrics"] == two["metrics"]
+    assert without_times(one["epochs"]) == without_times(two["epochs"])
+
+
+def epochs_in(folder):
+    """Return how many epochs of a run are complete."""
+    file = folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def test_a_table_without_results_is_reported(tmp_path, monkeypatch, capsys):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from support import full_disk
 from torch import nn
 
 from reidlib.engine.checkpoint import (
@@ -80,34 +79,15 @@ def test_an_unwritable_place_is_one_line(tmp_path):
         write_atomically(tmp_path / "missing" / "file", b"x")
 
 
-FULL_DISK = """
-import resource, signal, sys, torch
-from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
-from reidlib.errors import ReIDError
-path = sys.argv[1]
-save_checkpoint(path, {"epoch": 1})
-# Past its size limit a file cannot grow: the kernel refuses the write as a full disk
-# would, in the middle of the file.
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-try:
-    save_checkpoint(path, {"epoch": 2, "w": torch.ones(100_000)})
-except ReIDError as error:
-    print(error)
-print(load_checkpoint(path)["epoch"])
-"""
-
-
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     path = tmp_path / "last.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    message, epoch = done.stdout.strip().split("\n")
-    assert "cannot write" in message
-    assert "the previous file is intact" in message
-    assert epoch == "1"
-    assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+    save_checkpoint(path, {"epoch": 1})
+    whole = {"epoch": 2, "w": torch.ones(100_000)}
+    with full_disk(50_000), pytest.raises(ReIDError) as told:
+        save_checkpoint(path, whole)
+    assert "cannot write" in str(told.value)
+    assert "the previous file is intact" in str(told.value)
+    assert load_checkpoint(path)["epoch"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
+    save_checkpoint(path, whole)  # there is room again
+    assert load_checkpoint(path)["epoch"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -89,6 +90,58 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
     assert [part["started"] for part in cut["earlier"]] == [manifest["started"]]
     assert cut["earlier"][0]["versions"] == cut["versions"]
     assert "earlier" not in whole
+
+
+def test_sigterm_leaves_by_the_same_door_as_ctrl_c(tmp_path, dataset):
+    """A batch system ends a job with it."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(run):
+        for epoch in run.epochs(3):
+            if epoch:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "run", dataset) as run:
+        terminated(run)
+    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert told["status"] == "interrupted"
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "interrupted in epoch 2; 1 complete epochs are kept" in log
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_step_moves_what_each_of_its_optimisers_holds(tmp_path, dataset):
+    body, head, idle = nn.Linear(2, 2), nn.Linear(2, 1), nn.Linear(2, 1)
+    options = {"lr": 0.5}
+    with open_run(tmp_path / "run", dataset) as run:
+        model = nn.Sequential(body, head)
+        parts = [torch.optim.SGD(part.parameters(), **options) for part in (body, head)]
+        wrapped, *optimizers = run.setup(model, *parts)
+        other, spare = run.setup(idle, torch.optim.SGD(idle.parameters(), **options))
+        run.track(model=wrapped, first=optimizers[0], second=optimizers[1], idle=spare)
+        for _ in run.epochs(1):
+            before = [p.detach().clone() for p in model.parameters()]
+            loss = wrapped(torch.ones(4, 2)).square().mean() + 0 * other.weight.sum()
+            expected = torch.autograd.grad(loss, model.parameters(), retain_graph=True)
+            run.step(loss, *optimizers)
+        for old, gradient, new in zip(
+            before, expected, model.parameters(), strict=True
+        ):
+            torch.testing.assert_close(new, old - 0.5 * gradient)
+        assert run.mean_loss == pytest.approx(loss.item())
+    saved = load_checkpoint(tmp_path / "run" / "last.safetensors")["objects"]
+    assert set(saved) == {"model", "first", "second", "idle"}
+
+
+def test_a_gradient_can_be_cut_to_a_length(tmp_path, dataset):
+    layer = nn.Linear(3, 1, bias=False)
+    before = layer.weight.detach().clone()
+    with open_run(tmp_path / "run", dataset) as run:
+        optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        wrapped, optimizer = run.setup(layer, optimizer)
+        run.step(wrapped(100 * torch.ones(1, 3)).sum(), optimizer, clip=(wrapped, 0.5))
+    moved = layer.weight.detach() - before
+    assert moved.norm() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_a_complete_run_has_its_result_and_others_have_none(tmp_path, dataset):
