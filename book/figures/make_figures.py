@@ -244,7 +244,7 @@ def chain_text() -> str:
     rank1 = runs[runs["row"] == "supervised"]["Rank-1"]
     one = rank1.mean() / 100
     return (
-        "The best features of this book's first part, trained with everybody's name, "
+        "The best features of this book's first part, trained with identity labels, "
         f"put the right person first for {spread(rank1)} % of the queries (Rank-1, "
         "supervised, SynthCity `course`, three cities). Four pictures are joined by "
         "three links. If their errors are independent, all three are right in about "
@@ -399,7 +399,7 @@ def comparison_table() -> str:
             ),
         },
         "QAFM": {
-            "needs": f"everybody's name and {setting('QAFM', 'attributes')} attributes",
+            "needs": f"identities and {setting('QAFM', 'attributes')} attributes",
             "labels from": "people",
             "compares with": "classifiers of stripes, of "
             f"{setting('QAFM', 'attribute heads')} attributes and of the whole",
