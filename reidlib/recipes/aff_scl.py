@@ -198,7 +198,7 @@ def cluster(features: Tensor, config: Config) -> Tensor:
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
-    """Train without identities of the target.
+    """Train without identities of the target, AFF-D2.
 
     Args:
         config: Settings.

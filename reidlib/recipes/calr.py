@@ -245,7 +245,7 @@ def refine(
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
-    """Train without identities, with the camera of each image.
+    """Train without identities, with the camera of each image: CALR-A1, CALR-E9.
 
     Args:
         config: Settings.

@@ -156,7 +156,7 @@ def cluster(features: Tensor, config: Config) -> tuple[Tensor, float]:
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
-    """Train on the images of one camera, and keep its clusters.
+    """Train on the images of one camera, CALR-E3, and keep its clusters.
 
     Args:
         config: Settings.
