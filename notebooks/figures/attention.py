@@ -122,7 +122,14 @@ def plot_weight_ranges(weights: Mapping[str, Mapping[str, Any]], title: str) -> 
     places = table["place"].nunique()
     ax = plt.subplots(figsize=(6.4, 0.6 * places + 1.3))[1]
     sns.boxplot(
-        table, x="weight", y="place", hue="network", whis=(0, 100), saturation=1, ax=ax
+        table,
+        x="weight",
+        y="place",
+        hue="network",
+        whis=(0, 100),
+        saturation=1,
+        gap=0.1,
+        ax=ax,
     )
     # Below: within the axes it would lie on a line of some network.
     below = (0.5, -0.16 - 0.18 / places)
