@@ -192,7 +192,6 @@ def test_frame_has_every_item() -> None:
         for item in coverage_items()
         if item.status == "closed"
         and item.kind in ("equation", "algorithm", "component")
-        and not item.code.startswith("reidlib.recipes")
     ],
     ids=lambda item: item.id,
 )
@@ -245,18 +244,3 @@ def test_the_page_of_the_book_is_up_to_date() -> None:
     assert page.read_text(encoding="utf-8") == coverage_markdown(), (
         "write it again: python -m reidlib.papers > book/coverage.md"
     )
-
-
-EQUATIONS = [
-    item
-    for item in coverage_items()
-    if item.status == "closed" and item.kind in ("equation", "algorithm", "component")
-]
-
-
-@pytest.mark.parametrize("item", EQUATIONS, ids=lambda item: item.id)
-def test_an_equation_is_found_by_its_id_in_the_docstring_of_its_code(item):
-    module, _, path = item.code.partition(":")
-    found = attrgetter(path)(import_module(module))
-    # Verbatim, and not as part of a range or of a longer number.
-    assert re.search(rf"\b{item.id}\b", found.__doc__), item.code
