@@ -19,11 +19,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
@@ -39,6 +38,9 @@ from reidlib.engine.checkpoint import (
 )
 from reidlib.engine.manifest import environment
 from reidlib.errors import ReIDError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 T = TypeVar("T")
 
@@ -506,6 +508,9 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     Raises:
         ReIDError: If the machine has no such device.
     """
+    # A third of the time that importing the library would take.
+    from lightning_fabric import Fabric
+
     name, _, number = device.partition(":")
     devices: int | list[int] = [int(number)] if number.isdigit() else 1
     try:
