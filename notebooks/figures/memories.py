@@ -63,6 +63,10 @@ def plot_memories(
         for (name, marker), size in zip(KEYS.items(), (12, 7)):
             ax.plot([], [], ls="", marker=marker, ms=size, color=INK, label=name)
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    # The part of the circle that holds something.
+    shown = np.concatenate([array, means, hards, [query]])
+    (left, low), (right, high) = shown.min(axis=0) - 0.15, shown.max(axis=0) + 0.15
+    ax.set(xlim=(left, right), ylim=(low, high))
     ax.set_aspect("equal")
     ax.set(xticks=[], yticks=[], title=title)
     ax.grid(False)

@@ -41,6 +41,9 @@ def test_clusters_have_their_images_and_both_keys():
     assert texts == ["cluster A", "cluster B", "query", "mean key", "hard key"]
     ax = plot_memories(*given, query=[0, -1], legend=False, ax=plt.subplots()[1])
     assert ax.get_legend() is None
+    # The part of the circle that holds something, with a margin.
+    assert ax.get_xlim() == pytest.approx((-0.15, 1.15))
+    assert ax.get_ylim() == pytest.approx((-1.15, 1.15))
 
 
 def test_the_plane_keeps_similarities_and_the_angle_between_the_keys():
