@@ -361,14 +361,14 @@ def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.experiments import Data, report, reproduce
 
+    if (options.data is None) != (options.root is None):
+        raise ReIDError("--data and --root belong together: give both or neither")
     if options.verify:
         return _verify(options)
     if options.table is None:
         raise ReIDError("reproduce what? Name a table, or give --verify")
     if options.seeds < 1:
         raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
-    if (options.data is None) != (options.root is None):
-        raise ReIDError("--data and --root belong together: give both or neither")
     data = Data(options.size, options.data or "auto", options.root)
     outcomes = reproduce(
         options.table,
@@ -388,13 +388,14 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from reidlib.experiments import verify
+    from reidlib.experiments import Data, verify
     from reidlib.recipes import RECIPES
 
     if options.table is not None and options.table not in RECIPES:
         raise ReIDError(f"no recipe {options.table!r}; there is {', '.join(RECIPES)}")
     recipes = tuple(RECIPES) if options.table is None else (options.table,)
-    found = verify(recipes, preset=options.preset, device=options.device)
+    data = Data(options.size, options.data or "auto", options.root)
+    found = verify(recipes, data=data, preset=options.preset, device=options.device)
     for one in found:
         name, value = one.largest
         said = "as published" if one.passed else "DIFFERS"

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
-from joblib.externals.loky.process_executor import (  # type: ignore[import-untyped]
-    BrokenProcessPool,
-)
 from tqdm.auto import tqdm
 
 from reidlib.engine.cache import cached_run, run_folder
@@ -206,46 +205,48 @@ def _make_all(
         for job in jobs:
             yield make_result(job, devices[0], progress)
         return
-    threads = max(_cores() // len(devices), 1)
-    with (
-        _terminated_as_interrupted(),
-        multiprocessing.Manager() as manager,
-        parallel_config("loky", inner_max_num_threads=threads),
-    ):
-        free = manager.Queue()
-        for device in devices:
-            free.put(device)
-        pool = Parallel(len(devices), return_as="generator_unordered", batch_size=1)
-        outcomes = pool(delayed(_make)(job, free, os.getpid()) for job in jobs)
+    with tempfile.TemporaryDirectory() as locks, _terminated_as_interrupted():
+        with parallel_config(
+            "loky",
+            inner_max_num_threads=max(_cores() // len(devices), 1),
+            initializer=_begin,
+            initargs=(os.getpid(),),
+            idle_worker_timeout=10,
+        ):
+            pool = Parallel(len(devices), return_as="generator_unordered", batch_size=1)
         try:
-            yield from outcomes
+            # However this is left, the runs that are being made are ended.
+            yield from pool(delayed(_make)(job, devices, locks) for job in jobs)
         except BrokenProcessPool as error:
             raise ReIDError(
                 "the process of a run was killed, most likely for want of memory; "
                 "complete epochs are kept: start again with --processes 1"
             ) from error
-        finally:
-            outcomes.close()
 
 
-def _make(job: Job, free: Any, parent: int) -> Outcome:
-    """Make one run in a process of the pool, on a device that is free."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+def _begin(parent: int) -> None:
+    """Set up a process of the pool, whose parent decides when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    device = free.get()
-    try:
-        return make_result(job, device)
-    finally:
-        free.put(device)
 
 
 def _end_with(parent: int) -> None:
-    """Stop this process when its parent is gone: it would go on for ever."""
+    """End this process when its parent is gone: it would go on for ever.
+
+    What a run has kept is complete, so that it may be ended at any time.
+    """
     while os.getppid() == parent:
         time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)  # a run keeps its last epoch, as after Ctrl-C
-    time.sleep(5)
     os._exit(128 + signal.SIGTERM)
+
+
+def _make(job: Job, devices: Sequence[str], locks: str) -> Outcome:
+    """Make one run in a process of the pool, on a device that no other run has."""
+    while True:
+        for number, device in enumerate(devices):
+            lock = FileLock(Path(locks) / str(number), timeout=0)
+            with contextlib.suppress(Timeout), lock:
+                return make_result(job, device)
 
 
 @contextlib.contextmanager

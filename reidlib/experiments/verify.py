@@ -140,12 +140,11 @@ def _comparable(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    """Return how far each published figure is from today's, infinite if it is gone."""
     one, two = dict(_numbers(then)), dict(_numbers(now))
     return {
-        name: abs(one[name] - two[name]) / max(1.0, abs(one[name]))
-        if name in one and name in two
-        else math.inf
-        for name in one.keys() | two.keys()
+        name: abs(value - two.get(name, math.inf)) / max(1.0, abs(value))
+        for name, value in one.items()
     }
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from support import fork
 
+from reidlib.cli import main
+from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.experiments import runner
 from reidlib.experiments.plans import Plan, Row, plan, plans
@@ -24,9 +28,8 @@ from reidlib.synthcity import Dials
 
 ROOT = Path(__file__).parents[2]
 TINY = Data("tiny")
-SMALL = {"height": 64, "width": 32}
+SMALL = {"backbone": "tiny", "height": 64, "width": 32}
 SMALL_AFF = {**SMALL, "epochs": 1, "iterations": 2, "num_labels": 4}
-LEARNING = (("a", 1e-3), ("b", 1e-4), ("c", 2e-4), ("d", 3e-4))
 
 
 @pytest.fixture
@@ -204,53 +207,58 @@ def test_what_cannot_be_made_here_does_not_stop_the_others(trial, tmp_path, caps
     assert not lost.job.file.exists()
 
 
-SCRIPT = """
-import sys
-from reidlib.experiments import runner
-from reidlib.experiments.plans import Plan, Row, plans
-from reidlib.experiments.results import Data
-
-# A new process imports this file again: only the first one makes the table.
-if __name__ == "__main__":
-    rows = {rows}
-    plans()["trial"] = Plan("trial", "A trial", rows)
-    try:
-        outcomes = runner.reproduce(
-            "trial", preset="quick", seeds=(0,), data=Data("tiny"), processes=2,
-            device="cpu", progress=False,
-        )
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print([outcome.status for outcome in outcomes])
-"""
-
-
-def start(rows: str, results: Path) -> subprocess.Popen[str]:
-    """Make a table with two processes, from a script of its own."""
-    script = results.parent / "script.py"
-    script.write_text(SCRIPT.format(rows=rows))
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+QUICK = (Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
+ENDLESS = tuple(
+    Row(
+        f"rate {lr}",
+        "baseline",
+        {**SMALL, "frozen_stages": 5, "epochs": 5000, "iterations": 1, "lr": lr},
     )
+    for lr in (1e-3, 1e-4, 2e-4, 3e-4)
+)
 
 
-def test_several_processes_make_the_numbers_of_one(results, trial, tiny_root):
-    rows = (Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
-    told, errors = start(repr(rows), results).communicate(timeout=300)
-    assert told.strip() == "['made', 'made']", errors
+class PressedBetweenRuns(io.StringIO):
+    """A screen at which Ctrl-C is pressed when the bar tells of the second run."""
+
+    def write(self, text: str) -> int:
+        """Write, or be interrupted, once."""
+        before, whole = self.getvalue(), self.getvalue() + text
+        names = ("a, seed 0", "b, seed 0")
+        if all(n in whole for n in names) and not all(n in before for n in names):
+            super().write(text)
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+def test_several_processes_make_the_numbers_of_one_and_end_with_the_table(
+    results, trial, tiny_root, monkeypatch
+):
+    trial(*QUICK, *ENDLESS[:2])
+    options = {"preset": "quick", "seeds": (0,), "data": TINY, "device": "cpu"}
+    monkeypatch.setattr(sys, "stderr", PressedBetweenRuns())
+    # The traceback, kept by `stopped`, would keep runs going that are not ended.
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        runner.reproduce("trial", processes=2, **options)
+    assert multiprocessing.active_children() == [], stopped
+    monkeypatch.undo()
+    monkeypatch.setenv("REIDLIB_RESULTS", str(results))
+    monkeypatch.setenv("REIDLIB_CACHE", str(results.parent / "alone"))
     files = sorted(results.rglob("*.json"))
+    assert len(files) == 2
     of_two = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
     shutil.rmtree(results)
-    shutil.rmtree(results.parent / "cache" / "runs")
-    trial(*rows)
+    monkeypatch.setitem(plans(), "trial", Plan("trial", "A trial", QUICK))
     assert [outcome.status for outcome in make(processes=1)] == ["made", "made"]
     of_one = [json.loads(file.read_text())["metrics"]["mAP"] for file in files]
     assert of_one == pytest.approx(of_two, abs=1e-3)
+
+
+def reproduce_endless_rows() -> int:
+    """Make a table that takes for ever, from the command line, with two processes."""
+    plans()["trial"] = Plan("trial", "A trial", ENDLESS)
+    words = ["reproduce", "trial", "--preset", "quick", "--size", "tiny"]
+    return main([*words, "--seeds", "1", "--processes", "2", "--device", "cpu"])
 
 
 def is_alive(session: int) -> bool:
@@ -264,51 +272,27 @@ def is_alive(session: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_table_stops_its_processes_and_keeps_their_epochs(
-    results, tiny_root, number
+    results, tiny_root, tmp_path, number
 ):
-    long = {**SMALL, "frozen_stages": 8, "epochs": 500, "iterations": 1}
-    rows = tuple(Row(name, "baseline", {**long, "lr": lr}) for name, lr in LEARNING)
-    started = start(repr(rows), results)
+    told = tmp_path / "told"
+    table = fork(reproduce_endless_rows, told=told)
     runs = results.parent / "cache" / "runs"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while len(kept := list(runs.glob("*/last.safetensors"))) < 2:
         assert time.monotonic() < deadline, "no epoch was complete"
-        assert started.poll() is None, started.communicate()[1]
+        assert table.is_alive(), told.read_text()
         time.sleep(0.2)
-    started.send_signal(number)
-    started.wait(timeout=120)
-    assert started.returncode == (130 if number == signal.SIGTERM else -number)
+    os.kill(table.pid, number)
+    table.join()
+    assert table.exitcode == (130 if number == signal.SIGTERM else -number)
     deadline = time.monotonic() + 60
-    while is_alive(started.pid):
+    while is_alive(table.pid):
         assert time.monotonic() < deadline, "a process was left behind"
         time.sleep(0.2)
-    for checkpoint in kept:
-        manifest = json.loads((checkpoint.parent / "manifest.json").read_text())
-        assert manifest["status"] == "interrupted"
-    # Nobody went on with what was waiting (a run makes its folder at once).
+    assert all(load_checkpoint(checkpoint)["history"] for checkpoint in kept)
+    # No run that waited was begun (a run makes its folder at once).
     assert len(list(runs.glob("*/manifest.json"))) == 2
-
-
-def test_an_interrupt_between_two_runs_ends_the_others(trial, monkeypatch):
-    trial(Row("a", "direct", SMALL), Row("b", "direct", {**SMALL, "pooling": "gem"}))
-    ended = []
-
-    def make_all(jobs, devices, progress):
-        try:
-            for job in jobs:
-                yield runner.Outcome(job, "made")
-        finally:
-            ended.append(devices)
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "_make_all", make_all)
-    monkeypatch.setattr(runner.tqdm, "set_postfix_str", interrupt)
-    # The traceback, kept by `stopped`, would keep the runs going.
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        runner.reproduce("trial", preset="quick", seeds=(0,), data=TINY)
-    assert ended, stopped
+    assert "leaked" not in told.read_text()
 
 
 def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
