@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
@@ -317,5 +317,9 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def progress(results: Iterable, total: int) -> Iterable:
-    """Show a bar while images are read, if that takes more than two seconds."""
+    """Show a bar while images are read, if that takes more than two seconds.
+
+    In text: the bar of notebooks would be shown even where ``TQDM_DISABLE`` is set, and
+    so be compared with the stored outputs wherever a machine is slow.
+    """
     return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)
