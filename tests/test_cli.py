@@ -12,7 +12,7 @@ from support import fork, full_disk, without_times
 
 from reidlib.cli import main
 from reidlib.data import open_dataset
-from reidlib.recipes import result_of
+from reidlib.recipes.steps import result_of
 from reidlib.synthcity import ensure_synthcity
 
 QUICK = [

@@ -7,7 +7,6 @@ what is measured with the identities that no method sees.
 from types import ModuleType
 
 from reidlib.recipes import aff_scl, baseline, calr, calr_local, direct, supervised
-from reidlib.recipes.steps import load_model, result_of
 
 RECIPES: dict[str, ModuleType] = {
     "direct": direct,
@@ -26,7 +25,5 @@ __all__ = [
     "calr",
     "calr_local",
     "direct",
-    "load_model",
-    "result_of",
     "supervised",
 ]

@@ -23,7 +23,7 @@ Backbone = Literal[
     "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0", "tiny"
 ]
 
-Config = TypeVar("Config")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ PAPER: Mapping[str, Any] = {"backbone": "resnet50", "height": 256, "width": 128}
 
 
 def small_presets(
-    kind: type[Config],
+    kind: type[T],
     *changes: Mapping[str, Any],
     **more: Mapping[str, Any],
-) -> dict[str, Config]:
+) -> dict[str, T]:
     """Return the presets ``quick``, ``ablation`` and ``course`` of a recipe.
 
     Args:
@@ -222,7 +222,7 @@ def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def restore(kind: type[Config], saved: Mapping[str, Any]) -> Config:
+def restore(kind: type[T], saved: Mapping[str, Any]) -> T:
     """Return a configuration from the dict that a checkpoint or a result holds.
 
     Args:

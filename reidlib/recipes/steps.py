@@ -39,7 +39,7 @@ from reidlib.recipes.settings import (
     restore,
 )
 
-Memory = TypeVar("Memory", bound=nn.Module)
+T = TypeVar("T", bound=nn.Module)
 
 ADVICE = (
     "raise eps or lower min_samples if all are outliers, lower eps or k1 if all are one"
@@ -254,12 +254,12 @@ def too_few_clusters(labels: Tensor, found_by: str) -> str:
 
 
 def filled(
-    kind: Callable[..., Memory],
+    kind: Callable[..., T],
     features: Tensor,
     labels: Tensor,
     run: Run,
     **settings: Any,
-) -> Memory:
+) -> T:
     """Return a memory on the device of the run that holds the cluster centroids.
 
     Args:

@@ -13,9 +13,9 @@ from support import SMALL, losses, train
 
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.recipes import calr_local, load_model
+from reidlib.recipes import calr_local
 from reidlib.recipes.diagnosis import health
-from reidlib.recipes.steps import extract, open_split
+from reidlib.recipes.steps import extract, load_model, open_split
 
 CPU = torch.device("cpu")
 

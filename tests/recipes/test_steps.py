@@ -13,8 +13,8 @@ from support import SMALL, open_run, train
 from reidlib.data.table import UNKNOWN, ReIDDataset
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.recipes import baseline, direct, load_model, result_of, supervised
-from reidlib.recipes.steps import start
+from reidlib.recipes import baseline, direct, supervised
+from reidlib.recipes.steps import load_model, result_of, start
 
 
 @pytest.fixture(scope="module")
