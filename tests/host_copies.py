@@ -67,8 +67,13 @@ def host_copies() -> Iterator[Counter[str]]:
     """Count what would copy a number from a GPU to the host, on the CPU.
 
     >>> with host_copies() as found:
-    ...     step()
+    ...     loss = torch.ones(3).mean()
     >>> assert not found, found
+    >>> with host_copies() as found:
+    ...     print(f"{loss.item():.1f}")
+    1.0
+    >>> found.total()
+    1
     """
     mode = _HostCopies()
 

@@ -210,7 +210,9 @@ def _make_all(
             "loky",
             inner_max_num_threads=max(_cores() // len(devices), 1),
             initializer=_begin,
-            initargs=(os.getpid(),),
+            # joblib keeps a pool for the next call with equal arguments. `locks` is
+            # another folder each time: an old pool has the old environment and folder.
+            initargs=(os.getpid(), locks),
             idle_worker_timeout=10,
         ):
             pool = Parallel(len(devices), return_as="generator_unordered", batch_size=1)
@@ -224,7 +226,7 @@ def _make_all(
             ) from error
 
 
-def _begin(parent: int) -> None:
+def _begin(parent: int, _locks: str) -> None:
     """Set up a process of the pool, whose parent decides when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
