@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from torch import Tensor
 
 from reidlib.data.table import ReIDDataset
+from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.engine.manifest import library_hash
-from reidlib.engine.run import Run, RunConfig
+from reidlib.engine.run import FEATURES, Run, RunConfig
 from reidlib.paths import cache_dir
 
 TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
@@ -88,5 +90,19 @@ def cached_run(
             device=device,
             progress=progress,
             tensorboard=False,
+            features=True,
         ) as run:
             return train(config, dataset, run), directory
+
+
+def cached_features(directory: Path) -> dict[str, Tensor]:
+    """Return the features that a cached run ended with, without extracting them anew.
+
+    Args:
+        directory: The run's folder, from `cached_run`.
+
+    Returns:
+        ``(N, D)`` L2-normalised features of ``train`` and, where the data have them, of
+        ``query`` and ``gallery``.
+    """
+    return load_checkpoint(directory / FEATURES)

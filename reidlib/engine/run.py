@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PRECISIONS = ("32-true", "bf16-mixed")
+
+FEATURES = "features.safetensors"
+"""File in the folder of a run with the features that its network ended with."""
 
 # What a resumed run keeps of each of its parts: they may come from two machines.
 _PROVENANCE = ("commit", "versions", "hardware", "device", "started", "seconds")
@@ -92,6 +95,7 @@ class Run:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
         progress: Show progress bars and log lines on standard error.
         tensorboard: Write TensorBoard events too.
+        features: Keep the final features too, in ``features.safetensors``.
         stop_after: Leave the ``with`` block after so many complete epochs, if more
             are left.
 
@@ -123,6 +127,7 @@ class Run:
         device: str = "auto",
         progress: bool = True,
         tensorboard: bool = True,
+        features: bool = False,
         stop_after: int | None = None,
     ) -> None:
         if config.precision not in PRECISIONS:
@@ -144,6 +149,7 @@ class Run:
         self._seconds_before = 0.0
         self._writer: Any = None
         self._tensorboard = tensorboard
+        self._features = features
         self._stop_after = stop_after
 
         settings = {
@@ -423,6 +429,15 @@ class Run:
         whoever asks later what the model was trained on.
         """
         self._kept.update(values)
+
+    def keep_features(self, features: Mapping[str, Tensor]) -> None:
+        """Write the final features beside the result, if the run was asked to.
+
+        Args:
+            features: ``(N, D)`` for the name of each split.
+        """
+        if self._features:
+            save_checkpoint(self.directory / FEATURES, dict(features))
 
     def log(self, message: str) -> None:
         """Write a line for people, to ``log.txt`` and to standard error."""

@@ -384,10 +384,7 @@ def score(
     model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
 ) -> dict[str, Any]:
     """Return CMC, mAP and their kin on the test split, if there is one."""
-    if not len(dataset.query) or not len(dataset.gallery):
-        return {}
-    features = extract_test(model, dataset, config, device)
-    return evaluate(*features, dataset.query, dataset.gallery).as_dict()
+    return _score(_test_features(model, dataset, config, device), dataset)
 
 
 def final_metrics(
@@ -399,10 +396,28 @@ def final_metrics(
 ) -> dict[str, Any]:
     """Return the retrieval figures of a model and the diagnosis of its features."""
     features = extract(model, train_images, config)
+    test = _test_features(model, dataset, config, run.device)
+    run.keep_features({"train": features, **test})
     return {
-        **score(model, dataset, config, run.device),
+        **_score(test, dataset),
         "diagnosis": diagnose(features, dataset.train, config.seed),
     }
+
+
+def _test_features(
+    model: nn.Module, dataset: ReIDDataset, config: CommonConfig, device: torch.device
+) -> dict[str, Tensor]:
+    if not len(dataset.query) or not len(dataset.gallery):
+        return {}
+    features = extract_test(model, dataset, config, device)
+    return dict(zip(("query", "gallery"), features, strict=True))
+
+
+def _score(test: Mapping[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
+    if not test:
+        return {}
+    ranking = evaluate(test["query"], test["gallery"], dataset.query, dataset.gallery)
+    return ranking.as_dict()
 
 
 def check_test_split(dataset: ReIDDataset) -> None:

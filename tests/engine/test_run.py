@@ -17,7 +17,7 @@ from torch import nn
 
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine import DivergedError, Run, load_checkpoint, manifest
-from reidlib.engine.cache import cached_run, run_key
+from reidlib.engine.cache import cached_features, cached_run, run_key
 from reidlib.engine.manifest import library_hash
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
@@ -282,6 +282,26 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     toy.VERSION = 1
     (tmp_path / "a.jpg").write_bytes(b"xy")
     assert run_key(train, Settings(), dataset) != key
+
+
+def test_a_cached_run_keeps_its_final_features_and_another_run_does_not(
+    tmp_path, dataset, monkeypatch
+):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
+    features = {"train": torch.eye(3), "query": torch.ones(1, 3)}
+
+    def train(config, dataset, run):
+        run.keep_features(features)
+        return fit(run)
+
+    monkeypatch.setattr(sys.modules[__name__], "VERSION", 1, raising=False)
+    _, folder = cached_run(train, Settings(), dataset, device="cpu")
+    kept = cached_features(folder)
+    assert kept.keys() == features.keys()
+    assert all(torch.equal(kept[name], features[name]) for name in features)
+    with open_run(tmp_path / "run", dataset) as run:
+        train(Settings(), dataset, run)
+    assert not list((tmp_path / "run").glob("features*"))
 
 
 @pytest.fixture

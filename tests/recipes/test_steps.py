@@ -10,11 +10,13 @@ import torch
 from recipes.naive import untrained
 from support import SMALL, open_run, train
 
+from reidlib.data import open_images
 from reidlib.data.table import UNKNOWN, ReIDDataset
+from reidlib.engine.cache import cached_features
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.recipes import baseline, direct, supervised
-from reidlib.recipes.steps import load_model, result_of, start
+from reidlib.recipes.steps import extract, load_model, result_of, start
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def trained(people, tmp_path_factory):
         **{"groups": 4, "reduction": 8},
     )
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return train(supervised, config, people, folder), config, folder
+    return train(supervised, config, people, folder, features=True), config, folder
 
 
 def test_a_trained_network_comes_back_from_its_run(trained, people):
@@ -47,6 +49,17 @@ def test_a_trained_network_comes_back_from_its_run(trained, people):
     assert attention.residual
     assert result_of(folder)["recipe"] == "supervised"
     assert result["weights"].startswith("none, a random start")
+
+
+def test_the_kept_features_are_those_of_the_network_that_comes_back(trained, people):
+    model, config = load_model(trained[2])
+    kept = cached_features(trained[2])
+    assert kept.keys() == {"train", "query", "gallery"}
+    for name, features in kept.items():
+        images = open_images(getattr(people, name), config.size)
+        torch.testing.assert_close(
+            extract(model, images, config), features, atol=1e-5, rtol=0
+        )
 
 
 def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
