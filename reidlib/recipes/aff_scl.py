@@ -131,7 +131,7 @@ PRESETS = {
     **small_presets(
         Config,
         SMALL_CLUSTERS,
-        quick={"source_epochs": 3},
+        quick={"source_epochs": 2},
         ablation={"source_epochs": 4},
         course={"source_epochs": 10},
     ),

@@ -94,7 +94,7 @@ class Config(ContrastConfig):
 
 
 STAGES = {
-    "quick": Stage(epochs=2, iterations=4, num_labels=8),
+    "quick": Stage(epochs=1, iterations=4, num_labels=8),
     "ablation": Stage(epochs=4, iterations=8),
     "course": Stage(epochs=10, iterations=12),
     "paper": Stage(),
