@@ -12,12 +12,14 @@ the share of discarded images and the final mAP. What rounding does to them was 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +148,15 @@ def data_of(recipe: str, settings: dict[str, Any]) -> ReIDDataset:
     return with_source(city, ReIDDataset("source", other.train[few], none, none))
 
 
+Around = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
 class _Witness(Run):
     """A run that remembers what a golden file holds."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, around: Around, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.around = around
         self.steps: list[list[torch.Tensor]] = []
         self.first_labels: list[int] = []
         self.discarded: list[float] = []
@@ -164,6 +170,13 @@ class _Witness(Run):
         self.steps[-1].append(loss.detach())
         return super().step(loss, *arguments, **options)
 
+    def progress(self, items: Iterable[Any], title: str, *_: Any) -> Iterator[Any]:
+        # What else a bar is shown for, such as stage 1 of CALR, is no training step.
+        is_step = title in ("contrast", "train")
+        for item in items:
+            with self.around() if is_step else contextlib.nullcontext():
+                yield item
+
     def keep(self, **values: Any) -> None:
         if not self.first_labels and "pseudo_labels" in values:
             self.first_labels = values["pseudo_labels"].tolist()
@@ -175,8 +188,16 @@ class _Witness(Run):
         super().record(**values)
 
 
-def witness(recipe: str, switch: str) -> dict[str, Any]:
-    """Make one golden run and return what its file holds."""
+def witness(
+    recipe: str, switch: str, around: Around = contextlib.nullcontext
+) -> dict[str, Any]:
+    """Make one golden run and return what its file holds.
+
+    Args:
+        recipe: Its recipe.
+        switch: What it is called.
+        around: Makes the context in which each training step is taken.
+    """
     torch.set_num_threads(int(os.environ.get("GOLDEN_THREADS", "1")))
     module = RECIPES[recipe]
     settings = SWITCHES[recipe][switch]
@@ -193,6 +214,7 @@ def witness(recipe: str, switch: str) -> dict[str, Any]:
             device="cpu",
             progress=False,
             tensorboard=False,
+            around=around,
         ) as run,
     ):
         metrics = module.train(config, dataset, run)["metrics"]

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from golden.record import SWITCHES, differences, golden_file, witness
+from host_copies import host_copies
 from support import fork, in_copy
 
 ROOT = Path(__file__).parents[2]
 RUNS = [(recipe, switch) for recipe, found in SWITCHES.items() for switch in found]
 
 
+@functools.cache
+def golden_run(recipe: str, switch: str) -> tuple[dict[str, Any], Counter[str]]:
+    """Return what a golden run gives, and what its steps copied to the host."""
+    copies: Counter[str] = Counter()
+
+    @contextmanager
+    def watched():
+        with host_copies() as found:
+            yield
+        copies.update(found)
+
+    return witness(recipe, switch, watched), copies
+
+
+@pytest.mark.parametrize(("recipe", "switch"), RUNS)
+def test_no_training_step_copies_to_the_host(recipe, switch, tiny_root):
+    copies = golden_run(recipe, switch)[1]
+    assert not copies, copies
+
+
 @pytest.mark.parametrize(("recipe", "switch"), RUNS)
 def test_a_method_gives_the_numbers_of_its_version(recipe, switch, tiny_root):
     then = json.loads(golden_file(recipe).read_text())
     assert set(then) == set(SWITCHES[recipe]), "record the new switch"
-    assert differences(then[switch], witness(recipe, switch)) == []
+    assert differences(then[switch], golden_run(recipe, switch)[0]) == []
 
 
 PLANTED = {
