@@ -13,14 +13,14 @@ from reidlib.errors import ReIDError
 
 @dataclass(frozen=True)
 class AdaptationDataset(ReIDDataset):
-    """A target that is learned without identities, and a source with them.
+    """An unlabelled target with a labelled source.
 
-    The splits are those of the target: a recipe that knows nothing of sources trains on
-    the target alone.
+    The splits are those of the target: a recipe that does not adapt trains on the
+    target alone.
 
     Attributes:
-        source: The labelled data; only its training split is used. People and cameras
-            of the two sets are different ones, whatever their numbers are.
+        source: The labelled data; only its training split is used. Equal ids in source
+            and target do not mean the same person or camera.
     """
 
     source: ReIDDataset | None = None
@@ -34,18 +34,18 @@ class AdaptationDataset(ReIDDataset):
 
 
 def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
-    """Put a labelled source beside a target.
+    """Add a labelled source to a target.
 
     Args:
         target: Data to adapt to, with its test split.
-        source: Data whose training split has identities; cameras it may have or not.
+        source: Data whose training split has identities; cameras are optional.
 
     Returns:
         The target with its source.
 
     Raises:
-        ReIDError: If identities are missing in the source, if it shows fewer than two
-            people, or if it is the target itself.
+        ReIDError: If the source lacks identities, shows fewer than two people, or is
+            the target itself.
     """
     train = source.train
     if not train.has_identities or train.num_pids < 2:
@@ -71,7 +71,7 @@ def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
 
 
 def _images(dataset: ReIDDataset) -> list[tuple[str, int]]:
-    """Return names and sizes of the training images, whatever is known of them."""
+    """Return names and sizes of the training images, without their labels."""
     train = dataset.train
     sizes = (train.file(row).stat().st_size for row in range(len(train)))
     return sorted(zip(train.paths, sizes, strict=True))

@@ -1,4 +1,4 @@
-"""The 27 attributes that Lin et al. marked for Market-1501's people."""
+"""The 27 attributes that Lin et al. annotated for the people of Market-1501."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ATTRIBUTE_NAMES: tuple[str, ...] = (
     *(f"up{colour}" for colour in _UPPER),
     *(f"down{colour}" for colour in _LOWER),
 )
-"""The 27 attributes as the file names them: a colour is a yes-or-no attribute there."""
+"""The 27 attributes as named in the file; each colour is a yes-or-no attribute."""
 
 _COLOUR_COLUMNS = {"upcolour": slice(10, 18), "downcolour": slice(18, 27)}
 
@@ -62,15 +62,15 @@ class MarketAttributes:
     no_colour: dict[str, tuple[int, ...]]
 
     def for_table(self, table: ImageTable) -> tuple[np.ndarray, np.ndarray]:
-        """Look up the attributes of each image's person.
+        """Look up the attributes of the person in each image.
 
         Args:
             table: Images with identities.
 
         Returns:
-            ``(N, 27)`` int64 values as in the file, 0 where the person has none (junk,
-            distractors), and ``(N, 12)`` int64 classes of `ATTRIBUTE_GROUPS` from 0,
-            -1 where the person has none or no colour is marked.
+            ``(N, 27)`` int64 values as in the file, 0 if the person has no attributes
+            (junk, distractors), and ``(N, 12)`` int64 classes of `ATTRIBUTE_GROUPS`
+            from 0, -1 if the person has no attributes or no single colour.
 
         Example:
             >>> from reidlib.data import open_dataset
@@ -91,8 +91,8 @@ class MarketAttributes:
 def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
     """Read ``market_attribute.mat`` (Lin et al., Pattern Recognition 2019).
 
-    The two splits of the file hold their fields in different orders, and row i
-    belongs to the i-th person of ``image_index``: both are read by name here.
+    The two splits of the file store their fields in different orders, so fields are
+    read by name. Row i belongs to the i-th person of ``image_index``.
 
     Args:
         path: The file, or the folder that holds it.
@@ -101,7 +101,7 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         The attributes of the people of both splits.
 
     Raises:
-        ReIDError: If the file is missing, no MATLAB file, or not of this layout.
+        ReIDError: If the file is missing, is not a MATLAB file, or has another layout.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -117,14 +117,14 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         file = file / "market_attribute.mat"
     if not file.is_file():
         raise ReIDError(
-            f"there is no attribute file {file}; it comes apart from the images: put "
-            "it there, or give its path"
+            f"there is no attribute file {file}; it is distributed separately from the "
+            "images: put it there, or give its path"
         )
     try:
         content = loadmat(file, simplify_cells=True)
     except (MatReadError, ValueError, RuntimeError, OSError) as error:
         raise ReIDError(
-            f"{file} is not a MATLAB file of version 5 ({error}); fetch it again"
+            f"{file} is not a MATLAB file of version 5 ({error}); download it again"
         ) from error
     splits = content.get("market_attribute")
     if not isinstance(splits, dict) or not {"train", "test"} <= set(splits):
@@ -164,13 +164,13 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
         values = np.stack(columns, axis=1).astype(np.int64)
     except (TypeError, ValueError) as error:
         raise ReIDError(
-            f"{file}: the fields of {split} are not columns of numbers of one length "
-            f"({error}); fetch the file again"
+            f"{file}: the fields of {split} are not numeric columns of equal length "
+            f"({error}); download the file again"
         ) from error
     if len(values) != len(pids):
         raise ReIDError(
             f"{file}: {split} has {len(values)} rows for the {len(pids)} people of "
-            "image_index; fetch the file again"
+            "image_index; download the file again"
         )
     most = [len(ATTRIBUTE_GROUPS.get(name, "ny")) for name in ATTRIBUTE_NAMES]
     wrong = np.argwhere((values < 1) | (values > most))
@@ -178,13 +178,14 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
         row, column = wrong[0]
         raise ReIDError(
             f"{file}: {ATTRIBUTE_NAMES[column]} of person {pids[row]} is "
-            f"{values[row, column]}, expected 1 to {most[column]}; fetch the file again"
+            f"{values[row, column]}, expected 1 to {most[column]}; download the file "
+            "again"
         )
     return dict(zip(pids, values, strict=True))
 
 
 def _classes(values: np.ndarray) -> np.ndarray:
-    """Turn ``(P, 27)`` values of the file into ``(P, 12)`` classes from 0."""
+    """Convert ``(P, 27)`` values of the file to ``(P, 12)`` classes from 0."""
     colours = []
     for columns in _COLOUR_COLUMNS.values():
         marked = values[:, columns] == 2

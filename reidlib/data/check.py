@@ -1,4 +1,4 @@
-"""Is this data set what it claims to be? A report, and a sheet to look at."""
+"""Checks of a data set: a report of its problems, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _NAMED = 5
 
 @dataclass
 class Report:
-    """What `check_dataset` found; printed, it is text for people.
+    """What `check_dataset` found; ``str`` formats it for printing.
 
     Attributes:
         name: Name of the data set.
         root: Its folder.
         counts: For each split, the numbers of images, people, cameras, distractors.
         num_junk: Junk images that the reader left out.
-        problems: What makes results wrong or impossible, one line each.
-        warnings: What one should know, one line each.
+        problems: Faults that make results wrong or impossible, one line each.
+        warnings: Findings that do not prevent training, one line each.
         unreadable: Image file to the reason why it cannot be read.
         unmatched_queries: Row numbers of queries without any valid match.
     """
@@ -81,10 +81,10 @@ def check_dataset(
         dataset: Data set to check.
         read_images: Decode every image, to find broken files and copies; takes
             about a minute for Market-1501 on two cores.
-        workers: Number of threads that decode.
+        workers: Number of decoding threads.
 
     Returns:
-        The report; nothing is raised for what is found.
+        The report; no error is raised for a problem.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -121,11 +121,11 @@ def check_path(
 
     Args:
         path: Folder or index file, as for `open_dataset`.
-        kind: Kind of data set, None to tell it from the contents.
+        kind: Kind of data set; None detects it from the contents.
         sheet: Image file for the contact sheet; by default
             ``contact_sheet_<folder>.jpg`` in the current folder.
         read_images: See `check_dataset`.
-        workers: Number of threads that decode.
+        workers: Number of decoding threads.
 
     Returns:
         The report, and the path of the contact sheet.
@@ -144,7 +144,7 @@ def check_path(
     import warnings
 
     with warnings.catch_warnings():
-        # The report says it, with the rest.
+        # The report repeats this warning.
         warnings.filterwarnings("ignore", message=".* is not the published ")
         dataset = open_dataset(kind or "auto", path)
     report = check_dataset(dataset, read_images=read_images, workers=workers)
@@ -188,7 +188,7 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     title: str = "",
 ) -> Image.Image:
-    """Lay images out on one sheet, each with its person and camera below it.
+    """Arrange images on one sheet, each with its person and camera below it.
 
     Args:
         table: Images to choose from.
@@ -203,7 +203,8 @@ def contact_sheet(
         The sheet, RGB. A file that cannot be read is shown as a crossed-out tile.
 
     Raises:
-        ReIDError: If there is nothing to show, or a number is out of range.
+        ReIDError: If there is no image to show, a row number is out of range, or the
+            captions do not fit the rows.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -267,16 +268,19 @@ def contact_sheet(
 
 
 def overview(dataset: ReIDDataset, columns: int = 8, lines: int = 6) -> Image.Image:
-    """Show people of a data set, one a line, so that wrong labels catch the eye.
+    """Show people of a data set, one per line, so that wrong labels are easy to see.
 
     Args:
         dataset: Data set to show.
         columns: Images in a line.
-        lines: Lines for the training people, and lines for the queries. A query's
-            line is the query and what the gallery holds of that person.
+        lines: Lines for the training people, and as many for the queries. A query's
+            line shows the query, then gallery images of the same person.
 
     Returns:
         The sheet, RGB.
+
+    Raises:
+        ReIDError: If the data set has no image to show.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -418,18 +422,19 @@ def _check_copies(
         elif "train" in splits and set(splits) != {"train"}:
             kinds["leak"].append(named)
         elif len(set(splits)) < len(splits) or len(cameras) > 1 or NO_CAMERA in cameras:
-            # A query that is also in the gallery under the same camera is not
-            # reported: the protocol leaves it out, and VeRi-776 is made that way.
+            # A copy of a query in the gallery under the same camera is not reported:
+            # VeRi-776 has such copies by design, and the protocol ignores them.
             kinds["copy"].append(named)
     if kinds["contradiction"]:
         report.problems.append(
             f"{len(kinds['contradiction'])} images occur again under another identity: "
-            f"{_some(kinds['contradiction'])}; one of the labels is wrong, remove it"
+            f"{_some(kinds['contradiction'])}; one of the labels is wrong: remove the "
+            "image that has it"
         )
     if kinds["leak"]:
         report.problems.append(
             f"{len(kinds['leak'])} training images occur again in the test set: "
-            f"{_some(kinds['leak'])}; remove them from one"
+            f"{_some(kinds['leak'])}; remove them from one of the two"
         )
     if kinds["copy"]:
         report.warnings.append(
@@ -441,7 +446,7 @@ def _check_copies(
 def _check_columns(report: Report, tables: dict[str, ImageTable]) -> None:
     for column, missing, noun, effect in (
         ("camids", NO_CAMERA, "camera", "same-camera matches cannot be left out"),
-        ("pids", UNKNOWN, "identity", "nothing can be measured on them"),
+        ("pids", UNKNOWN, "identity", "they cannot be evaluated"),
     ):
         for split, table in tables.items():
             rows = np.flatnonzero(getattr(table, column) == missing)
@@ -468,8 +473,8 @@ def _check_identities(report: Report, tables: dict[str, ImageTable]) -> None:
     if len(alone):
         report.warnings.append(
             f"{len(alone)} of {len(people)} people of train are seen by one camera "
-            f"only: {_some([f'{pid:04d}' for pid in alone])}; they teach nothing "
-            "across cameras"
+            f"only: {_some([f'{pid:04d}' for pid in alone])}; they give no positive "
+            "pairs across cameras"
         )
     test = np.concatenate([tables["query"].pids, tables["gallery"].pids])
     shared = np.intersect1d(train.pids, test)
@@ -505,8 +510,8 @@ def _check_queries(report: Report, dataset: ReIDDataset) -> None:
     ]
     report.problems.append(
         f"query {names[0]} ({query.paths[unmatched[0]]}) has no image of the same "
-        f"person under another camera; {len(unmatched)} of {len(query)} queries are "
-        f"so: {_some(names)}; they cannot be scored and are left out of every mean: "
+        f"person under another camera; {len(unmatched)} of {len(query)} queries have "
+        f"none: {_some(names)}; they cannot be scored and are left out of every mean: "
         "add such images to the gallery, or remove these queries"
     )
 

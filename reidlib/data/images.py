@@ -27,7 +27,7 @@ class ImageSource(Protocol):
 
     Attributes:
         size: Height and width of every image.
-        device: Where the batches lie.
+        device: Device of the batches.
     """
 
     size: tuple[int, int]
@@ -46,8 +46,8 @@ def read_image(
     """Decode one image, as RGB.
 
     Grey images are repeated in three channels and an alpha channel is dropped.
-    Orientation tags (EXIF) are ignored, as the crops of re-identification data sets
-    are stored upright. Resizing is bicubic with anti-aliasing, as in the papers.
+    Orientation tags (EXIF) are ignored, because the crops of re-identification data
+    sets are stored upright. Resizing is bicubic with anti-aliasing, as in the papers.
 
     Args:
         path: Image file.
@@ -57,7 +57,7 @@ def read_image(
         ``(H, W, 3)`` uint8.
 
     Raises:
-        ReIDError: If the file is missing, empty, truncated or no image.
+        ReIDError: If the file is missing, empty, truncated or not an image.
 
     Example:
         >>> import tempfile
@@ -85,7 +85,7 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
         ``(H, W, 3)`` uint8.
 
     Raises:
-        OSError: If the bytes are no image, or not a whole one.
+        OSError: If the bytes are not an image, or are truncated.
 
     Example:
         >>> buffer = io.BytesIO()
@@ -112,7 +112,7 @@ def _why(file: Path, error: Exception) -> str:
     if not file.exists():
         return f"{file} does not exist; restore it, or read the data set again"
     if not file.is_file() or not os.access(file, os.R_OK):
-        return f"{file} cannot be opened ({error}); mend its permissions"
+        return f"{file} cannot be opened ({error}); correct its permissions"
     if file.stat().st_size == 0:
         return f"{file} is empty (0 bytes); restore or remove it"
     if isinstance(error, UnidentifiedImageError):
@@ -130,7 +130,7 @@ def unreadable_images(table: ImageTable, workers: int = 2) -> dict[int, str]:
         workers: Number of threads.
 
     Returns:
-        Row number to reason, one line each; empty where all can be read.
+        Row number to reason, one line each; empty if all can be read.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -151,7 +151,7 @@ def unreadable_images(table: ImageTable, workers: int = 2) -> dict[int, str]:
 
 
 class InMemoryImages:
-    """Every image decoded once and kept as one uint8 tensor on the device.
+    """Images decoded once and kept as one uint8 tensor on the device.
 
     Args:
         table: Images to decode.
@@ -204,14 +204,14 @@ class InMemoryImages:
 
 
 class StreamedImages:
-    """Images decoded when they are asked for, some batches ahead.
+    """Images decoded on demand, some batches ahead.
 
     Args:
         table: Images to decode.
         size: Height and width in pixels.
         device: Where the batches are sent.
         workers: Number of decoding threads.
-        ahead: Number of batches that are decoded before they are asked for.
+        ahead: Number of batches that are decoded in advance.
 
     Raises:
         ReIDError: From `batches`, if an image cannot be read.
@@ -277,14 +277,14 @@ def open_images(
     memory_budget: int = 2 << 30,
     workers: int = 2,
 ) -> InMemoryImages | StreamedImages:
-    """Open a table's images: in memory where they fit a budget, else streamed.
+    """Open a table's images: in memory if they fit a budget, else streamed.
 
     Both give the same batches for the same row numbers.
 
     Args:
         table: Images to open.
         size: Height and width in pixels.
-        device: Where the batches lie.
+        device: Device of the batches.
         memory_budget: Bytes that the decoded images may take on the device; an image
             takes ``3 * H * W``.
         workers: Number of decoding threads.
@@ -319,7 +319,7 @@ def _check_size(size: tuple[int, int]) -> None:
 def progress(results: Iterable, total: int) -> Iterable:
     """Show a bar while images are read, if that takes more than two seconds.
 
-    In text: the bar of notebooks would be shown even where ``TQDM_DISABLE`` is set, and
-    so be compared with the stored outputs wherever a machine is slow.
+    The bar is plain text: the bar for notebooks ignores ``TQDM_DISABLE``, so on a slow
+    machine it would appear in outputs that tests compare with the stored ones.
     """
     return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)

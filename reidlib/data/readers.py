@@ -1,4 +1,4 @@
-"""Readers: a folder on disk in, a data set of three image tables out."""
+"""Readers: from a folder on disk to a data set of three image tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = ("market1501", "msmt17", "veri776", "market-style", "csv", "synthcity")
 """Kinds of folders that `open_dataset` reads."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings (lower case) of the files that count as images."""
+"""Endings (lower case) of the files that are read as images."""
 
 PUBLISHED_COUNTS = {
     "market1501": (12936, 3368, 15913),
@@ -72,13 +72,13 @@ def open_dataset(
 
     Cameras that a data set numbers from 1 get ids from 0. Junk (person -1) is left
     out and counted in `ReIDDataset.num_junk`; distractors (person 0) stay in the
-    gallery, where they are always wrong answers. MSMT17 numbers the people of its
-    training and of its test set from 0 apart: training ids here are its numbers
-    plus 1, and test ids follow after the training ids, so that no two people share
-    an id and none is taken for a distractor.
+    gallery, where they are always wrong matches. MSMT17 numbers the people of its
+    training set and of its test set separately, each from 0. Here 1 is added to the
+    training ids, and the test ids follow them, so that every person has a unique id
+    and none has the distractor id.
 
     Args:
-        kind: One of `KINDS`, or ``"auto"`` to tell it from the folder's contents.
+        kind: One of `KINDS`, or ``"auto"`` to detect it from the folder's contents.
 
             - ``"market1501"``, ``"market-style"``, ``"synthcity"``: sub-folders
               ``bounding_box_train``, ``query`` and ``bounding_box_test``, file names
@@ -89,10 +89,10 @@ def open_dataset(
               ``name_*.txt`` lists are used where they exist.
             - ``"csv"``: an index file, or a folder with one named ``index.csv``, with
               the columns ``path`` (relative to the file) and, each of them optional,
-              ``pid``, ``camid`` and ``split`` (train, query or gallery; train where
+              ``pid``, ``camid`` and ``split`` (train, query or gallery; train if
               there is no such column). An empty field is an unknown person or
               camera. Further columns become `ImageTable.attributes`.
-        root: The folder (the one above it will do), or the index file. None with
+        root: The folder or its parent folder, or the index file. None with
             ``"synthcity"`` draws the city into the cache.
         size: SynthCity's size, used when it is drawn.
         seed: SynthCity's seed, used when it is drawn.
@@ -100,7 +100,7 @@ def open_dataset(
         validation: Whether MSMT17's validation list belongs to the training set, as
             in the published 32,621 images.
         keep_junk: Keep junk in the gallery, with person id -1.
-        unreadable: Images that cannot be decoded: ``"trust"`` does not look,
+        unreadable: Images that cannot be decoded: ``"trust"`` does not check,
             ``"refuse"`` reads every image now and raises an error that names them,
             ``"skip"`` reads every image and leaves them out with a warning.
 
@@ -127,9 +127,7 @@ def open_dataset(
         )
     if root is None:
         if kind != "synthcity":
-            raise ReIDError(
-                f"data set {kind!r} needs a folder: give root=, the path where it lies"
-            )
+            raise ReIDError(f"data set {kind!r} needs a folder: give its path as root")
         root = _draw_synthcity(size, seed, dials)
     folder = Path(root).expanduser()
     if kind == "auto":
@@ -149,14 +147,14 @@ def open_dataset(
 
 
 def detect_kind(root: str | os.PathLike[str]) -> str:
-    """Tell from a folder's contents which kind of data set it is.
+    """Detect the kind of a data set from its folder's contents.
 
     Args:
         root: Folder, or index file.
 
     Returns:
-        One of `KINDS`. A Market layout is ``"market1501"`` or ``"msmt17"`` where the
-        path says so, else ``"market-style"``.
+        One of `KINDS`. A Market layout is ``"market1501"`` or ``"msmt17"`` if the path
+        contains that name, else ``"market-style"``.
 
     Raises:
         ReIDError: If no known layout is found.
@@ -194,13 +192,13 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
 
 
 def count_difference(dataset: ReIDDataset) -> str:
-    """Say how a data set's counts differ from the published ones.
+    """Describe how a data set's counts differ from the published ones.
 
     Args:
-        dataset: Data set with the name of its kind.
+        dataset: Data set whose name is its kind.
 
     Returns:
-        One line, empty where the counts agree or nothing was published.
+        One line; empty if the counts agree or none were published.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -462,8 +460,8 @@ def _check_zero(dataset: ReIDDataset) -> None:
         rows = np.flatnonzero(table.pids == DISTRACTOR)
         if len(rows):
             raise ReIDError(
-                f"{table.file(int(rows[0]))} and {len(rows) - 1} more of {split} carry "
-                "person 0, which means a distractor and belongs into the gallery "
+                f"{table.file(int(rows[0]))} and {len(rows) - 1} more of {split} have "
+                "person id 0, which marks a distractor and is allowed in the gallery "
                 "only; number the people from 1"
             )
 
@@ -480,9 +478,9 @@ def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ReIDError(
-            f"{folder / listing} lists {len(missing)} of {len(names)} files that do "
-            f"not exist, the first is {folder / missing[0]}; unpack the data set "
-            "again, or correct the list"
+            f"{folder / listing}: {len(missing)} of {len(names)} listed files do not "
+            f"exist, the first is {folder / missing[0]}; unpack the data set again, or "
+            "correct the list"
         )
 
 
@@ -521,7 +519,7 @@ def _listing(root: Path) -> str:
 def _locate(
     root: Path, layouts: Sequence[tuple[str, ...]], kind: str
 ) -> tuple[Path, tuple[str, ...]]:
-    """Find the folder, the given one or one below it, that holds a whole layout."""
+    """Find a complete layout in the given folder or in one of its sub-folders."""
     _require_folder(root)
     found = [
         (folder, layout)
@@ -541,7 +539,7 @@ def _locate(
     )
     missing = [name for name in layout if not (root / name).exists()]
     raise ReIDError(
-        f"{root} is no {kind} folder: looked for {', '.join(layout)}, missing "
+        f"{root} is not a {kind} folder: looked for {', '.join(layout)}, missing "
         f"{', '.join(missing)} (found {_listing(root)}); give the folder that holds "
         "them, or another kind"
     )

@@ -1,4 +1,4 @@
-"""Which images go into which batch."""
+"""Samplers: the images of each batch."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ def sequential_batches(count: int, batch_size: int) -> Iterator[Tensor]:
 class PKSampler:
     """Batches of P labels with K images each.
 
-    Each pass goes through the labels in random order, P at a time; labels that are
-    left over wait for the next pass, so that a batch never holds a label twice.
-    Where there are fewer than P labels, they take turns until there are P runs.
+    Each pass goes through the labels in random order, P at a time. It drops the labels
+    that are left over, so that a batch never holds a label twice. If there are fewer
+    than P labels, labels are repeated to fill a batch.
 
-    The K images of a label are drawn without replacement where it has K, with
-    replacement where it has fewer (see ``replacement``). With ``camids`` positives come
-    across cameras (ClusterContrast, CALR and AFF_SCL): the first of the K is any image
-    of the label, the others are drawn from its images under other cameras; where there
-    are none, from its other images; where there are none of these, it is repeated. A
-    run always has exactly K images.
+    The K images of a label are drawn without replacement if it has at least K, else
+    with replacement (see ``replacement``). With ``camids``, positives come from other
+    cameras (ClusterContrast, CALR and AFF_SCL): the first of the K is any image of the
+    label, and the others are drawn from its images under other cameras. If there are
+    none, they are drawn from its other images. If there are none of these either, the
+    first image is repeated. A label always has exactly K images in a batch.
 
     Args:
         labels: ``(N,)`` integers; rows labelled -1 are never drawn.
         num_labels: P, labels in a batch.
         num_instances: K, images of each label.
-        num_batches: Batches that an iteration yields, whatever the number of labels.
+        num_batches: Batches per iteration, whatever the number of labels.
         generator: Source of all draws, and the sampler's only state.
         camids: ``(N,)`` camera ids, for positives across cameras.
-        replacement: When the K - 1 mates of a first image are drawn with replacement:
-            ``"scarce"``, where the pool that they are drawn from has fewer than K - 1;
-            ``"published"``, where it has fewer than K, as in the public code of
-            ClusterContrast and CALR, which so repeats an image of a pool of K - 1 that
-            it could draw as a whole. Without cameras both are the same.
+        replacement: When the K - 1 other images are drawn with replacement:
+            ``"scarce"``, if their pool has fewer than K - 1 images; ``"published"``, if
+            it has fewer than K, as in the public code of ClusterContrast and CALR. From
+            a pool of exactly K - 1 the published rule may thus repeat an image without
+            need. Without cameras both rules are the same.
 
     Raises:
-        ReIDError: If a number is below 1, if no label is left, or if the columns
+        ReIDError: If a number is below 1, if no label is 0 or above, or if the columns
             differ in length.
 
     Example:
@@ -152,8 +152,8 @@ class PKSampler:
     def _choose(self, pool: Tensor, number: int, spare: int) -> Tensor:
         """Choose from each row's pool, with replacement below ``number + spare``."""
         size = pool.sum(1, keepdim=True)
-        # A random order of each pool, its members first; a pool too small for a draw
-        # without replacement fits into the first `number` places as a whole.
+        # Each row is shuffled, the members of its pool first. A pool that is too small
+        # for a draw without replacement lies entirely in the first `number` places.
         keys = self._rand(*pool.shape).masked_fill(~pool, -1.0)
         order = keys.topk(min(number, pool.shape[1]), dim=1).indices
         repeated = (self._rand(len(pool), number) * size).long()
@@ -161,5 +161,5 @@ class PKSampler:
         return order.gather(1, place.clamp(max=max(order.shape[1] - 1, 0)))
 
     def _rand(self, *shape: int) -> Tensor:
-        # float32 could round up to 1 when it is multiplied by a count.
+        # A float32 product with a count could round up to the count itself.
         return torch.rand(shape, generator=self._generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The image table: what every reader returns and everything else takes."""
+"""The image table and the data set, which every reader returns."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from reidlib.errors import ReIDError
 
 JUNK = -1
-"""Person id of a detection that shows no whole person: never a match, never a miss."""
+"""Person id of a detection without a whole person; evaluation ignores it."""
 DISTRACTOR = 0
-"""Person id of a gallery image that shows nobody who is asked for: always a miss."""
+"""Person id of a gallery image that shows no query's person: always a wrong match."""
 UNKNOWN = -2
-"""Person id of an image whose identity nobody wrote down."""
+"""Person id of an image without an identity label."""
 NO_CAMERA = -1
-"""Camera id of an image whose camera nobody wrote down."""
+"""Camera id of an image whose camera is unknown."""
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """A list of images with identity and camera, one row an image.
+    """A list of images with identity and camera, one row per image.
 
     Attributes:
         root: Folder that ``paths`` are relative to.
@@ -72,7 +72,7 @@ class ImageTable:
         )
 
     def file(self, row: int) -> Path:
-        """Return the path of one image that can be opened."""
+        """Return the full path of one image."""
         return self.root / self.paths[row]
 
     @property
@@ -87,12 +87,12 @@ class ImageTable:
 
     @property
     def has_identities(self) -> bool:
-        """Whether every image has an identity written down."""
+        """Whether every image has an identity label."""
         return len(self) > 0 and bool((self.pids != UNKNOWN).all())
 
     @property
     def has_cameras(self) -> bool:
-        """Whether every image has a camera written down."""
+        """Whether the camera of every image is known."""
         return len(self) > 0 and bool((self.camids != NO_CAMERA).all())
 
     @property
@@ -109,8 +109,8 @@ class ReIDDataset:
         name: Short name for logs and tables, for instance ``"market1501"``.
         train: Images to learn from; their identities are used by supervised methods
             and by diagnostics only.
-        query: Images that are asked for (may be empty).
-        gallery: Images that are searched (may be empty).
+        query: Query images (may be empty).
+        gallery: Images that a query is searched in (may be empty).
         num_junk: Junk images that the reader left out, as the protocol demands.
     """
 
@@ -135,9 +135,9 @@ class ReIDDataset:
     def fingerprint(self) -> str:
         """Return a hash over file names, file sizes, identities and cameras.
 
-        Equal fingerprints mean that a cached run may be used again. Pixels are not
-        read (that would take minutes on MSMT17); a changed image of unchanged size
-        goes unnoticed.
+        A cached run is used again if the fingerprints are equal. Pixels are not
+        read (that would take minutes on MSMT17), so a changed image of unchanged size
+        is not detected.
         """
         digest = hashlib.sha256(self.name.encode())
         for split in (self.train, self.query, self.gallery):

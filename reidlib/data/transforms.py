@@ -37,7 +37,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Pad each image with black and cut a window of the old size at random.
+    """Pad each image with black and crop a random window of the original size.
 
     Args:
         images: ``(B, 3, H, W)``.
@@ -45,7 +45,7 @@ def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
         generator: Source of the ``2 * B`` offsets.
 
     Returns:
-        ``(B, 3, H, W)``; offset ``pad`` both ways gives the image unchanged.
+        ``(B, 3, H, W)``; offset ``pad`` in both directions leaves an image unchanged.
 
     Example:
         >>> images = torch.ones(2, 3, 8, 4)
@@ -102,14 +102,14 @@ def erase_rectangles(
     area: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 3.33),
 ) -> Tensor:
-    """Cover a random rectangle of some of the images (random erasing, AAAI 2020).
+    """Erase a random rectangle of some of the images (random erasing, AAAI 2020).
 
     Area and aspect are drawn uniformly, up to 100 times until the rectangle is
-    smaller than the image both ways; an image without luck stays whole.
+    smaller than the image in both directions; if none is, the image is unchanged.
 
     Args:
         images: ``(B, 3, H, W)``.
-        probability: Chance of each image to be covered.
+        probability: Probability of erasing, for each image.
         fill: ``(3,)`` value of the rectangle, in the units of ``images``.
         generator: Source of all draws.
         area: Least and largest share of the image's area.
@@ -152,19 +152,19 @@ class TrainTransform:
     """Augmentation of training images, in the order of the papers (CALR, AFF_SCL).
 
     Horizontal flip, black padding and random crop, colour jitter, ImageNet
-    normalisation, random erasing. Images arrive resized (`open_images`). Every
+    normalisation, random erasing. Images must be resized before (`open_images`). Every
     random number comes from the generator that is passed to the call and is drawn
     on its device, so that a CPU generator gives the same augmentation on a GPU.
 
     Args:
         size: Height and width of the images.
-        flip: Chance of a horizontal flip.
+        flip: Probability of a horizontal flip.
         pad: Pixels of padding on each side before the crop; 0 for none.
-        erasing: Chance that a rectangle is covered.
+        erasing: Probability of random erasing.
         jitter: Strength of the colour jitter, 0 for none (`jitter_colours`).
-        erasing_fill: ``"mean"`` fills with ImageNet's mean, not normalised, after
-            normalisation, as the papers' code does (about +0.45 standard
-            deviations); ``"zero"`` fills with the mean colour, which is 0 there.
+        erasing_fill: ``"mean"`` fills the normalised image with ImageNet's mean in
+            [0, 1], as the papers' code does (about 0.45 standard deviations above the
+            mean colour); ``"zero"`` fills it with 0, the mean colour.
 
     Example:
         >>> transform = TrainTransform((8, 4), pad=1)
@@ -198,7 +198,7 @@ class TrainTransform:
             ``(B, 3, H, W)`` float32, normalised.
 
         Raises:
-            ReIDError: If the images are not uint8 or of another size.
+            ReIDError: If the images are not uint8 or have another size.
         """
         _check_batch(images)
         if tuple(images.shape[-2:]) != tuple(self.size):

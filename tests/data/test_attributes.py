@@ -1,4 +1,4 @@
-"""The attribute file of Market-1501, in the form in which it was published."""
+"""The attribute file of Market-1501 as published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fields(people, seed, order):
 
 @pytest.fixture
 def content():
-    # The published file's splits hold their fields in different orders, too.
+    # As in the published file, the splits store their fields in different orders.
     train = fields(("0002", "0007", "0010"), 0, order=sorted)
     test = fields(("0001", "1501"), 1, order=reversed)
     train["upred"][0, 1] = 1
@@ -49,7 +49,7 @@ def write(tmp_path, content, name="market_attribute"):
 def test_there_are_27_attributes_in_12_groups():
     assert len(ATTRIBUTE_NAMES) == len(set(ATTRIBUTE_NAMES)) == 27
     assert len(ATTRIBUTE_GROUPS) == 12
-    # Nine of the groups are yes or no, or one of two.
+    # Nine of the groups have two classes.
     sizes = [len(classes) for classes in ATTRIBUTE_GROUPS.values()]
     assert sizes == [2] * 9 + [4, 8, 9]
 
@@ -114,7 +114,7 @@ def test_synthcity_describes_everyone_it_draws(tiny):
         ),
         (
             lambda c: c["train"].update(hat=np.ones((1, 2))),
-            "fields of train are not columns of numbers of one length",
+            "fields of train are not numeric columns of equal length",
         ),
         (
             lambda c: c["train"].update(hat=np.array([[1, 0, 2]])),
@@ -124,7 +124,7 @@ def test_synthcity_describes_everyone_it_draws(tiny):
             lambda c: c["train"].update(
                 image_index=np.array(["2", "x", "3"], dtype=object)
             ),
-            "fields of train are not columns of numbers",
+            "fields of train are not numeric columns",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The report on a data set: silent on a good one, one line for each fault."""
+"""The report on a data set: empty without faults, one line for each fault."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_queries_without_a_match_are_named_and_counted(tmp_path):
     (problem,) = report.problems
     assert problem.startswith(
         "query 0007_c3 (query/1.jpg) has no image of the same person under another "
-        "camera; 2 of 4 queries are so: 0007_c3, 0008_c1;"
+        "camera; 2 of 4 queries have none: 0007_c3, 0008_c1;"
     )
 
 
@@ -155,7 +155,7 @@ def test_copies_are_told_apart(market_root):
         report = check_dataset(open_dataset("market-style", market_root))
         return [line for line in report.problems + report.warnings if "occur" in line]
 
-    # The query's own image in the gallery, as in VeRi-776: the protocol drops it.
+    # A copy of the query in the gallery, as in VeRi-776: the protocol ignores it.
     shutil.copy(query / "0003_c1s1_000001_00.jpg", gallery / "0003_c1s9_00.jpg")
     assert check() == []
     shutil.copy(query / "0003_c1s1_000001_00.jpg", gallery / "0003_c2s9_00.jpg")

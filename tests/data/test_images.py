@@ -1,4 +1,4 @@
-"""Image sources: same pixels in memory and streamed, broken files named."""
+"""Image sources: equal pixels in memory and streamed, and errors for broken files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers: every layout as its authors ship it, and every way to get it wrong."""
+"""Readers: every published layout, and an error for each fault in it."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_msmt17_list_errors(write_images):
     with refused("list_query.txt line 1 reads .* expected '<folder>/<person>_"):
         open_dataset("msmt17", root)
     listing.write_text("0000/0000_000_02_gone.jpg 0\n")
-    with refused("list_query.txt lists 1 of 1 files that do not exist, the first is"):
+    with refused("list_query.txt: 1 of 1 listed files do not exist, the first is"):
         open_dataset("msmt17", root)
     listing.write_text("\n")
     with refused("list_query.txt lists no image; unpack the data set again"):
@@ -183,7 +183,7 @@ def test_veri776_by_file_names_and_by_lists(write_images):
     (root / "name_train.txt").write_text("0001_c020_00016460_0.jpg\n")
     assert open_dataset("veri776", root).train.paths == (VERI_NAMES[1],)
     (root / "name_train.txt").write_text("0009_c020_00016460_0.jpg\n")
-    with refused("name_train.txt lists 1 of 1 files that do not exist"):
+    with refused("name_train.txt: 1 of 1 listed files do not exist"):
         open_dataset("veri776", root)
 
 
@@ -252,9 +252,9 @@ def test_the_published_counts_are_accepted_in_silence(tmp_path):
         ("path,camid\n1.jpg,-2\n", "line 2: camid '-2' is not a whole number from 0"),
         ("path,pid\n1.jpg\n", "line 2 has 1 fields for 2 columns"),
         ("path\n1.jpg\n1.jpg\n", "lists 1 files twice, the first is 1.jpg; keep one"),
-        ("path\n1.jpg\n9.jpg\n", "lists 1 of 2 files that do not exist, the first is"),
+        ("path\n1.jpg\n9.jpg\n", "1 of 2 listed files do not exist, the first is"),
         ("path,split\n1.jpg,val\n", "split 'val' is not known; write train, query or"),
-        ("path,pid\n1.jpg,0\n", "carry person 0, which means a distractor"),
+        ("path,pid\n1.jpg,0\n", "have person id 0, which marks a distractor"),
     ],
 )
 def test_csv_errors(write_images, text, message):
@@ -283,7 +283,7 @@ def test_missing_and_empty_folders_are_named(tmp_path):
 def test_a_wrong_layout_says_what_was_looked_for(market_root):
     (market_root / "query").rename(market_root / "queries")
     with refused(
-        "is no market1501 folder: looked for bounding_box_train, query, "
+        "is not a market1501 folder: looked for bounding_box_train, query, "
         r"bounding_box_test, missing query \(found bounding_box_test, "
         r"bounding_box_train, queries\); give the folder that holds them"
     ):
@@ -321,7 +321,7 @@ def test_file_names_without_person_and_camera_are_counted(market_root, write_ima
 
 def test_person_zero_in_training_is_refused(write_images, market_root):
     write_images(["bounding_box_train/0000_c1.jpg"])
-    with refused("0000_c1.jpg and 0 more of train carry person 0, which means a"):
+    with refused("0000_c1.jpg and 0 more of train have person id 0, which marks a"):
         open_dataset("market-style", market_root)
 
 

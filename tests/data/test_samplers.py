@@ -1,4 +1,4 @@
-"""P x K batches: always P runs of K, and positives across cameras."""
+"""P x K batches: always P labels with K images, and positives from other cameras."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_the_generator_is_the_only_state():
 @pytest.mark.parametrize("cross", [True, False])
 @pytest.mark.parametrize("mates", range(1, 7))
 def test_mates_are_repeated_as_the_rule_says(rule, cross, mates):
-    """A label with so many images under other cameras than its first image's."""
+    """A label with ``mates`` images besides the first, as its pool of positives."""
     k, num_images = 4, mates + 1
-    # Across cameras: each image has a camera of its own, so all others are mates.
+    # Every image has its own camera, so all others are in the pool.
     camids = np.arange(num_images) if cross else None
     generator = torch.Generator().manual_seed(0)
     sampler = PKSampler(
@@ -104,7 +104,7 @@ def test_mates_are_repeated_as_the_rule_says(rule, cross, mates):
     )
     drawn = [set(batch.tolist()) for batch in sampler]
     repeats = any(len(images) < k for images in drawn)
-    # The published code asks for K mates although it draws K - 1.
+    # The published code requires a pool of K although it draws K - 1.
     wanted = k if rule == "published" and cross else k - 1
     assert repeats == (mates < wanted)
 

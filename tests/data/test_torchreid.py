@@ -17,8 +17,8 @@ from reidlib.paths import cache_dir
 
 PACKAGE = "torchreid-0.2.5"
 
-# The loader and what it imports are used as they are. Only the __init__ files above
-# it are passed by: they would import every model of the package.
+# The loader and its imports are used unchanged. Only the __init__ files of its parent
+# packages are skipped: they would import every model of the package.
 RUN_LOADER = """
 import json, sys, types, warnings
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_both_libraries_read_the_same(theirs, tiny, split):
     assert [Path(table.paths[row]).name for row in order] == list(names)
     np.testing.assert_array_equal(table.camids[order], camids)
     if split == "train":
-        # Their training labels are renumbered, so that the grouping is what counts.
+        # torchreid renumbers training labels, so only the grouping is compared.
         pairs = set(zip(table.pids[order].tolist(), pids, strict=True))
         assert len(pairs) == table.num_pids == theirs["people"]
         assert table.num_cams == theirs["cameras"]

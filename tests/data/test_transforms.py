@@ -1,4 +1,4 @@
-"""Transforms: each step against a plain loop, and its statistics."""
+"""Transforms: each step compared with a plain loop, and its statistics."""
 
 from __future__ import annotations
 
