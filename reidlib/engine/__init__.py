@@ -1,4 +1,4 @@
-"""A run: device, precision, seeds, checkpoints, logs, and the cache of results."""
+"""A run: device, precision, seeds, checkpoints, logs, and the run cache."""
 
 from reidlib.engine.checkpoint import (
     load_checkpoint,

@@ -1,4 +1,4 @@
-"""The run cache: the same run of the same code on the same data is made once."""
+"""The run cache: identical runs, with the same code and data, are trained once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
 
 
 def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
-    """Return a hash of all that the numbers of a run may depend on.
+    """Return a hash of everything that the results of a run may depend on.
 
-    That is the method with its version, the settings, the data, and the bytes of the
-    library (see `library_hash`): a change of a comment makes the run again.
+    These are the method and its version, the settings, the data, and the source of the
+    library (see `library_hash`): even a changed comment invalidates a cached run.
     """
     method, version = method_of(train)
     parts = {
@@ -58,10 +58,10 @@ def cached_run(
     device: str = "auto",
     progress: bool = False,
 ) -> tuple[dict[str, Any], Path]:
-    """Run a recipe, or return the result of the same run made before.
+    """Run a recipe, or return the result of an earlier identical run.
 
-    A run that was interrupted is resumed. Two processes that ask for one run at
-    once make it once: the second waits.
+    An interrupted run is resumed. If two processes ask for the same run, the second
+    waits for the first.
 
     Args:
         train: The recipe's ``train`` function.
@@ -96,13 +96,13 @@ def cached_run(
 
 
 def cached_features(directory: Path) -> dict[str, Tensor]:
-    """Return the features that a cached run ended with, without extracting them anew.
+    """Return the final features of a cached run without extracting them again.
 
     Args:
         directory: The run's folder, from `cached_run`.
 
     Returns:
-        ``(N, D)`` L2-normalised features of ``train`` and, where the data have them, of
+        ``(N, D)`` L2-normalised features of ``train`` and, if the data have them, of
         ``query`` and ``gallery``.
     """
     return load_checkpoint(directory / FEATURES)

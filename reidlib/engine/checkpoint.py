@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file, complete or not there at all."""
+"""Checkpoints: safetensors files, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DICT = "__dict__"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that a reader sees the old or the new content, never a part.
 
     Args:
         path: Target file; its folder must exist.
@@ -38,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from colleagues
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from other users
         os.replace(temporary, path)
     except BaseException as error:  # Ctrl-C too must leave no partial file
         if temporary is not None:
@@ -53,13 +53,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return ``value`` as JSON, its tensors moved to ``tensors`` under their path."""
+    """Return ``value`` as JSON, with its tensors moved to ``tensors``."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):
         # JSON turns integer keys into strings, and an optimiser's state has integer
-        # keys: pairs keep their type.
+        # keys. A list of pairs keeps their type.
         items = [[k, _flatten(v, f"{name}.{k}", tensors)] for k, v in value.items()]
         return {_DICT: items}
     if isinstance(value, list | tuple):
@@ -109,7 +109,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         The saved structure, tensors on the CPU.
 
     Raises:
-        ReIDError: If the file is missing, is no checkpoint of this library, or damaged.
+        ReIDError: If the file is missing, damaged or not a checkpoint of this library.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,7 +120,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ReIDError(
-            f"{path} is damaged or no safetensors file ({error}); use another one"
+            f"{path} is damaged or not a safetensors file ({error}); use another one"
         ) from error
     if "structure" not in metadata:
         raise ReIDError(
@@ -131,7 +131,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict, or say in one line why it belongs to another model.
+    """Load a state dict, or raise an error that says why it does not fit the model.
 
     Args:
         model: The module to fill.
@@ -172,7 +172,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Put every global random generator back into a saved state."""
+    """Restore the saved state of every global random generator."""
     import random
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""What a number depends on: code, packages, hardware."""
+"""The provenance of a result: code, packages, hardware."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def environment() -> dict[str, object]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout, ``-dirty`` where the library was changed."""
+    """Return the commit of the checkout, with ``-dirty`` if the library was changed."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None
@@ -51,11 +51,11 @@ def changed_files() -> list[str]:
 
 
 def _git(*words: str) -> str | None:
-    """Return what git says of the checkout; None for an installed package."""
+    """Return the output of a git command; None for an installed package."""
     git = ["git", "-C", str(_PACKAGE_ROOT)]
     options: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
     try:
-        # Installed into an environment inside another project, the library would
+        # If the library is installed inside the checkout of another project, git would
         # otherwise report that project's commit.
         subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **options)
         return subprocess.run([*git, *words], **options).stdout.rstrip("\n")
@@ -67,8 +67,8 @@ def _git(*words: str) -> str | None:
 def library_hash() -> str:
     """Return a hash of the library's source files, without plotting and papers.
 
-    What the run cache goes by: it is there to save time, so it may be stricter than
-    published results are.
+    The run cache uses it. The cache only saves time, so its rule may be stricter than
+    that for published results.
     """
     digest = hashlib.sha256()
     for file in sorted(_PACKAGE_ROOT.rglob("*.py")):

@@ -1,8 +1,8 @@
 """A run: everything around a training loop that is not the algorithm.
 
-A recipe stays the paper's algorithm, written out. It asks its run for the device, for
-epochs, for a step of the optimiser and for a place to write numbers; the run takes care
-that nothing is lost when the machine, the disk or the user stops it.
+A recipe contains the paper's algorithm only. Its run provides the device, the epochs,
+the step of the optimiser and the log, and keeps every complete epoch when the machine,
+the disk or the user stops it.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ T = TypeVar("T")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 FEATURES = "features.safetensors"
-"""File in the folder of a run with the features that its network ended with."""
+"""File in the folder of a run that holds the final features."""
 
-# What a resumed run keeps of each of its parts: they may come from two machines.
+# Recorded for each part of a resumed run: the parts may come from different machines.
 _PROVENANCE = ("commit", "versions", "hardware", "device", "started", "seconds")
 
 
 class RunConfig(Protocol):
-    """What a run needs to know of a recipe's configuration (a frozen dataclass)."""
+    """The fields that a run needs of a recipe's configuration (a frozen dataclass)."""
 
     @property
     def seed(self) -> int:
@@ -72,7 +72,7 @@ class DivergedError(ReIDError):
 
 
 class _Stopped(Exception):
-    """A run has made the epochs that it was asked for; it never leaves ``Run``."""
+    """The run has completed the requested epochs; ``Run`` raises and catches it."""
 
 
 class Run:
@@ -84,27 +84,27 @@ class Run:
     ``result.json``.
 
     Args:
-        directory: The run's folder; made if it is not there.
+        directory: The run's folder; created if it does not exist.
         recipe: Name of the recipe, for manifest and messages.
-        version: Version of the recipe's method: raised when its numbers are meant to
+        version: Version of the recipe's method, increased when its results are meant to
             change.
         config: The recipe's configuration, a dataclass with ``seed`` and ``precision``.
         dataset: The data that the run works on.
-        resume: Go on after the last complete epoch of this folder, if there is one. A
-            run that is resumed gives the numbers of a run that was never stopped.
+        resume: Resume after the last complete epoch in this folder, if there is one. A
+            resumed run gives the same numbers as a run without interruption.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
         progress: Show progress bars and log lines on standard error.
-        tensorboard: Write TensorBoard events too.
-        features: Keep the final features too, in ``features.safetensors``.
-        stop_after: Leave the ``with`` block after so many complete epochs, if more
+        tensorboard: Write TensorBoard events.
+        features: Write the final features to ``features.safetensors``.
+        stop_after: Leave the ``with`` block after this many complete epochs, if more
             are left.
 
     Raises:
-        ReIDError: If the folder cannot be written, holds a run already and ``resume``
-            is not set, or holds a run of another configuration or other data.
+        ReIDError: If the folder cannot be written, already holds a run and ``resume``
+            is not set, or holds a run with another configuration or other data.
 
     Example:
-        A recipe uses it so (see ``reidlib/recipes/baseline.py``)::
+        Use in a recipe (see ``reidlib/recipes/baseline.py``)::
 
             with Run(folder, recipe="baseline", version=1, **options) as run:
                 model, optimizer = run.setup(model, optimizer)
@@ -183,18 +183,18 @@ class Run:
     # -- the folder ---------------------------------------------------------------
 
     def _open(self, settings: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
-        """Make the folder, or check that what is there can be gone on with.
+        """Create the folder, or check that the run in it can be resumed.
 
         Returns:
-            Where and when the earlier parts of the run were made, oldest first.
+            The provenance of the earlier parts of the run, oldest first.
         """
         manifest, checkpoint = self.directory / "manifest.json", self.checkpoint_path
         earlier: list[dict[str, Any]] = []
         if manifest.exists():
             if not resume:
                 raise ReIDError(
-                    f"{self.directory} holds a run already; go on with it (--resume), "
-                    "or choose another folder (--out)"
+                    f"{self.directory} already holds a run; resume it (--resume), or "
+                    "choose another folder (--out)"
                 )
             # Compared as JSON, in which a tuple is a list.
             before = json.loads(manifest.read_text(encoding="utf-8"))
@@ -203,8 +203,8 @@ class Run:
                 if before.get(name) != now[name]:
                     raise ReIDError(
                         f"{self.directory} holds a run with another {name} "
-                        f"({_difference(before.get(name), now[name])}); resume it as "
-                        "it was, or choose another folder (--out)"
+                        f"({_difference(before.get(name), now[name])}); resume it "
+                        "unchanged, or choose another folder (--out)"
                     )
             if checkpoint.exists():
                 self._checkpoint = load_checkpoint(checkpoint)
@@ -232,7 +232,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """The device that tensors of this run live on."""
+        """The device of the tensors of this run."""
         return self.fabric.device
 
     def result(self) -> dict[str, Any] | None:
@@ -245,7 +245,7 @@ class Run:
         self._write_manifest("running")
         self.log(f"{self.recipe} on {self.dataset.name}, {self.device}: {self.config}")
         self._handler = signal.getsignal(signal.SIGTERM)
-        # A batch system ends a job with SIGTERM: leave by the same door as Ctrl-C.
+        # A batch system ends a job with SIGTERM, which is treated like Ctrl-C.
         if _in_main_thread():
             signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
         return self
@@ -279,7 +279,7 @@ class Run:
         if self.checkpoint_path.exists():
             return (
                 f"{len(self.history)} complete epochs are kept in "
-                f"{self.checkpoint_path}: go on with --resume --out {self.directory}"
+                f"{self.checkpoint_path}: continue with --resume --out {self.directory}"
             )
         return "no epoch was complete, so there is nothing to resume"
 
@@ -300,8 +300,8 @@ class Run:
         """Move a model and its optimisers to the device and precision of the run.
 
         Args:
-            model: A network. Methods that its ``forward_methods`` names may be called
-                in training beside ``forward``.
+            model: A network. The methods listed in its ``forward_methods`` may be
+                called in training in addition to ``forward``.
             optimizers: Its optimisers, if it is trained.
 
         Returns:
@@ -317,9 +317,9 @@ class Run:
         return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
-        """Name what a checkpoint must hold: anything with a ``state_dict``.
+        """Register the objects that a checkpoint must hold; each has a ``state_dict``.
 
-        Called once, before ``epochs``. When the run is resumed, the saved states are
+        Call it once, before ``epochs``. When the run is resumed, the saved states are
         loaded here.
         """
         self._tracked = objects
@@ -338,7 +338,7 @@ class Run:
         self.log(f"resumed after epoch {self.epoch}")
 
     def epochs(self, count: int) -> Iterator[int]:
-        """Yield the epochs that are left; write log and checkpoint after each.
+        """Yield the remaining epochs; write the log and a checkpoint after each.
 
         Args:
             count: Number of epochs of the whole run.
@@ -347,7 +347,7 @@ class Run:
             The epoch, from 0, or from where an interrupted run stopped.
         """
         if self._checkpoint is not None:
-            # Last, so that building models and loaders before cannot have moved them.
+            # Restored last, because building models and loaders draws random numbers.
             set_random_states(self._checkpoint["random"])
             self.generator.set_state(self._checkpoint["generator"])
             self._checkpoint = None
@@ -362,7 +362,7 @@ class Run:
                 raise _Stopped
 
     def progress(self, items: Iterable[T], title: str, total: int | None = None) -> Any:
-        """Show a progress bar on standard error while going through ``items``."""
+        """Iterate over ``items`` with a progress bar on standard error."""
         if not self._show:
             return items
         title = f"epoch {self.epoch + 1} {title}"
@@ -376,8 +376,8 @@ class Run:
     ) -> None:
         """Take one step down the gradient of ``loss``.
 
-        Nothing is copied to the host: whether the losses of an epoch are finite is
-        looked at when it ends, or when `mean_loss` is asked for.
+        Nothing is copied to the host: the losses of an epoch are checked to be finite
+        at its end, or when `mean_loss` is read.
 
         Args:
             loss: Scalar.
@@ -423,28 +423,28 @@ class Run:
         self._record.update(values)
 
     def keep(self, **values: Any) -> None:
-        """Put tensors into the next checkpoint that it need not restore.
+        """Add tensors to the next checkpoint that are not needed to resume the run.
 
-        Pseudo labels and memories, for instance: made anew each epoch, but wanted by
-        whoever asks later what the model was trained on.
+        Pseudo labels and memories, for instance: they are computed again in each epoch,
+        but they document what the model was trained on.
         """
         self._kept.update(values)
 
     def keep_features(self, features: Mapping[str, Tensor]) -> None:
-        """Write the final features beside the result, if the run was asked to.
+        """Write the final features, if the run was opened with ``features=True``.
 
         Args:
-            features: ``(N, D)`` for the name of each split.
+            features: ``(N, D)`` features by the name of the split.
         """
         if self._features:
             save_checkpoint(self.directory / FEATURES, dict(features))
 
     def log(self, message: str) -> None:
-        """Write a line for people, to ``log.txt`` and to standard error."""
+        """Write a line to ``log.txt`` and to standard error."""
         if self._show:
             tqdm.write(message, file=sys.stderr)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        # A full disk must not hide, behind a second error, what the line says.
+        # On a full disk the message itself matters, not a second error about the log.
         with (
             contextlib.suppress(OSError),
             (self.directory / "log.txt").open("a", encoding="utf-8") as file,
@@ -455,7 +455,7 @@ class Run:
         """Write the result file.
 
         Args:
-            metrics: The final figures (of the last epoch, not of the best).
+            metrics: The final scores (of the last epoch, not of the best).
 
         Returns:
             The content of ``result.json``: the manifest, ``epochs`` and ``metrics``.
@@ -470,7 +470,7 @@ class Run:
     # -- the end of an epoch ------------------------------------------------------
 
     def _end_epoch(self, count: int) -> None:
-        _ = self.mean_loss  # raises where the training has diverged
+        _ = self.mean_loss  # raises an error if the training has diverged
         for name, item in self._tracked.items():
             if isinstance(item, nn.Module) and not _is_finite(item):
                 self._diverged(f"a weight of {name!r} is not finite")
@@ -489,14 +489,14 @@ class Run:
         try:
             save_checkpoint(self.checkpoint_path, state)
         except BaseException:
-            self.history.pop()  # this epoch is not kept: messages must not count it
+            self.history.pop()  # this epoch is not saved: messages must not count it
             raise
         self._rewrite_metrics()
         self._write_tensorboard(record)
         self.log(f"epoch {self.epoch + 1}/{count}: {_short(record)}")
 
     def _rewrite_metrics(self) -> None:
-        """Write one line for each epoch that the checkpoint holds, and no other."""
+        """Write exactly one line for each epoch that the checkpoint holds."""
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_atomically(self.directory / "metrics.jsonl", lines.encode())
 
@@ -516,14 +516,14 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     """Return Lightning Fabric on one device.
 
     Args:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, a certain GPU as ``"cuda:1"``, or
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, one GPU such as ``"cuda:1"``, or
             another name that Fabric knows.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
 
     Raises:
         ReIDError: If the machine has no such device.
     """
-    # A third of the time that importing the library would take.
+    # Imported here, because it takes a third of the library's import time.
     from lightning_fabric import Fabric
 
     name, _, number = device.partition(":")
@@ -542,7 +542,7 @@ def _seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     if torch.cuda.is_available():
-        # The fastest convolution is chosen by timing it, so it differs between runs.
+        # Benchmarking chooses convolutions by their time, which differs between runs.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
 
@@ -594,7 +594,7 @@ def _short(record: dict[str, Any]) -> str:
 
 
 def _difference(before: Any, now: Any) -> str:
-    """Name the first thing in which two settings differ."""
+    """Name the first field in which two settings differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):

@@ -1,4 +1,4 @@
-"""Checkpoints: complete, exact, and never half a file."""
+"""Checkpoints: exact, and written completely or not at all."""
 
 from __future__ import annotations
 

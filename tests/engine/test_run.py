@@ -77,23 +77,23 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
         fit(run, stop_after=1)  # after the work of epoch 2, before its checkpoint
     manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
-    assert "go on with --resume" in (tmp_path / "cut" / "log.txt").read_text()
+    assert "continue with --resume" in (tmp_path / "cut" / "log.txt").read_text()
     with open_run(tmp_path / "cut", dataset, resume=True) as run:
         cut = fit(run)
-    # A run that began again from nothing would give the same numbers.
+    # Equal numbers alone prove nothing: a run from scratch would give them too.
     assert "resumed after epoch 1" in (tmp_path / "cut" / "log.txt").read_text()
     assert cut["metrics"] == whole["metrics"]
     assert without_times(cut["epochs"]) == without_times(whole["epochs"])
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
-    # Both parts are on record: they may come from two commits or two machines.
+    # Both parts are recorded: they may come from two commits or two machines.
     assert [part["started"] for part in cut["earlier"]] == [manifest["started"]]
     assert cut["earlier"][0]["versions"] == cut["versions"]
     assert "earlier" not in whole
 
 
 def test_sigterm_leaves_by_the_same_door_as_ctrl_c(tmp_path, dataset):
-    """A batch system ends a job with it."""
+    """A batch system ends a job with SIGTERM."""
     before = signal.getsignal(signal.SIGTERM)
 
     def terminated(run):
@@ -199,7 +199,7 @@ def test_a_nan_loss_names_epoch_batch_and_checkpoint(tmp_path, dataset):
 
 
 def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path, dataset):
-    """The loss of an epoch's last batch can be finite and its gradient not."""
+    """In the last batch of an epoch, the loss can be finite and its gradient not."""
 
     def poison(run):
         layer = nn.Linear(2, 1)
@@ -229,7 +229,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path, dataset):
 
 
 def test_a_full_disk_ends_in_the_line_that_says_so(tmp_path, dataset):
-    """The log is on the full disk, too."""
+    """The log is on the full disk as well."""
     with open_run(tmp_path / "run", dataset) as run:
         (tmp_path / "run" / "log.txt").unlink()
         (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
@@ -242,7 +242,7 @@ def test_a_folder_with_a_run_is_never_overwritten(tmp_path, dataset):
     with open_run(tmp_path / "run", dataset) as run:
         fit(run)
     before = (tmp_path / "run" / "result.json").read_bytes()
-    with pytest.raises(ReIDError, match="holds a run already"):
+    with pytest.raises(ReIDError, match="already holds a run"):
         open_run(tmp_path / "run", dataset)
     with pytest.raises(ReIDError, match=r"another config \(lr: 0.1 there, 0.2 now\)"):
         open_run(tmp_path / "run", dataset, Settings(lr=0.2), resume=True)
@@ -273,7 +273,7 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     log = (folder / "log.txt").read_text()
     second, same = cached_run(train, Settings(), dataset, device="cpu")
     assert first == second
-    assert (folder / "log.txt").read_text() == log  # it was read, not run again
+    assert (folder / "log.txt").read_text() == log  # read, not computed again
     assert folder == same
     key = run_key(train, Settings(), dataset)
     assert run_key(train, Settings(seed=1), dataset) != key
