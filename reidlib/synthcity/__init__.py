@@ -1,10 +1,10 @@
-"""SynthCity: a synthetic city that draws pedestrians, so that none real is needed.
+"""SynthCity: a synthetic city with drawn pedestrians instead of real people.
 
-Five modules, in the order in which a picture comes about: :mod:`identities` invents
+Five modules draw a picture, in this order: :mod:`identities` draws the traits of
 people, :mod:`textures` paints their clothes, :mod:`body` puts them in a pose,
-:mod:`cameras` invents cameras and what they look at, :mod:`renderer` paints.
+:mod:`cameras` draws cameras and their scenes, :mod:`renderer` paints the picture.
 :mod:`world` plans a data set and :mod:`writer` writes it in Market-1501's layout;
-:mod:`gallery` shows a world, and :mod:`guards` holds the features that must fail in it.
+:mod:`gallery` shows a world, and :mod:`guards` has features that must score low in it.
 """
 
 from __future__ import annotations

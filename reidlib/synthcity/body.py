@@ -8,14 +8,14 @@ Three steps turn a person into something that can be drawn.
 2. **Camera.** The frame is turned about the vertical by the viewpoint ``yaw`` (0: the
    person walks towards the camera, 180 degrees: away from it) and seen from above at
    ``pitch``, in parallel projection: a point nearer to the camera lands lower.
-3. **Tubes.** Each limb, the trunk, the head, a bag is a tube around a straight axis
+3. **Tubes.** Each part (limb, trunk, head, bag) is a tube around a straight axis
    between two projected joints. Its cross-sections are ellipses, so that its half-width
    in the picture is ``sqrt((a cos yaw)^2 + (b sin yaw)^2)``: people are narrower
    from the side. Tubes are painted from back to front.
 
-The result has no triangles and no depth buffer and yet turns correctly, because a
-tube's surface knows its longitude: a texture wrapped around it shows the part that
-faces the camera (:mod:`reidlib.synthcity.textures`).
+Turning needs no triangles and no depth buffer, because every point on a tube's surface
+has a longitude: a texture wrapped around the tube shows the part that faces the camera
+(:mod:`reidlib.synthcity.textures`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tube:
         texture: What is wrapped around it.
         rows: First and last row of the texture used, as shares of its height.
         turn: Longitude of the texture that faces the camera, radians.
-        order: Nearness; tubes are painted in its order.
+        order: Nearness to the camera; tubes are painted in ascending order.
     """
 
     start: tuple[float, float]
@@ -83,7 +83,7 @@ def _profile(shares: tuple[float, ...], widths: tuple[float, ...]) -> np.ndarray
 
 
 def _rounded(length: float, radius: float) -> np.ndarray:
-    """Return a factor that rounds both ends of a tube like a capsule's."""
+    """Return width factors that round both ends of a tube like those of a capsule."""
     cap = min(0.5, radius / max(length, 1e-3))
     distance = np.clip(np.minimum(_SHARE, 1.0 - _SHARE) / cap, 0.0, 1.0)
     return np.sqrt(1.0 - (1.0 - distance) ** 2)
@@ -150,7 +150,7 @@ class _Figure:
         texture: Texture,
         **options: object,
     ) -> None:
-        """Add a round tube whose ends reach past its joints."""
+        """Add a round tube whose ends extend beyond its joints."""
         axis = end - start
         length = float(np.linalg.norm(axis)) + 1e-6
         first, last = radii[0], radii[-1]
@@ -162,7 +162,7 @@ class _Figure:
         total = length + first + last
         inner = np.linspace(first / total, 1.0 - last / total, len(radii))
         widths = np.interp(_SHARE, inner, radii)
-        # A limb that points at the camera is still as wide as it is thick.
+        # A limb that points at the camera is drawn at least as long as it is thick.
         short = 2.0 * max(radii) - seen
         if short > 0.0:
             middle = _at(0.0, 0.0, 0.5 * short)
@@ -176,12 +176,12 @@ def pose(person: Identity, wardrobe: Wardrobe, view: View) -> list[Tube]:
     """Return the parts of a person, sorted from back to front.
 
     Args:
-        person: Who.
+        person: The person's traits.
         wardrobe: The person's textures.
-        view: From where, and at which moment of the stride.
+        view: Viewpoint and walking phase.
 
     Returns:
-        The tubes to paint in this order. The origin is the ground below the person.
+        The tubes to paint, in this order. The origin is the ground below the person.
 
     Example:
         >>> from reidlib.synthcity import Dials
@@ -198,7 +198,7 @@ def pose(person: Identity, wardrobe: Wardrobe, view: View) -> list[Tube]:
     thigh, shank = 0.52 * leg, 0.48 * leg
     swing = 0.46 * person.pace * view.stride
 
-    # Legs: pendulums in opposite phase; the one that swings forward bends its knee.
+    # Legs are pendulums in opposite phase; the knee bends while a leg swings forward.
     hips = np.array([0.0, 0.0, leg])
     legs = []
     for side, phase in ((1.0, view.phase), (-1.0, view.phase + np.pi)):

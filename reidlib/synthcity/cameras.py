@@ -1,11 +1,11 @@
-"""The cameras: what each of them looks at, and what it does to colours.
+"""The cameras: their scenes, viewpoints and colour response.
 
 A camera of a real data set can often be recognised in its crops without looking at the
 person: by the pavement, the tint, the sharpness, the side from which people come. This
-is the camera bias that unsupervised re-identification has to overcome, and each
-:class:`Camera` has all of it: a scene of its own, drawn once in perspective, from which
-the surroundings of every person are cut; a non-linear colour curve per channel; and a
-resolution, noise, viewpoint and JPEG quality.
+is the camera bias that unsupervised re-identification has to overcome. Each
+:class:`Camera` has its own scene, drawn once in perspective, from which the background
+of every crop is cut; a non-linear colour curve per channel; and a resolution, noise,
+viewpoint and JPEG quality.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ _WALL_COLOUR: dict[str, Colour] = {
 
 
 def pixels_per_metre(row: float) -> float:
-    """Return the size on the scene of a metre at the foot point's row.
+    """Return the pixels per metre of the scene at the row of a foot point.
 
-    By similar triangles: a pinhole camera at height ``h`` that sees the horizon at row
-    ``r0`` sees a point of the ground at row ``r`` with ``(r - r0) / h`` pixels a metre.
+    By similar triangles: for a pinhole camera at height ``h`` with the horizon at row
+    ``r0``, a point of the ground at row ``r`` has ``(r - r0) / h`` pixels per metre.
 
     Example:
         >>> pixels_per_metre(540.0) > pixels_per_metre(300.0)
@@ -128,7 +128,7 @@ class Camera:
 def draw_cameras(
     count: int, rng: np.random.Generator, dials: Dials
 ) -> tuple[Camera, ...]:
-    """Invent the cameras of a world.
+    """Draw the random cameras of a world.
 
     Args:
         count: Number of cameras.
@@ -148,7 +148,7 @@ def draw_cameras(
     poor = 1.0 - dials.image_quality
     grounds = rng.permutation(len(GROUNDS))
     walls = rng.permutation(len(WALLS))
-    # Casts are spread evenly around the colour circle: no two cameras share one.
+    # Colour casts are spread evenly around the colour circle, so that no two are equal.
     circle = rng.permutation(count) + rng.uniform(0.0, 1.0)
     spread = np.linspace(-1.0, 1.0, max(count, 2))
     order = {
@@ -199,7 +199,7 @@ def _noise(
     rng: np.random.Generator, shape: tuple[int, int], smooth: tuple[float, float]
 ) -> np.ndarray:
     """Return smooth noise of zero mean and unit deviation."""
-    # Broad blobs need few pixels: draw them small, enlarge them afterwards.
+    # Smooth noise needs few pixels: draw it small and enlarge it.
     steps = [max(1, int(width / 1.5)) for width in smooth]
     small = tuple(-(-length // step) + 1 for length, step in zip(shape, steps))
     widths = [width / step for width, step in zip(smooth, steps)]
@@ -266,7 +266,7 @@ def _ground(kind: str, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray
 
 
 def _wall(kind: str, rng: np.random.Generator, rows: int) -> np.ndarray:
-    """Return what stands behind the ground, ``(rows, width, 3)``."""
+    """Return the wall behind the ground, ``(rows, width, 3)``."""
     width = SCENE[1]
     metre = pixels_per_metre(GROUND_ROW)
     x = np.arange(width)[None, :] / metre
@@ -327,7 +327,7 @@ def _wall(kind: str, rng: np.random.Generator, rows: int) -> np.ndarray:
 
 
 def _furniture(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Place what stands along the wall: trunks, poles, boxes, parked cars."""
+    """Draw objects along the wall: trunks, poles, boxes, parked cars."""
     rows = np.arange(SCENE[0])[:, None].astype(np.float32)
     columns = np.arange(SCENE[1])[None, :].astype(np.float32)
     for _ in range(int(rng.integers(7, 11))):
@@ -373,15 +373,15 @@ def _furniture(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
-    """Draw what a camera sees when nobody is there.
+    """Draw the scene of a camera without people.
 
     The ground is a plane in perspective: each pixel is traced back to a point in
-    metres, and tiles, bricks or planks are laid there.
+    metres, where the pattern of tiles, bricks or planks gives its colour.
 
     Args:
         ground: One of ``GROUNDS``.
         wall: One of ``WALLS``.
-        seed: Seed of colours and furniture.
+        seed: Seed of colours and objects.
 
     Returns:
         ``(540, 960, 3)`` uint8.
@@ -398,7 +398,7 @@ def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
     contact = np.exp(-np.abs(np.arange(SCENE[0]) - GROUND_ROW) / 9.0)
     image *= (1.0 - 0.25 * contact)[:, None, None]
     _furniture(image, rng)
-    # A few broad shadows, and the softness of a lens focused on the people.
+    # Broad shadows, and the blur of a lens that is focused on the people.
     broad = _noise(rng, SCENE, (50, 100))
     image *= (1.0 + 0.10 * np.clip(broad, -1.5, 1.0))[..., None]
     image = ndimage.gaussian_filter(image, (2.6, 2.6, 0), truncate=2.5)

@@ -1,4 +1,4 @@
-"""The dials: how hard the synthetic city is to re-identify people in."""
+"""The dials: how difficult re-identification is in the synthetic city."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from reidlib.errors import ReIDError
 
 @dataclass(frozen=True)
 class Dials:
-    """How difficult the world is, in seven numbers.
+    """The difficulty of a world, in seven numbers.
 
-    The defaults were set in some ten trials on seed 0, against colour histograms, raw
-    pixels and ImageNet features, so that the world behaves as Market-1501 does. No
-    method of the course was trained to set them.
+    The defaults were chosen in about ten trials on seed 0 with colour histograms, raw
+    pixels and ImageNet features, so that the world behaves like Market-1501. No method
+    of the course was trained to choose them.
 
     Attributes:
         camera_shift: 0 to 1. How far the cameras differ in colour, contrast,
-            resolution, background and viewpoint. At 0 all cameras are alike and every
-            scene is seen by all of them.
-        occlusion: 0 to 1. Share of images with something or somebody in front of, or
-            close beside, the person.
+            resolution, background and viewpoint. At 0 all cameras are alike and share
+            all scenes.
+        occlusion: 0 to 1. Share of images with an object in front of the person, or
+            with another person close by.
         image_quality: 0 to 1. At 1 images are sharp and clean; lower values add noise,
             blur, low resolution and JPEG artefacts.
-        identity_similarity: 0 to 1. At 0 everybody is dressed individually; at 1
-            nearly all wear the same plain clothes.
+        identity_similarity: 0 to 1. At 0 clothes differ between people; at 1 nearly
+            all people wear the same plain clothes.
         images_per_camera: 0.25 to 8. Multiplier on how many images of a person one
             camera takes; 1 gives the numbers of :data:`SIZES`.
         misalignment: 0 to 1. Error of the detector's boxes in position and scale.
-        lighting: 0 to 1. How much light and its colour change from one track (one walk
-            past a camera) to the next.
+        lighting: 0 to 1. How much the brightness and the colour of the light differ
+            between tracks (walks past a camera).
 
     Raises:
         ReIDError: If a value is not a number in its range.

@@ -26,7 +26,7 @@ def people_grid(
 
     Args:
         world: The planned world.
-        pids: Who, one row each.
+        pids: Person ids, one row each.
         size: Height and width of each picture.
 
     Returns:
@@ -64,8 +64,8 @@ def turning_grid(
 
     Args:
         world: The planned world.
-        pids: Who, one row each.
-        views: Number of directions, from the front once around.
+        pids: Person ids, one row each.
+        views: Number of directions around the person, from the front.
         size: Height and width of each picture.
 
     Returns:
@@ -110,17 +110,17 @@ def dial_grid(
     people: int = 8,
     size: tuple[int, int] = IMAGE_SIZE,
 ) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Draw the same moments of a world with one dial low, as it is, and high.
+    """Draw the same images of a world at several values of one dial.
 
     Args:
         dial: Name of a dial.
-        values: Its settings, one row each; lowest, default and highest if not given.
+        values: Values of the dial, one row each; by default lowest, default, highest.
         seed: Seed of the worlds.
         people: Pictures per row, each of another person, over all cameras in turn.
         size: Height and width of each picture.
 
     Returns:
-        ``(len(values), people, H, W, 3)`` uint8 and the settings.
+        ``(len(values), people, H, W, 3)`` uint8 and the values.
 
     Raises:
         ReIDError: If there is no such dial.
@@ -137,7 +137,7 @@ def dial_grid(
     if values is None:
         low, high = (0.25, 8.0) if dial == "images_per_camera" else (0.0, 1.0)
         values = (low, float(getattr(usual, dial)), high)
-    # Six cameras, and everybody seen by all of them: the rows differ by the dial only.
+    # All six cameras see every person, so that the rows differ in the dial only.
     counts = Size(people, 1, 6, 6 * people, 6 * people, 2, 2, 0, 0)
     rows = []
     for value in values:

@@ -1,8 +1,8 @@
-"""Guard baselines: what can be had without any learning of identities.
+"""Guard baselines: features without any learning.
 
-A synthetic world that a colour histogram solves teaches nothing. These features are
-computed for every world that the course uses: a world is accepted only if they
-score below ImageNet features (``benchmarks/synthcity_acceptance.py``).
+A synthetic world that a colour histogram solves is too easy for the course. A world is
+accepted only if these features score below ImageNet features
+(``benchmarks/synthcity_acceptance.py``).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def raw_pixels(
 
     Args:
         images: ``(N, H, W, 3)`` uint8.
-        camids: ``(N,)`` camera ids; if given, each camera's mean picture is taken away.
+        camids: ``(N,)`` camera ids; if given, each camera's mean image is subtracted.
         size: Height and width of the copies.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Who lives in the city: Market-1501's attributes and the traits below them.
+"""The people of the city: Market-1501's attributes and finer traits.
 
-Market-1501 describes a person by 27 numbers: age, gender, hair, sleeves, what is worn
-below and how long it is, hat, three kinds of bag, eight upper and nine lower colours.
-Two people often share all of them. What tells them apart then is finer: the exact hue,
-a striped shirt, a print on the back, a bag on the left side. An
-:class:`Identity` holds both, and the attributes are read off the traits, so that
-``market_attribute.mat`` never says something that the pictures do not show.
+Market-1501 describes a person by 27 attributes: age, gender, hair, sleeves, kind and
+length of the lower garment, hat, three kinds of bag, eight upper and nine lower
+colours. Two people often share all of them. They then differ in finer traits: the exact
+hue, a striped shirt, a print on the back, a bag on the left side. An :class:`Identity`
+holds the traits and computes the attributes from them, so that ``market_attribute.mat``
+agrees with the pictures.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ Colour = tuple[float, float, float]
 """Red, green and blue from 0 to 255."""
 
 # Hue, saturation and value ranges. Orange, beige and (above the waist) pink and brown
-# have no attribute in Market-1501: who wears them has no colour marked.
+# have no attribute in Market-1501: a person who wears them has no colour marked.
 _HSV: dict[str, tuple[tuple[float, float], ...]] = {
     "black": ((0.0, 1.0), (0.0, 0.30), (0.07, 0.19)),
     "white": ((0.0, 1.0), (0.0, 0.07), (0.84, 0.97)),
@@ -335,7 +335,7 @@ def _garment(
 ) -> Garment:
     name = _pick(share, rng, power)
     main = draw_colour(name, rng)
-    # Second colours are free: they are what makes two white shirts differ.
+    # Second colours may be any, so that two white shirts differ.
     others = [
         draw_colour(str(rng.choice(list(_HSV))), rng),
         draw_colour(str(rng.choice(("black", "white", "gray", "blue", "red"))), rng),
@@ -357,13 +357,13 @@ def _garment(
 
 
 def draw_identity(pid: int, rng: np.random.Generator, dials: Dials) -> Identity:
-    """Invent a person.
+    """Draw the random traits of a person.
 
     Args:
         pid: Number of the identity.
-        rng: Source of randomness, the person's own.
-        dials: ``identity_similarity`` moves everybody towards the usual look: commoner
-            colours, plainer clothes, fewer bags and a body of average proportions.
+        rng: Source of randomness, used for this person only.
+        dials: ``identity_similarity`` makes people more alike: more frequent colours,
+            plainer clothes, fewer bags and a body of average proportions.
 
     Returns:
         The identity.

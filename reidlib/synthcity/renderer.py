@@ -1,10 +1,10 @@
-"""From a pose to pixels: painting tubes, then everything a camera does to them.
+"""The renderer: paint the tubes of a pose, then apply the camera's response.
 
-The picture is drawn at twice its size and reduced in the end, and each tube's edge
-is blended by how much of a pixel it covers; together this gives smooth outlines. Every
-tube is painted inside its own bounding box only, from tables: a pixel's place along the
-axis picks the texture's row and the tube's width, its place across picks the column and
-the shade.
+The picture is drawn at twice its size and then reduced, and the edges of a tube are
+blended by the covered share of each pixel. This gives smooth outlines. A tube is
+painted inside its own bounding box only, from tables: a pixel's place along the axis
+determines the texture's row and the tube's width, and its place across the axis
+determines the column and the shade.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Light:
-    """What changes from one walk past a camera to the next.
+    """The light of one track (one walk past a camera).
 
     Attributes:
         gamma: Exponent of each channel.
         gain: Factor of each channel.
         slope: Change of brightness across the picture, in two directions.
-        edge: Place of a shadow's edge across the picture, -1 to 1; beyond: no shadow.
+        edge: Place of a shadow's edge across the picture, -1 to 1; no shadow beyond.
         angle: Direction of that edge, radians.
     """
 
@@ -223,7 +223,7 @@ def paint_shadow(
 
 
 def paint_occluder(canvas: np.ndarray, kind: str, rng: np.random.Generator) -> None:
-    """Put something between camera and person, in place.
+    """Paint an occluder between camera and person, in place.
 
     Args:
         canvas: ``(3, H, W)`` float32, the whole crop.
@@ -300,13 +300,13 @@ def develop(
     blur: float = 0.0,
     sharpness: float = 1.0,
 ) -> np.ndarray:
-    """Turn light into a file's pixels: what the camera does after the scene.
+    """Apply motion blur, light, and the camera's colours, resolution and noise.
 
     Args:
         picture: ``(3, H, W)`` float32 colours from 0 to 255.
-        camera: Its curves, saturation, resolution and noise.
+        camera: Camera whose curves, saturation, resolution and noise are applied.
         light: The track's light.
-        noise_start: Where in the noise table to begin.
+        noise_start: First index of the noise table.
         blur: Length of the motion blur in pixels, 0 for none.
         sharpness: Further factor on the resolution.
 
@@ -361,8 +361,8 @@ def cut_scene(camera: Camera, box: Box, size: tuple[int, int]) -> np.ndarray:
     """Cut a box out of the empty scene and scale it.
 
     Args:
-        camera: Whose scene.
-        box: Left, top, right, bottom in scene pixels; it may reach outside.
+        camera: Camera of the scene.
+        box: Left, top, right, bottom in scene pixels; it may extend beyond the scene.
         size: Height and width of the result.
 
     Returns:
@@ -370,7 +370,7 @@ def cut_scene(camera: Camera, box: Box, size: tuple[int, int]) -> np.ndarray:
     """
     left, top, right, bottom = box
     high, wide = SCENE
-    # Shift a box that leaves the scene back inside: a neighbouring piece of street.
+    # A box that extends beyond a side of the scene is shifted back inside.
     left, right = (
         left - min(left, 0.0) - max(right - wide, 0.0),
         right - min(left, 0.0) - max(right - wide, 0.0),

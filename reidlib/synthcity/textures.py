@@ -1,11 +1,10 @@
 """Clothes as textures: small images wrapped around the parts of a body.
 
 Every part of a body is drawn as a tube (see :mod:`reidlib.synthcity.body`), and its
-clothes are an image bent around that tube. A column of the image is a longitude (the
+clothes are an image wrapped around that tube. A column of the image is a longitude (the
 middle column faces forward, the edges meet at the back) and a row is a height (row 0 on
-top). Whatever is painted here, a print on the chest, an open jacket, the straps of a
-backpack, a pair of eyes, then shows from exactly the directions from which it would be
-seen, without any further code.
+top). A painted detail, such as a print on the chest, an open jacket or the straps of a
+backpack, is then visible from the correct directions without further code.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ class Texture:
     """An image to wrap around a tube.
 
     Attributes:
-        flat: ``(3, height * width)`` float32 colours from 0 to 255, one plane a
+        flat: ``(3, height * width)`` float32 colours from 0 to 255, one plane per
             channel, which is the order that the renderer reads fastest.
-        height: Rows, from top to bottom of the part.
-        width: Columns, once around the part from back over front to back.
+        height: Number of rows, from top to bottom of the part.
+        width: Number of columns, around the part from the back to the front and back.
     """
 
     flat: FloatArray
@@ -69,7 +68,7 @@ def _rgb(colour: Colour) -> FloatArray:
 
 
 def _enlarge(cells: FloatArray, height: int, width: int) -> FloatArray:
-    """Return a small pattern of cells blown up without smoothing."""
+    """Return a small pattern of cells enlarged without smoothing."""
     rows = np.arange(height) * cells.shape[0] // height
     columns = np.arange(width) * cells.shape[1] // width
     return cells[rows][:, columns]
@@ -96,7 +95,7 @@ def _noise(
 
 
 def _fill(image: FloatArray, mask: FloatArray, colour: Colour) -> None:
-    """Paint where the mask is; a mask of one column or row is spread out."""
+    """Paint the pixels of the mask; a mask of one column or row is broadcast."""
     image[np.broadcast_to(mask, image.shape[:2])] = colour
 
 
@@ -194,7 +193,7 @@ def paint_cloth(
 def _paint_print(
     image: FloatArray, kind: str, colour: Colour, column: float, seed: int
 ) -> None:
-    """Paint a print on chest or back, its middle at a share of the width."""
+    """Paint a print on chest or back, centred at a share of the width."""
     if kind == "none":
         return
     height, width = image.shape[:2]

@@ -1,11 +1,10 @@
-"""The world: who is seen when, by which camera, and the drawing of each picture.
+"""The world: the plan of all pictures, and the drawing of each.
 
-Planning and drawing are apart. :func:`plan_world` lists every picture of a data set
-without drawing one, exact to the counts of the chosen :class:`Size`;
-:func:`draw_shot` draws one of them. Everything random comes from a generator that is
-seeded by the world's seed and the picture's own numbers (identity, camera, track,
-image), never by the order of drawing: any number of worker processes writes the same
-bytes.
+Planning and drawing are separate. :func:`plan_world` lists every picture of a data set
+without drawing it, with exactly the counts of the chosen :class:`Size`;
+:func:`draw_shot` draws one picture. Random generators are seeded by the world's seed
+and the numbers of the picture (identity, camera, track, image), never by the order of
+drawing: any number of worker processes writes the same bytes.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ IMAGE_SIZE = (128, 64)
 """Height and width of a crop in pixels, as in Market-1501."""
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 
-# What a random generator is for; the first number of its key.
+# The purposes of random generators; the first number of a generator's key.
 _PLAN, _IDENTITY, _CAMERAS, _TRACK, _IMAGE, _FRAME = range(6)
-_PASSERS = 100_000  # identities of companions start here,
-_STRANGERS = 200_000  # and those of the people among the distractors here
+_PASSERS = 100_000  # first identity of a companion
+_STRANGERS = 200_000  # first identity of a person among the distractors
 _NUM_PASSERS = 40
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a world contains.
+    """The counts of a world.
 
     Attributes:
         train_ids: Identities of the training split.
@@ -90,7 +89,7 @@ class Shot:
         folder: ``"bounding_box_train"``, ``"query"`` or ``"bounding_box_test"``.
         name: File name, Market-1501 style.
         pid: Person id in the file name; -1 junk, 0 distractor.
-        identity: Number of the person shown; 0 for nobody.
+        identity: Number of the person shown; 0 if there is no person.
         camera: Camera id from 0.
         track: Walk past the camera, from 0.
         index: Moment within the track.
@@ -139,7 +138,7 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 
     Args:
         seed: The world's seed.
-        *key: Non-negative numbers that say what it is for.
+        *key: Non-negative numbers that identify its purpose.
 
     Returns:
         A generator that is independent of those of all other keys.
@@ -179,7 +178,7 @@ def find_size(size: str | Size) -> Size:
     """Return a size by name.
 
     Raises:
-        ReIDError: If there is none of that name.
+        ReIDError: If the name is unknown.
     """
     if isinstance(size, Size):
         return size
@@ -242,7 +241,7 @@ def plan_world(
                 identity = int(rng.choice(test_pids))
             else:
                 identity = _STRANGERS + i if rng.random() < 0.6 else 0
-            # Tracks of their own: those of the identity itself start at 0.
+            # Separate tracks: the other tracks of the identity start at 0.
             track = 1000 + i
             name = f"{'-1' if pid < 0 else '0000'}_c{camera + 1}s{1 + i % 6}"
             name += f"_{26 + 25 * i:06d}_{1 + i % 5:02d}.jpg"
@@ -297,7 +296,7 @@ def _plan_pair(
 
 @dataclass(frozen=True)
 class Track:
-    """One walk of one person past one camera: what its images have in common.
+    """One walk of a person past a camera, and the properties that its images share.
 
     Attributes:
         yaw: Direction of walking, radians, 0 towards the camera.
@@ -307,9 +306,9 @@ class Track:
         row: The same, downwards.
         light: The light at that time.
         sharpness: Factor on the camera's resolution.
-        occluder: What stands in front, or ``""``.
-        companion: Number of somebody close by, or 0.
-        offset: Where the companion walks, metres to the right and towards the camera.
+        occluder: Kind of the object in front of the person, or ``""``.
+        companion: Number of another person close by, or 0.
+        offset: Offset of the companion to the right and towards the camera, metres.
     """
 
     yaw: float
@@ -325,7 +324,7 @@ class Track:
 
 
 def draw_track(camera: Camera, rng: np.random.Generator, dials: Dials) -> Track:
-    """Invent a walk past a camera.
+    """Draw a random walk past a camera.
 
     Args:
         camera: The camera, whose viewpoint prior is used.
@@ -397,10 +396,10 @@ def _person_box(figure: Figure) -> Box:
 def _crop_box(
     figure: Figure, rng: np.random.Generator, error: float, size: tuple[int, int]
 ) -> Box:
-    """Return the detector's box of a figure: the person's, with its errors."""
+    """Return a detector's box of a figure: the exact box with random errors."""
     left, top, right, bottom = _person_box(figure)
     tall = (bottom - top) * 1.08 * np.exp(error * rng.normal(0.03, 0.16))
-    # Detectors' boxes are narrower than 1:2; the file's size stretches them a little.
+    # Detectors' boxes are narrower than 1:2; resizing to the file's size widens them.
     wide = 0.80 * tall * size[1] / size[0] * np.exp(error * rng.normal(0.0, 0.08))
     x = 0.5 * (left + right) + error * rng.normal(0.0, 0.16) * wide
     y = 0.5 * (top + bottom) + error * rng.normal(0.0, 0.085) * tall
@@ -462,7 +461,7 @@ def draw_shot(
     track = draw_track(camera, generator(seed, _TRACK, *place), dials)
     rng = generator(seed, _IMAGE, *place, shot.key + (500 if shot.pid < 0 else 0))
     scenery = camera
-    # Low camera_shift: the same street behind everybody.
+    # With a low camera_shift, the background may come from any camera.
     if rng.random() > 2.0 * dials.camera_shift:
         scenery = world.cameras[int(rng.integers(len(world.cameras)))]
     # People walk on between the images of a track.
@@ -529,8 +528,8 @@ def draw_person(
     """Draw one picture of a person under a camera.
 
     Args:
-        identity: Who, for instance ``world.identity(3)``.
-        camera: Which camera, for instance ``world.cameras[0]``.
+        identity: The person, for instance ``world.identity(3)``.
+        camera: The camera, for instance ``world.cameras[0]``.
         yaw: Direction of walking in radians, 0 towards the camera; the camera's prior
             if not given.
         phase: Walking phase in radians; random if not given.
@@ -578,11 +577,11 @@ def draw_frame(
     seed: int = 0,
     dials: Dials | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a whole picture of the street, with a box for each person.
+    """Draw a whole frame of a camera, with a box for each person.
 
     Args:
-        camera: Which camera.
-        identities: Who is in the street.
+        camera: The camera.
+        identities: The people in the frame.
         seed: Seed of positions, directions and light.
         dials: Lighting and image quality apply.
 

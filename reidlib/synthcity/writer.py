@@ -1,9 +1,8 @@
-"""Writing a world to disk as Market-1501 is laid out, all or nothing.
+"""Write a world to disk in Market-1501's layout, completely or not at all.
 
-Everything is drawn into a hidden folder beside the target and moved there by one
-rename at the very end. Until then the split folders carry the ending ``.unfinished``:
-whatever stops the run, a killed process or a full disk, no reader finds a data set that
-is only half there.
+All files are drawn into a hidden folder beside the target, which one rename moves there
+at the end. Until then the split folders have the ending ``.unfinished``. If the run is
+stopped, by a killed process or a full disk, no reader finds an incomplete data set.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from reidlib.synthcity.world import (
 )
 
 DRAWING = 1
-"""Version of the drawing, raised when pictures are meant to change: 1, the first."""
+"""Version of the drawing, increased when pictures are meant to change."""
 
 MANIFEST = "manifest.json"
 ATTRIBUTE_FILE = "market_attribute.mat"
 _UNFINISHED = ".unfinished"
 # The real file lists the colours of the test part in another order and place than
-# those of the training part, and readers that go by position rely on it.
+# those of the training part, and readers that use positions depend on it.
 _TEST_COLUMNS = (
     "age",
     "backpack",
@@ -201,7 +200,7 @@ def make_synthcity(
     ``market_attribute.mat`` and ``manifest.json``. It appears whole or not at all.
 
     Args:
-        path: Folder to write; it must not exist or be empty.
+        path: Folder to write; it must be empty or not exist.
         size: A name of :data:`SIZES`, or counts of your own.
         seed: Seed of everything. The same seed, size and dials give the same bytes,
             whatever the number of workers.
@@ -231,7 +230,7 @@ def make_synthcity(
         workers = _usable_cores()
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ReIDError(f"workers {workers!r}: give an integer from 1, or nothing")
-    plan_world(size, seed, dials)  # errors of the plan before anything is written
+    plan_world(size, seed, dials)  # raises its errors before anything is written
     if target.exists() and not target.is_dir():
         raise ReIDError(f"{target} is a file: name a folder that does not exist yet")
     if target.is_dir() and any(target.iterdir()):
@@ -251,7 +250,7 @@ def make_synthcity(
     except OSError as error:
         raise ReIDError(
             f"cannot write SynthCity to {target}: {error.strerror or error}; choose a "
-            "folder that can be written and has room"
+            "folder that is writable and has enough space"
         ) from error
     finally:
         if temporary is not None and temporary.exists():
@@ -270,8 +269,8 @@ def ensure_synthcity(
     """Return a synthetic data set, drawing it into the cache if it is not there.
 
     The folder's name holds a hash of size, seed, dials and `DRAWING`, so that a change
-    of any of them gives another folder. Two processes may ask at once: both draw, one
-    comes first, and both use what it wrote.
+    of any of them gives another folder. If two processes ask at once, both draw, and
+    both use the folder of the one that finishes first.
 
     Args:
         size: A name of :data:`SIZES`, or counts of your own.
@@ -295,7 +294,7 @@ def ensure_synthcity(
         try:
             make_synthcity(target, size, seed, dials, workers, progress)
         except ReIDError:
-            # Somebody else may have put it there in the meantime.
+            # Another process may have written it in the meantime.
             if not (target / MANIFEST).is_file():
                 raise
     return target
@@ -304,7 +303,7 @@ def ensure_synthcity(
 def synthcity_path(
     size: str | Size = "tiny", seed: int = 0, dials: Dials | None = None
 ) -> Path:
-    """Return where :func:`ensure_synthcity` keeps a data set, drawn already or not.
+    """Return the folder in which :func:`ensure_synthcity` keeps a data set.
 
     Args:
         size: A name of :data:`SIZES`, or counts of your own.
@@ -312,7 +311,8 @@ def synthcity_path(
         dials: The difficulty; the default :class:`Dials` if not given.
 
     Returns:
-        A folder of the cache, whose name is a hash of all that the pictures depend on.
+        A folder of the cache, drawn or not; its name is a hash of all that the pictures
+        depend on.
 
     Raises:
         ReIDError: If size or seed are wrong.

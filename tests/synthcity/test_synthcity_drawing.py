@@ -1,4 +1,4 @@
-"""Pictures stay as they are until the version of the drawing is raised."""
+"""Pictures change only with the version of the drawing."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_named_colours_look_like_their_name():
 def test_pictures_show_what_the_attributes_say(crowd):
     for person in crowd[:150]:
         values, clothes = person.attributes, make_wardrobe(person)
-        # Sleeves: skin at the elbow or not.
+        # Short sleeves show skin below the elbow.
         arm = image_of(clothes.arm)
         wrist = np.abs(arm[int(0.8 * len(arm))] - person.skin).sum(axis=1)
         assert (wrist.max() < 1.0) == (values["up"] == 2)
@@ -137,7 +137,7 @@ def test_a_tube_shows_the_side_that_faces_the_camera():
     for yaw, expected in ((0.0, (200, 0, 0)), (np.pi, (0, 200, 0))):
         canvas = paint(tube((0.0, 1.0), (0.0, 0.0), 0.2, texture, -yaw))
         assert np.allclose(canvas[centre], expected, atol=1.0)
-    # Turned by a quarter towards the right of the picture, the front is at its edge.
+    # After a quarter turn to the right of the picture, the front is at its edge.
     canvas = paint(tube((0.0, 1.0), (0.0, 0.0), 0.4, texture, -np.pi / 2))
     row = canvas[0, 95]
     assert row[80] == 0.0

@@ -112,7 +112,7 @@ def test_images_per_camera_multiplies_the_images():
 
 
 def camera_spread(shift):
-    """Variance between the cameras of their mean colour, people held fixed."""
+    """Variance of the mean colour between cameras, with the same people in each."""
     dials = Dials(camera_shift=shift, occlusion=0.0, lighting=0.0)
     world = plan_world(SMALL, 2, dials)
     colours = defaultdict(list)

@@ -89,7 +89,7 @@ def test_the_manifest_says_what_was_drawn(small):
         "junk": 2,
         "distractors": 3,
     }
-    # The hash is over the list of names and hashes of all files.
+    # The manifest's hash is that of the list of names and hashes of all files.
     lines = [f"{name} {value}\n" for name, value in digest(small).items()]
     mat = hashlib.sha256((small / "market_attribute.mat").read_bytes()[128:])
     lines.append(f"market_attribute.mat {mat.hexdigest()}\n")
