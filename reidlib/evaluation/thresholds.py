@@ -64,8 +64,8 @@ class TradeOff:
             lowest = min(1.0, min_errors / self.num_negatives)
             raise ReIDError(
                 f"a false-match rate of {fpr:g} is {fpr * self.num_negatives:.3g} of "
-                f"{self.num_negatives} negatives, and {min_errors} errors are the "
-                f"least to know a rate by; ask for {lowest:.2g} or more, or give more "
+                f"{self.num_negatives} negatives, and fewer than {min_errors} errors "
+                f"do not determine a rate; ask for {lowest:.2g} or more, or give more "
                 "people"
             )
         allowed = int(fpr * self.num_negatives + 1e-9)  # 0.29 * 100 < 29

@@ -179,7 +179,7 @@ def test_faults_are_refused():
         camera_thresholds(pairs, 0.05, min_negatives=1)
     with pytest.raises(ReIDError, match="fpr is 0"):
         camera_thresholds(pairs, 0)
-    with pytest.raises(ReIDError, match="least to know a rate by"):
+    with pytest.raises(ReIDError, match="do not determine a rate"):
         camera_thresholds(pairs, 1e-4)
     for measure in (rates_by_cameras, match_rates):
         with pytest.raises(ReIDError, match="the threshold is nan"):
