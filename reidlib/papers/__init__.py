@@ -1,4 +1,4 @@
-"""The four papers' own numbers as data, and what of the papers is done here."""
+"""The numbers of the four papers, and which of their items are implemented here."""
 
 from reidlib.papers.items import (
     Item,

@@ -1,4 +1,4 @@
-"""Print the book's page on what of the papers is done."""
+"""Print the book's page on the coverage of the papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the papers contain, and where each piece is built, tested and explained."""
+"""The papers' items, and where each is implemented, tested and explained."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Item:
         id: Paper, kind and number, as ``"CALR-E1"``.
         kind: ``equation``, ``table``, ``figure``, ``algorithm`` or ``component``.
         what: One line on what it is.
-        status: ``closed`` when code, test and page are there, else ``open``.
+        status: ``closed`` if code, test and page exist, else ``open``.
         code: ``module:object`` of the library that implements it, or ``file::function``
             of the book or the notebooks, the file from the repository's root.
         test: ``file::name`` of a test, the file from the repository's root.
         page: Notebook with ``#anchor``, or page of ``book/``, that explains it.
-        result: File under ``results/`` with what was measured, where it needs one.
+        result: File under ``results/`` with the measurements, if the item needs one.
     """
 
     id: str
@@ -120,10 +120,11 @@ def coverage_markdown(items: Iterable[Item] | None = None, root: Path = ROOT) ->
 
 
 def coverage_problems(root: Path, items: Iterable[Item] | None = None) -> list[str]:
-    """Return one line for each reference that leads nowhere.
+    """Return one line for each reference that is missing or broken.
 
-    A closed item must name code, test and page. Whatever any item names must be there:
-    the object in its module, the test in its file, the anchor on its page, the result.
+    A closed item must name code, test and page. Everything that an item names must
+    exist: the object in its module, the test in its file, the anchor on its page, the
+    result.
 
     Args:
         root: Root of the repository, with ``tests``, ``notebooks`` and ``book``.
@@ -186,7 +187,7 @@ def _test_problem(root: Path, test: str) -> str:
 
 
 def _definition_problem(root: Path, definition: str) -> str:
-    """Say what is missing of ``file::name`` or ``file::Class::name``."""
+    """Describe what is missing of ``file::name`` or ``file::Class::name``."""
     if not definition:
         return ""
     file, _, name = definition.partition("::")

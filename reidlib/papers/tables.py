@@ -1,4 +1,4 @@
-"""The papers' tables, and the figures whose numbers their texts state."""
+"""The papers' tables, and the numbers that their texts state about figures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Column:
     Attributes:
         name: What the paper calls it, in this project's spelling.
         meaning: One line on what it holds.
-        unit: Unit of its numbers; ``"1"`` has none, ``"row"`` is given by the row's
-            own ``unit`` cell, and an empty unit marks a column of text.
-        dataset: Where its numbers were measured, empty where that is in the row.
+        unit: Unit of its numbers; ``"1"`` for none, ``"row"`` if the row's ``unit``
+            cell gives it, and empty for a column of text.
+        dataset: Data set of its numbers; empty if the row gives it.
     """
 
     name: str
@@ -49,9 +49,9 @@ class PaperTable:
         paper: One of `PAPERS`.
         source: Where in the paper.
         title: What it shows.
-        keys: Names of the columns that tell the rows apart.
+        keys: Names of the columns that identify a row.
         columns: As many as a row has cells.
-        rows: Text, and numbers; nan where the paper has no figure.
+        rows: Text and numbers; nan where the paper gives no number.
         notes: Where the paper contradicts itself, other sources or its code.
     """
 
@@ -113,7 +113,7 @@ def load_table(table_id: str) -> PaperTable:
         table_id: One of `list_tables`, as ``"AFF-T5"``.
 
     Raises:
-        ReIDError: There is no such table; the message lists those there are.
+        ReIDError: If there is no such table; the message lists the known ones.
 
     Example:
         >>> table = load_table("AFF-T5")

@@ -20,7 +20,7 @@ LINES = ("-", "--", "-.", ":")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
-    """Return the given axes, or those of a figure of their own."""
+    """Return the given axes, or those of a new figure."""
     return ax or plt.subplots(figsize=size)[1]
 
 
@@ -107,8 +107,8 @@ def plot_curves(
         The axes, one line per curve.
 
     Raises:
-        ReIDError: If there is no curve, too many of them, a length that is not that of
-            ``x``, or a value that is not finite.
+        ReIDError: If there is no curve or too many, if a length differs from that of
+            ``x``, or if a value is not finite.
 
     Example:
         >>> ax = plot_curves([1, 2], {"mAP": [0.1, 0.3]}, xlabel="p", ylabel="mAP")
@@ -143,13 +143,13 @@ def plot_embedding(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw points of the plane (a t-SNE, say), coloured and marked by a class.
+    """Draw points of the plane (of a t-SNE, for instance), coloured by class.
 
     Args:
         points: ``(N, 2)``.
         by: ``(N,)`` class of each point.
         name: What a class is called in the legend.
-        only: Classes to colour; the other points are small and grey. Needed where there
+        only: Classes to colour; the other points are small and grey. Needed if there
             are more classes than the 8 pairs of colour and marker.
         title: Title of the figure.
         ax: Axes to draw into.
@@ -175,8 +175,8 @@ def plot_embedding(
     shown = np.unique(classes) if only is None else np.asarray(list(only))
     if len(shown) > len(COLOURS):
         raise ReIDError(
-            f"by: {len(shown)} classes for {len(COLOURS)} colours; name those to "
-            "colour in only"
+            f"by: {len(shown)} classes for {len(COLOURS)} colours; give the classes to "
+            "colour as only"
         )
     ax = new_axes(ax, (4.8, 4.2))
     rest = ~np.isin(classes, shown)
@@ -219,7 +219,7 @@ def plot_bars(
         values: For each group on the horizontal axis, for each series, the values of
             the seeds: ``{"Rank-1": {"direct": [33.9], "baseline": [66.2, 64.8]}}``.
         ylabel: What the values are.
-        level: Height of a dashed line to compare with.
+        level: Height of a dashed reference line.
         level_name: Its name.
         digits: Decimals of the numbers.
         title: Title of the figure.
@@ -307,8 +307,8 @@ def plot_distributions(
 ) -> Axes:
     """Draw histograms over each other, each with an area of one.
 
-    All share their bins, so that heights compare between groups of any size; the median
-    of each is a dashed line.
+    All share the same bins, so that heights are comparable between groups of any size.
+    A dashed line marks the median of each.
 
     Args:
         samples: For each name its values.
@@ -365,15 +365,14 @@ def plot_trade_off(
     title: str = "True against false matches",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the share that is found against the share of false alarms, on a log axis.
+    """Draw the true-match rate against the false-match rate, on a log axis.
 
-    What matters lies at low rates, which a linear axis presses into its first
-    millimetre.
+    Low false-match rates matter most, and a linear axis does not resolve them.
 
     Args:
         curves: For each name the false-match rates, ascending, and the true-match
-            rates, both in [0, 1]; the first two arrays of ``TradeOff.curve()``. A rate
-            of 0 has no place on the axis and is left out.
+            rates, both in [0, 1]; the first two arrays of ``TradeOff.curve()``. A
+            false-match rate of 0 is not on a log axis and is left out.
         points: For each name a pair of rates to mark, a threshold in use for instance.
         xlabel: What the horizontal axis is.
         ylabel: What the vertical axis is.

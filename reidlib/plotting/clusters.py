@@ -1,4 +1,4 @@
-"""Figures of clusters: what is in them, and how good they are."""
+"""Figures of clusters: their images and their quality."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from reidlib.data.table import DISTRACTOR
 from reidlib.errors import ReIDError
+from reidlib.labels.pseudo_labels import OUTLIER
 from reidlib.plotting.charts import draw_lines
 from reidlib.plotting.inputs import as_images, as_numpy, per_image
 from reidlib.plotting.style import COLOURS, HIT, INK, MISS
 from reidlib.plotting.tiles import Canvas, caption_of
 
-OUTLIER = -1
 MEASURES = {
     "clusters": "number of clusters",
     "outlier_share": "outlier share",
@@ -58,15 +58,15 @@ def plot_clusters(
     """Draw some clusters, one in a row, and mark the images of other people.
 
     Images of the cluster's most frequent person have green frames with a tick, all
-    others vermillion ones with a cross; of people who are equally frequent, the one
-    with the lowest id counts. Images of a person stand together, the most frequent
-    person first. If a cluster is larger than its row, images are taken evenly from
-    that order, so that the row keeps the cluster's proportions. Outliers have no
-    frame, because they are no cluster.
+    others have vermillion frames with a cross; of equally frequent people, the one with
+    the lowest id counts. Images are grouped by person, the most frequent person first.
+    If a cluster is larger than its row, images are taken evenly from that order, so
+    that the row keeps the cluster's proportions. Outliers have no frame, because they
+    form no cluster.
 
     Args:
         images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` as for `plot_images`, or anything
-            whose ``images[row]`` is such an image: only those drawn are asked for.
+            whose ``images[row]`` is such an image: only drawn images are read.
         pseudo_labels: ``(N,)`` clusters, -1 for an outlier.
         pids: ``(N,)`` person ids; ids up to 0 are no known person.
         camids: ``(N,)`` camera ids.
@@ -76,7 +76,7 @@ def plot_clusters(
         ax: Axes to draw into.
 
     Returns:
-        The axes; row by row, images in the order said.
+        The axes; row by row, images in this order.
 
     Raises:
         ReIDError: If the shapes do not fit, or a cluster has no image.
@@ -127,7 +127,7 @@ def _by_person(
     )
     known = names > DISTRACTOR
     major = int(names[np.argmax(np.where(known, counts, 0))]) if known.any() else None
-    # The most frequent first, of equals the lowest id, then in the order of the table.
+    # By frequency, then by id, then by row of the table.
     return inside[np.lexsort((names[which], -(counts * known)[which]))], major
 
 
@@ -141,7 +141,7 @@ def _draw_rows(
     look: Callable[[str, int], tuple[str | None, str]],
     ax: Axes | None,
 ) -> Canvas:
-    """Draw rows of images beside their names, evenly chosen where a row is too long.
+    """Draw rows of images beside their names; too long rows are sampled evenly.
 
     Args:
         images: As for `plot_clusters`.
@@ -201,28 +201,28 @@ def plot_refined_cluster(
     """Draw a pivot with its global, its local and its refined cluster (CALR-F3).
 
     Each row begins with the pivot, in a dark frame with a star. In the first row,
-    images of the pivot's camera come next: those that stay have green frames with a
-    tick, those that are discarded vermillion ones with a cross. Images of other cameras
-    follow. Local clusters say nothing about them, so they have no frame unless they are
-    discarded. If a cluster is larger than its row, images are taken evenly from that
-    order.
+    images of the pivot's camera come next: those that are kept have green frames with a
+    tick, those that are discarded have vermillion frames with a cross. Images of other
+    cameras follow. Local clusters do not judge them, so they have no frame unless they
+    are discarded. If a cluster is larger than its row, images are taken evenly from
+    that order.
 
     Args:
         images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` as for `plot_images`, or anything
-            whose ``images[row]`` is such an image: only those drawn are asked for.
+            whose ``images[row]`` is such an image: only drawn images are read.
         pivot: Row number of the pivot.
         pseudo_labels: ``(N,)`` global clusters, -1 for an outlier.
         local_labels: ``(N,)`` clusters inside each camera; an image with -1 is alone.
         pids: ``(N,)`` person ids, or None if they are unknown.
         camids: ``(N,)`` camera ids.
-        discarded: ``(N,)`` bool, what refinement discarded.
+        discarded: ``(N,)`` bool, the images that refinement discarded.
         columns: Most images in a row.
         title: Title of the figure, completed by what the marks mean.
         ax: Axes to draw into.
 
     Returns:
         The axes: the images of the global cluster, then of the local and of the refined
-        one, each in the order said.
+        one, each in this order.
 
     Raises:
         ReIDError: If shapes do not fit, or the pivot is discarded or in no cluster.
@@ -252,8 +252,9 @@ def plot_refined_cluster(
         )
     if labels[pivot] == OUTLIER or gone[pivot]:
         raise ReIDError(
-            f"the pivot, row {pivot}, is {'discarded' if gone[pivot] else 'no member'} "
-            "of a global cluster; give one of select_pivots, and what it discards"
+            f"the pivot, row {pivot}, is "
+            f"{'discarded' if gone[pivot] else 'in no global cluster'}; give a pivot "
+            "from select_pivots, and the images discarded with it"
         )
     member = labels == labels[pivot]
     own = cameras == cameras[pivot]
@@ -286,7 +287,7 @@ def _ordered(
     own: np.ndarray,
     cameras: np.ndarray,
 ) -> np.ndarray:
-    """Return members: the pivot, its camera (what stays first), other cameras."""
+    """Return members: the pivot, its camera (kept images first), other cameras."""
     rows = np.flatnonzero(member)
     other = ~own[rows]
     keys = (rows, cameras[rows] * other, gone[rows] & ~other, other, rows != pivot)
@@ -301,13 +302,13 @@ def plot_health(
     title: str = "Health of the pseudo labels",
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
-    """Draw how good the pseudo labels of each epoch were.
+    """Draw the quality of the pseudo labels of each epoch.
 
     Args:
         epochs: One entry per epoch, a ``ClusterQuality`` or a mapping with its fields:
             ``clusters`` and the ``measures``. A mapping may carry its ``epoch``, else
             entries count from 1.
-        num_pids: True number of identities, drawn as the line to reach.
+        num_pids: True number of identities, drawn as a dashed line.
         measures: Fields of the second panel, all in [0, 1].
         title: Title of the first panel.
         axes: Two axes to draw into.
@@ -356,14 +357,14 @@ def plot_sweep(
     num_pids: int | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
-    """Draw how clusters change with a setting: a panel a measure, a line a sweep.
+    """Draw how clusters change with a setting: a panel per measure, a line per sweep.
 
     Args:
         sweeps: For each name (``"k1 = 15"``) the quality at each value of the setting:
             a ``ClusterQuality`` or a mapping with the ``measures``. NaN is a gap.
         measures: Fields to draw, in this order, each on a scale of its own from 0.
         xlabel: What the setting is.
-        num_pids: True number of identities: a level in the panel of ``clusters``.
+        num_pids: True number of identities, drawn as a line in the panel ``clusters``.
         axes: As many axes as measures.
 
     Returns:
@@ -403,7 +404,7 @@ def plot_sweep(
         draw_lines(ax, curves)
         if measure == "clusters" and num_pids is not None:
             ax.axhline(num_pids, color=INK, ls="--", lw=1.2, label="people")
-        # From 0, so that heights compare; an adjusted index may lie below it.
+        # From 0, so that heights are comparable; an adjusted index may be negative.
         lowest = min((y for _, ys in curves.values() for y in ys if y < 0), default=0)
         ax.set_ylim(bottom=ax.get_ylim()[0] if lowest < 0 else 0)
         ax.set(xlabel=xlabel, title=measure_name(measure))

@@ -1,4 +1,4 @@
-"""What figures are made of, checked at the border of the library."""
+"""Checks of the arrays that figures are drawn from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reidlib.errors import ReIDError
 
 
 def as_numpy(values: Any) -> np.ndarray:
-    """Return an array on the host, whatever the values are: list, array or tensor."""
+    """Return a list, an array or a tensor as an array on the host."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values)
@@ -42,7 +42,7 @@ def as_images(images: Any, dimensions: int, name: str) -> np.ndarray:
 
 
 def per_image(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
-    """Return values of this shape, one for each image, or None where there are none."""
+    """Return values of this shape, one for each image, or None if there are none."""
     if values is None:
         return None
     column = as_numpy(values)

@@ -26,12 +26,12 @@ def plot_retrievals(
     title: str = "Nearest gallery images",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw queries with their nearest gallery images, after the protocol's removals.
+    """Draw queries with the nearest gallery images that the protocol counts.
 
     Args:
         query_features: ``(Q, D)`` features of the query split.
         gallery_features: ``(G, D)`` features of the gallery split.
-        dataset: The data set that the features are of.
+        dataset: The data set of the features.
         rows: Queries to draw; by default six, spread evenly over the split.
         k: Number of gallery images for each query.
         title: Title of the figure.

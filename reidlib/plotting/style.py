@@ -1,4 +1,4 @@
-"""The look of every figure."""
+"""The style of all figures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ INK, PAPER, GRID = "#262626", "#FAFAF7", "#DEDED8"
 def use_style() -> None:
     """Set matplotlib's defaults to the style of the book.
 
-    The background is opaque and light, the text dark: a figure then reads the same on a
-    light and on a dark page, whatever the page does to its images.
+    The background is opaque and light and the text is dark, so that a figure is
+    readable on a light and on a dark page.
 
     Example:
         >>> import matplotlib as mpl

@@ -22,7 +22,7 @@ LINE = 0.2  # height of a line of text, in tile widths
 
 
 def caption_of(pid: Any, camid: Any) -> str:
-    """Return identity and camera as they stand below an image, None left out."""
+    """Return the caption of an image: identity and camera, None left out."""
     words = {JUNK: "junk", DISTRACTOR: "distractor", UNKNOWN: "id ?"}
     parts = []
     if pid is not None:
@@ -41,7 +41,7 @@ class Canvas:
         aspect: Height of a tile.
         lines: Lines of text below each tile.
         ax: Axes to draw into; a figure that fits the grid if None.
-        lead: Extra room after the first column.
+        lead: Extra space after the first column.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Canvas:
                 Rectangle((left, top), 1, self.aspect, fill=False, ec=frame, lw=2.6)
             )
         if mark:
-            # Inside a disc of paper: readable over any photograph.
+            # A white disc keeps the mark readable over any image.
             self.ax.text(
                 left + 0.84,
                 top + 0.17,
@@ -193,8 +193,8 @@ def plot_ranking(
 ) -> Axes:
     """Draw queries and, to the right of each, its matches, best match first.
 
-    A match of the same person has a green frame and a tick, another person a vermillion
-    frame and a cross: colour is never the only sign.
+    A match of the same person has a green frame and a tick, a match of another person
+    has a vermillion frame and a cross, so that colour is never the only sign.
 
     Args:
         query_images: ``(Q, H, W, 3)`` or ``(Q, 3, H, W)``, as in :func:`plot_images`.

@@ -281,7 +281,7 @@ def test_only_the_images_drawn_are_read_and_an_outlier_of_stage_1_is_alone():
         (lambda: refined(camids=REFINED_CAMIDS[:3]), "camids: got shape"),
         (lambda: refined(discarded=GONE.long()), "the last one as bool"),
         (lambda: refined(pivot=9), "pivot is 9 of 9"),
-        (lambda: refined(pivot=7), "row 7, is no member"),
+        (lambda: refined(pivot=7), "row 7, is in no global cluster"),
         (lambda: refined(pivot=3), "row 3, is discarded"),
         (lambda: refined(columns=1), "two columns or more"),
         (lambda: plot_health([]), "epochs: got none"),
