@@ -1,9 +1,9 @@
 """Person re-identification, taught and implemented.
 
-Sub-packages, from the ground up: ``data`` and ``synthcity`` give images with
+Sub-packages, from the lowest level: ``data`` and ``synthcity`` provide images with
 identities and cameras; ``models``, ``neighbors``, ``clustering``, ``labels``,
-``losses`` and ``evaluation`` are the building blocks; ``engine`` keeps a run alive and
-written down; ``recipes`` are the methods themselves, one readable file each.
+``losses`` and ``evaluation`` are the building blocks; ``engine`` runs, records and
+resumes the training; ``recipes`` are the methods, one file each.
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""Checks of input at the border: one function for each kind of input.
+"""Input checks: one function for each kind of input.
 
-Each returns its input in the form that the library computes with, or raises a
-`ReIDError` of one line: where, what was got, what was expected, what to do.
+Each returns its input in the form that the library uses, or raises a `ReIDError` with a
+message of one line: where, what was given, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reidlib.errors import ReIDError
 
 Array: TypeAlias = Tensor | np.ndarray
 
-# A network that ran in bfloat16 gives norms that are off by some thousandths.
+# The norms of features computed in bfloat16 deviate from 1 by some thousandths.
 _NORM_TOLERANCE = 0.02
 
 
@@ -36,8 +36,8 @@ def check_features(
         name: What the caller calls them, for the message.
 
     Raises:
-        ReIDError: If they are not a finite matrix of at least one row, or not
-            normalised where they must be.
+        ReIDError: If they are not a finite matrix of at least one row, or are not
+            normalised although they must be.
     """
     if not isinstance(features, Tensor | np.ndarray):
         raise ReIDError(
@@ -48,7 +48,7 @@ def check_features(
     if matrix.ndim != 2:
         raise ReIDError(
             f"{where}: {name} have shape {tuple(matrix.shape)}; give (N, D), one row "
-            f"an image"
+            f"per image"
         )
     if 0 in matrix.shape:
         raise ReIDError(
@@ -60,7 +60,7 @@ def check_features(
     if len(bad):
         raise ReIDError(
             f"{where}: {name} of {len(bad)} of {len(matrix)} images hold NaN or inf, "
-            f"first in row {int(bad[0])}; look at the loss and at the images"
+            f"first in row {int(bad[0])}; check the loss and the images"
         )
     if normalised:
         norms = matrix.norm(dim=1)
@@ -93,7 +93,7 @@ def check_feature_pair(
 
 
 def check_ids(ids: Array, name: str, where: str) -> np.ndarray:
-    """Return a column of whole numbers, person ids for instance, as int64 ``(N,)``."""
+    """Return whole numbers, person ids for instance, as int64 ``(N,)``, or raise."""
     tensor = torch.as_tensor(ids).detach().cpu()
     if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
         raise ReIDError(
@@ -108,8 +108,8 @@ def check_labels(labels: Array, where: str) -> np.ndarray:
     array = check_ids(labels, "pseudo labels", where)
     if len(array) and array.min() < -1:
         raise ReIDError(
-            f"{where}: the lowest label is {array.min()}; clusters count from 0 and "
-            "-1 is an outlier"
+            f"{where}: the lowest label is {array.min()}; clusters are numbered from 0 "
+            "and -1 is an outlier"
         )
     return array
 
@@ -140,7 +140,7 @@ def check_same_length(where: str, **columns: Sized) -> None:
 
 
 def check_count(value: object, name: str, where: str, *, least: int = 1) -> int:
-    """Return a whole number that is not below the least, or raise `ReIDError`."""
+    """Return a whole number of at least ``least``, or raise `ReIDError`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ReIDError(
             f"{where}: {name} is {value!r}; give a whole number from {least} up"
@@ -194,12 +194,12 @@ def check_num_clusters(num_clusters: object, num_images: int, where: str) -> int
 
     Args:
         num_clusters: Whole number from 1 to ``num_images``, or a float in (0, 1] that
-            is multiplied by ``num_images`` and rounded down, to 1 at least.
+            is multiplied by ``num_images`` and rounded down, but to at least 1.
         num_images: N.
         where: Calling function, for the message.
 
     Raises:
-        ReIDError: If it is neither, or more than there are images.
+        ReIDError: If it is neither, or larger than ``num_images``.
     """
     if isinstance(num_clusters, float | np.floating):
         share = check_number(num_clusters, "num_clusters", where, 0, 1, closed="right")
@@ -214,7 +214,7 @@ def check_num_clusters(num_clusters: object, num_images: int, where: str) -> int
 
 
 def check_batch(rows: Tensor, labels: Tensor) -> None:
-    """Raise unless there is one label for each row; a look at the shapes alone.
+    """Raise unless there is one label for each row; only shapes are checked.
 
     Args:
         rows: ``(B, D)``.
@@ -230,9 +230,9 @@ def check_batch(rows: Tensor, labels: Tensor) -> None:
 def check_classes(labels: Tensor, num_classes: int) -> None:
     """Raise unless all labels are in range; copies two numbers to the host.
 
-    A loss does not call this in each step, because a GPU would have to be waited for.
-    Call it once an epoch, on the labels that the batches are drawn from, if they come
-    from elsewhere than `cluster_centroids`, which checks its own.
+    A loss does not call this in each step, because it would have to wait for the GPU.
+    Call it once per epoch on the labels that the batches are drawn from, unless they
+    come from `cluster_centroids`, which checks them.
 
     Args:
         labels: ``(N,)`` int64.
@@ -258,8 +258,8 @@ def check_classes(labels: Tensor, num_classes: int) -> None:
 def explain_classes(labels: Tensor, num_classes: int) -> Iterator[None]:
     """Explain PyTorch's error about a label that is out of range, at no cost.
 
-    PyTorch stops at such a label by itself: on the CPU with an `IndexError`, which is
-    explained here, on a GPU with a failed assertion.
+    PyTorch itself refuses such a label: on the CPU with an `IndexError`, which is
+    explained here, and on a GPU with a failed assertion.
     """
     try:
         yield

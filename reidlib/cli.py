@@ -18,7 +18,7 @@ from reidlib.errors import ReIDError
 if TYPE_CHECKING:
     from reidlib.data.table import ReIDDataset
 
-# The heavy imports (torch, timm) stand in the commands, so that --help answers at once.
+# Slow imports (torch, timm) are inside the commands, so that --help answers at once.
 
 _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``reidlib``; by default those of the process.
 
     Returns:
-        Exit status: 0, or 2 for input that cannot be worked with (one line on standard
-        error says why), or 130 after Ctrl-C.
+        Exit status: 0, or 2 for invalid input (one line on standard error says why),
+        or 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="reidlib", description="Person re-identification, from the shell."
+        prog="reidlib", description="Person re-identification from the command line."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -66,19 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("path", type=Path, help="folder to write; it must not exist yet")
     make.add_argument("--size", choices=_SIZES, default="course")
     make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--workers", type=int, help="processes (default: one a core)")
+    make.add_argument("--workers", type=int, help="processes (default: one per core)")
     make.set_defaults(command=_data_make)
-    check = data_commands.add_parser("check", help="report what is wrong with data")
+    check = data_commands.add_parser("check", help="report problems of a data set")
     check.add_argument("path", type=Path, help="folder, or CSV file")
-    check.add_argument("--kind", choices=_KINDS, default=None, help="default: guessed")
-    check.add_argument("--sheet", type=Path, help="where to write the contact sheet")
+    check.add_argument("--kind", choices=_KINDS, default=None, help="default: detected")
+    check.add_argument("--sheet", type=Path, help="file for the contact sheet")
     check.set_defaults(command=_data_check)
 
     train = commands.add_parser(
         "train",
         help="train a method",
         add_help=False,
-        allow_abbrev=False,  # --k must not become somebody else's option
+        allow_abbrev=False,  # --k must not be taken for an option that begins with k
         description="Every field of the recipe's configuration is an option too: "
         "reidlib train baseline --help lists them.",
     )
@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out", type=Path, help="folder of the run (default: a new one)"
     )
-    train.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out"
-    )
+    train.add_argument("--resume", action="store_true", help="resume the run in --out")
     train.add_argument(
         "--source-root", type=Path, help="folder of labelled data to adapt from"
     )
@@ -102,23 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--rerank", action="store_true", help="k-reciprocal re-ranking"
     )
-    evaluate.add_argument("--figure", type=Path, help="write retrievals as a picture")
-    evaluate.add_argument("--json", type=Path, help="write the figures as JSON")
+    evaluate.add_argument("--figure", type=Path, help="draw retrievals to this file")
+    evaluate.add_argument(
+        "--json", type=Path, help="write the scores to this JSON file"
+    )
     evaluate.set_defaults(command=_evaluate)
 
-    reproduce = commands.add_parser("reproduce", help="make the runs of a table")
+    reproduce = commands.add_parser("reproduce", help="train the runs of a table")
     reproduce.add_argument("--seeds", type=int, default=3, help="number of seeds")
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
     reproduce.add_argument(
         "--processes",
         type=int,
-        help="runs at once (default: one a GPU or, without one, one a core)",
+        help="runs at once (default: one per GPU or, without a GPU, one per core)",
     )
     reproduce.add_argument(
         "--verify",
         action="store_true",
-        help="make the first epoch of one published run of each recipe again, and "
-        "compare; TABLE then names one recipe, or is left out",
+        help="repeat the first epoch of one published run of each recipe and compare; "
+        "TABLE is then the name of one recipe, or is omitted",
     )
     reproduce.set_defaults(command=_reproduce)
     report = commands.add_parser("report", help="print a table from its result files")
@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
             "--data", choices=_KINDS, help="kind of data (default: synthcity)"
         )
         command.add_argument(
-            "--root", type=Path, help="its folder; the kind is then guessed"
+            "--root", type=Path, help="its folder; the kind is then detected"
         )
         command.add_argument("--size", choices=_SIZES, help="size of SynthCity")
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
             "--unreadable",
             choices=("refuse", "skip", "trust"),
             default="refuse",
-            help="images that cannot be decoded: stop, leave out, or do not look",
+            help="images that cannot be decoded: stop, leave out, or do not check",
         )
     return parser
 
@@ -159,7 +159,7 @@ def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
 
     kind = options.data or ("auto" if options.root else "synthcity")
     if options.root is not None and options.size is not None:
-        raise ReIDError("--size draws SynthCity and --root reads a folder: give one")
+        raise ReIDError("--size draws SynthCity and --root reads a folder: omit one")
     if options.root is not None:
         return open_dataset(kind, options.root, unreadable=options.unreadable)
     if kind != "synthcity":
@@ -185,8 +185,8 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
         print(f"contact sheet: {sheet}")
     if report.problems:
         raise ReIDError(
-            f"{options.path} has {len(report.problems)} problems (listed above); mend "
-            "them before training"
+            f"{options.path} has {len(report.problems)} problems (listed above); "
+            "correct them before training"
         )
 
 
@@ -196,7 +196,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
 
     if options.recipe is None:
         if not options.help:
-            raise ReIDError(f"train what? Name a recipe: {', '.join(_RECIPES)}")
+            raise ReIDError(f"no recipe is given; name one of {', '.join(_RECIPES)}")
         print(_train_usage("reidlib train RECIPE"))
         print(
             f"RECIPE is one of {', '.join(_RECIPES)}; its settings are listed by\n"
@@ -208,25 +208,25 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         rest = [*rest, "--help"]
     if options.preset not in recipe.PRESETS:
         raise ReIDError(
-            f"no preset {options.preset!r} of {options.recipe}; there is "
+            f"{options.recipe} has no preset {options.preset!r}; choose from "
             f"{', '.join(recipe.PRESETS)}"
         )
     default = recipe.PRESETS[options.preset]
     program = f"reidlib train {options.recipe}"
     if options.help:
-        # argparse's half; tyro prints the configuration's half and leaves.
+        # The options of argparse; tyro then prints those of the recipe and exits.
         print(_train_usage(program))
     config = _configure(default, rest, program, options.preset)
     if options.resume and options.out is None:
-        raise ReIDError("--resume needs --out, the folder of the run to go on with")
+        raise ReIDError("--resume needs --out, the folder of the run to resume")
     if options.source_root is not None and options.recipe != "aff_scl":
         raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
     if options.source_root is None and options.source_data != "auto":
         raise ReIDError("--source-data needs --source-root, the folder of the source")
     if options.source_root is not None and config.adaptation == "none":
         raise ReIDError(
-            "--source-root is given and adaptation is 'none', so nobody would look at "
-            "the source; add --adaptation joint, pretrain or source"
+            "--source-root is given and adaptation is 'none', so the source would not "
+            "be used; add --adaptation joint, pretrain or source"
         )
     dataset = _open(options, "tiny" if options.preset == "quick" else "course")
     if options.source_root is not None:
@@ -275,7 +275,7 @@ def _configure(default: Any, words: list[str], program: str, preset: str) -> Any
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as leaving:
-        # tyro frames the ValueError of a configuration in a box; here it is one line.
+        # tyro prints the ValueError of a configuration in a box, not as one line.
         error: BaseException | None = leaving
         while error is not None and not isinstance(error, ReIDError):
             error = error.__context__
@@ -308,7 +308,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     _check_same_data(options, dataset)
     device = open_fabric(options.device).device
     if not len(dataset.query) or not len(dataset.gallery):
-        raise ReIDError(f"{dataset.root} has no query and gallery: nothing to score")
+        raise ReIDError(f"{dataset.root} has no query or no gallery images to score")
     check_test_split(dataset)
     print(
         f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
@@ -343,7 +343,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
-    """Refuse to score a run silently on data that it was not trained on."""
+    """Raise if no data are named and the default data are not those of the training."""
     folder = options.run if options.run.is_dir() else options.run.parent
     manifest = folder / "manifest.json"
     chosen = options.data or options.root or options.size
@@ -353,8 +353,8 @@ def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
     if trained["sha256"] != dataset.fingerprint():
         raise ReIDError(
             f"{options.run} was trained on {trained['name']} with "
-            f"{trained['images']['train']} training images, and SynthCity course is "
-            "other data; say what to score with --size or --root"
+            f"{trained['images']['train']} training images, which are not those of "
+            "SynthCity course; name the data to score it on with --size or --root"
         )
 
 
@@ -366,7 +366,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
     if options.verify:
         return _verify(options)
     if options.table is None:
-        raise ReIDError("reproduce what? Name a table, or give --verify")
+        raise ReIDError("no table is given; name a table, or give --verify")
     if options.seeds < 1:
         raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
     data = Data(options.size, options.data or "auto", options.root)
@@ -382,7 +382,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
     missing = [outcome for outcome in outcomes if outcome.status == "missing"]
     if missing:
         raise ReIDError(
-            f"{len(missing)} of {len(outcomes)} runs could not be made "
+            f"{len(missing)} of {len(outcomes)} runs have no result "
             f"({missing[0].job.row.name}: {missing[0].message})"
         )
 
@@ -392,7 +392,9 @@ def _verify(options: argparse.Namespace) -> None:
     from reidlib.recipes import RECIPES
 
     if options.table is not None and options.table not in RECIPES:
-        raise ReIDError(f"no recipe {options.table!r}; there is {', '.join(RECIPES)}")
+        raise ReIDError(
+            f"no recipe {options.table!r}; choose from {', '.join(RECIPES)}"
+        )
     recipes = tuple(RECIPES) if options.table is None else (options.table,)
     data = Data(options.size, options.data or "auto", options.root)
     found = verify(recipes, data=data, preset=options.preset, device=options.device)
@@ -402,8 +404,9 @@ def _verify(options: argparse.Namespace) -> None:
         print(f"{one.job.row.recipe}: {said}; largest difference {value:.2g} ({name})")
     if failed := [one.job.row.recipe for one in found if not one.passed]:
         raise ReIDError(
-            f"the code no longer makes the published numbers of {', '.join(failed)}: "
-            "mend it, or raise VERSION and make the results again"
+            "the code no longer reproduces the published numbers of "
+            f"{', '.join(failed)}: correct it, or raise VERSION and reproduce the "
+            "results"
         )
 
 
@@ -411,13 +414,13 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.experiments import Data, report
 
-    # Reading result files needs no folder of data, only its name.
+    # Only result files are read: without --root, any folder name will do.
     root = options.root or (Path("PATH") if options.data else None)
     data = Data(options.size, options.data or "auto", root)
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:
-        # Without its encoding a browser reads a lone file as it likes.
+        # Browsers guess the encoding of a file that does not declare one.
         head = (
             f'<!doctype html>\n<meta charset="utf-8">\n<title>{options.table}</title>'
         )
@@ -425,9 +428,9 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _table(metrics: dict[str, Any]) -> str:
-    """Format retrieval figures for people: percent, one line each."""
+    """Format retrieval scores in percent, one line each."""
     if "mAP" not in metrics:
-        return "no query and gallery in this data set: nothing to score"
+        return "no query or no gallery images in this data set: nothing to score"
     cmc = {f"Rank-{rank}": value for rank, value in metrics["cmc"].items()}
     rows = {"mAP": metrics["mAP"], **cmc, "mINP": metrics["mINP"]}
     lines = [f"{name:>8} {100 * value:6.1f} %" for name, value in rows.items()]

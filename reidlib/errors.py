@@ -1,11 +1,11 @@
-"""The one error type of the library's border."""
+"""The library's error type for invalid input."""
 
 from __future__ import annotations
 
 
 class ReIDError(ValueError):
-    """Input that the library cannot work with.
+    """Invalid input.
 
-    The message is one line that says what was found, where, and how to mend it. The
+    The message is one line that says what was found, where, and how to correct it. The
     command line prints it and exits with status 2.
     """

@@ -1,4 +1,4 @@
-"""The command line: what works, and what one line says where it does not."""
+"""The command line: its commands, and the one-line message of each error."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_full_disk(tiny_root, tmp_path, capsys):
 def test_a_finished_run_is_not_overwritten(trained, tiny_root, capsys):
     before = (trained / "result.json").read_bytes()
     words = ["train", "baseline", *QUICK, "--root", tiny_root, "--out", trained]
-    assert "holds a run already" in failing(words, capsys)
+    assert "already holds a run" in failing(words, capsys)
     assert "another config" in failing([*words, "--resume", "--lr", "0.1"], capsys)
     assert (trained / "result.json").read_bytes() == before
 
@@ -218,7 +218,7 @@ def test_a_run_is_not_scored_silently_on_other_data(trained, capsys):
 
 
 def test_a_recipe_must_be_named(capsys):
-    assert "Name a recipe" in failing(["train"], capsys)
+    assert "no recipe is given" in failing(["train"], capsys)
     assert main(["train", "--help"]) == 0
     assert "baseline" in capsys.readouterr().out
 
@@ -281,7 +281,7 @@ def test_a_run_that_is_stopped_and_killed_is_resumed_to_the_numbers_of_a_whole_o
         ]
 
     assert stopped(signal.SIGINT) == (130, "interrupted")
-    assert "go on with --resume" in told.read_text()
+    assert "continue with --resume" in told.read_text()
     assert stopped(signal.SIGKILL, "--resume") == (-signal.SIGKILL, "running")
     assert "Traceback" not in told.read_text()
     assert main([*words, "--out", str(cut), "--resume"]) == 0
@@ -328,4 +328,4 @@ def test_the_names_on_the_command_line_are_those_of_the_library(capsys):
     presets = {name for recipe in RECIPES.values() for name in recipe.PRESETS}
     assert set(cli._PRESETS) == presets
     told = failing(["train", "baseline", "--preset", "veri"], capsys)
-    assert "no preset 'veri' of baseline; there is quick" in told
+    assert "baseline has no preset 'veri'; choose from quick" in told

@@ -1,4 +1,4 @@
-"""From cameras to images of people: what stands before re-identification in use."""
+"""From videos to crops of people, the step before re-identification in deployment."""
 
 from reidlib.deploy.video import crop_people
 

@@ -1,4 +1,4 @@
-"""People cut out of a video: the shortest way from a camera to a data set."""
+"""Crops of people from a video: the shortest way from a camera to a data set."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def crop_people(
 
     Args:
         video: Video file.
-        folder: Where the crops and ``index.csv`` are written; made if needed.
-        every: Search the first of every n frames.
+        folder: Where the crops and ``index.csv`` are written; created if needed.
+        every: Search one frame in every ``every``.
         min_score: Lowest score of a detection, in the detector's own units.
         camid: Camera id of the video, from 0.
 

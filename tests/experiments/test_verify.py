@@ -127,9 +127,9 @@ def test_the_command_tells_what_it_found(results, capsys):
     assert main([*COMMAND[:1], "direct", *COMMAND[1:]]) == 2
     told = capsys.readouterr()
     assert "direct: DIFFERS; largest difference" in told.out
-    assert "no longer makes the published numbers of direct: mend it" in told.err
+    assert "no longer reproduces the published numbers of direct: correct" in told.err
     assert main([*COMMAND[:1], "trial", *COMMAND[1:]]) == 2
-    assert "no recipe 'trial'; there is direct" in capsys.readouterr().err
+    assert "no recipe 'trial'; choose from direct" in capsys.readouterr().err
     assert main([*COMMAND[:1], "supervised", *COMMAND[1:]]) == 2
     assert "no current result of supervised" in capsys.readouterr().err
 
