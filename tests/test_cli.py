@@ -17,7 +17,8 @@ from reidlib.synthcity import ensure_synthcity
 
 QUICK = [
     *("--preset", "quick", "--height", "64", "--width", "32", "--device", "cpu"),
-    *("--backbone", "tiny", "--epochs", "1", "--iterations", "3"),
+    *("--backbone", "tiny", "--frozen-stages", "4", "--epochs", "1"),
+    *("--iterations", "3"),
 ]
 
 

@@ -29,7 +29,7 @@ from reidlib.synthcity import Dials
 ROOT = Path(__file__).parents[2]
 TINY = Data("tiny")
 SMALL = {"backbone": "tiny", "height": 64, "width": 32}
-SMALL_AFF = {**SMALL, "epochs": 1, "iterations": 2, "num_labels": 4}
+SMALL_AFF = {**SMALL, "frozen_stages": 4, "epochs": 1, "iterations": 2, "num_labels": 4}
 
 
 @pytest.fixture
