@@ -30,7 +30,8 @@ export MALLOC_TRIM_THRESHOLD_ := 68719476736
 # Tests and notebooks run in this many processes, which share the cores.
 WORKERS ?= 2
 
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# Later chapters train more, so they come first.
+NOTEBOOKS := $(shell ls -r notebooks/*.ipynb)
 RENDER = $(BIN)/jupyter-book build -W -n --keep-going --all
 EXECUTE = $(BIN)/python notebooks/execute.py --processes $(WORKERS)
 
