@@ -55,7 +55,7 @@ live: $(INSTALLED) cities ## Execute every notebook on this machine and render t
 	REIDLIB_BOOK=$(LIVE)/$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(LIVE)/$(HTML)/index.html"
 
-# Drawn before any notebook, which would store the progress bar otherwise.
+# Drawn before any notebook, whose outputs would hold the progress bar otherwise.
 cities: $(INSTALLED)
 	$(BIN)/python -c 'from reidlib.synthcity import ensure_synthcity; \
 		[ensure_synthcity(size) for size in ("tiny", "course")]'
@@ -66,7 +66,7 @@ cities: $(INSTALLED)
 # errors, and its pages opened in a browser. Limits of time are guards against a hang, far
 # beyond what a slow machine needs. A file stays in one process, and the notebooks, which
 # take longest, come first.
-test: lint types ## Check style and types, run every test, notebook and page
+test: lint types cities ## Check style and types, run every test, notebook and page
 	OMP_NUM_THREADS=$$($(BIN)/python -c \
 		'import os; print(max(1, (os.cpu_count() or 1) // $(WORKERS)))') \
 	$(BIN)/python -m pytest --durations=10 --doctest-modules \
