@@ -95,3 +95,13 @@ def test_every_target_that_is_written_about_exists():
         written = set(re.findall(r"(?:^ {4}|`|^)make ([a-z]+)", text, re.MULTILINE))
         assert written, page
         assert written <= targets, page
+
+
+def test_an_installed_library_has_all_of_its_files():
+    package = ROOT / "reidlib"
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["reidlib"]
+    packed = {file for pattern in patterns for file in package.glob(pattern)}
+    ignored = {".py", ".pyc"}
+    files = {f for f in package.rglob("*") if f.is_file() and f.suffix not in ignored}
+    assert files
+    assert files <= packed

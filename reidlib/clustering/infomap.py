@@ -40,7 +40,7 @@ def infomap(
     partition of them. Images without a link, and those in clusters below
     ``min_cluster_size``, are outliers.
 
-    Infomap is an optional package under the AGPL-3.0-or-later, stricter than this
+    Infomap is an optional package under the GPL-3.0-or-later, stricter than this
     library's own licence.
 
     Args:
@@ -70,7 +70,7 @@ def infomap(
     if importlib.util.find_spec("infomap") is None:
         raise ReIDError(
             "infomap: the package is not installed; run 'pip install infomap' (its "
-            "licence is AGPL-3.0-or-later) or cluster with dbscan"
+            "licence is GPL-3.0-or-later) or cluster with dbscan"
         )
     features = check_features(features, "infomap", normalised=True)
     k = check_count(k, "k", "infomap")

@@ -368,12 +368,7 @@ class Run:
         title = f"epoch {self.epoch + 1} {title}"
         return tqdm(items, desc=title, total=total, leave=False, file=sys.stderr)
 
-    def step(
-        self,
-        loss: Tensor,
-        *optimizers: Optimizer,
-        clip: tuple[nn.Module, float] | None = None,
-    ) -> None:
+    def step(self, loss: Tensor, *optimizers: Optimizer) -> None:
         """Take one step down the gradient of ``loss``.
 
         Nothing is copied to the host: the losses of an epoch are checked to be finite
@@ -382,14 +377,11 @@ class Run:
         Args:
             loss: Scalar.
             optimizers: One or more; their gradients are set to zero first.
-            clip: A module and the largest norm that its gradient may have.
         """
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         for optimizer in optimizers:
-            if clip is not None:
-                self.fabric.clip_gradients(clip[0], optimizer, max_norm=clip[1])
             optimizer.step()
         self._losses.append(loss.detach())
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from reidlib.engine.cache import cached_run, run_folder
 from reidlib.engine.checkpoint import write_atomically
-from reidlib.engine.manifest import changed_files
+from reidlib.engine.manifest import changed_files, git_commit
 from reidlib.engine.run import DivergedError
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plan
@@ -118,9 +118,7 @@ def _is_kept(job: Job) -> bool:
 
 def refuse_changed_code() -> None:
     """Raise if results would be published from code that no commit holds."""
-    folder = results_dir().resolve()
-    ours = Path(__file__).resolve().parents[2] / "results"
-    changed = changed_files() if folder == ours else []
+    changed = changed_files() if _is_published() else []
     if changed:
         raise ReIDError(
             f"{len(changed)} files of the library differ from the last commit "
@@ -154,9 +152,31 @@ def make_result(job: Job, device: str = "auto", progress: bool = False) -> Outco
     except (ReIDError, torch.OutOfMemoryError) as error:
         return Outcome(job, "missing", str(error).partition("\n")[0])
     content = {**result, **job.inputs()}
+    if _is_published() and any(map(_is_dirty, _parts(content))):
+        if changed_files():
+            told = "the library was changed while the run was made; commit, and repeat"
+            return Outcome(job, "missing", told)
+        # From the run cache, which knows a run by the library's bytes: they are
+        # committed now.
+        for part in filter(_is_dirty, _parts(content)):
+            part["commit"] = git_commit()
     job.file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(job.file, json.dumps(content, separators=(",", ":")).encode())
     return Outcome(job, status, message)
+
+
+def _is_published() -> bool:
+    """Return whether results go to the checkout that holds the library."""
+    return results_dir().resolve() == Path(__file__).resolve().parents[2] / "results"
+
+
+def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what tells where each part of a resumed run was made."""
+    return [result, *result.get("earlier", [])]
+
+
+def _is_dirty(part: dict[str, Any]) -> bool:
+    return str(part.get("commit")).endswith("-dirty")
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -457,5 +457,5 @@ def check_infomap(config: Config) -> None:
     if config.clustering == "infomap" and importlib.util.find_spec("infomap") is None:
         raise ReIDError(
             "CALR clusters with infomap, which is not installed; run 'pip install "
-            "infomap' (its licence is AGPL-3.0-or-later) or choose --clustering dbscan"
+            "infomap' (its licence is GPL-3.0-or-later) or choose --clustering dbscan"
         )

@@ -67,7 +67,7 @@ def diagnose(features: Tensor, table: ImageTable, seed: int = 0) -> dict[str, An
     """Measure how far features are about the camera instead of the person.
 
     The same two clusterings for every method, so that their figures can be compared:
-    k-means with as many clusters as there are people, which leaves nobody out, and
+    k-means with as many clusters as there are people, which has no outliers, and
     DBSCAN with the settings of the baseline.
 
     Args:

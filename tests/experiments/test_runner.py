@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import fork
+from support import fork, in_copy
 
 from reidlib.cli import main
 from reidlib.engine.checkpoint import load_checkpoint
@@ -149,13 +149,62 @@ def test_a_new_setting_leaves_the_names_of_files_alone():
     assert changed(settings, usual) == now
 
 
-def test_a_published_result_is_made_from_committed_code_alone(trial, monkeypatch):
-    trial(Row("small", "direct", SMALL))
-    monkeypatch.setattr(runner, "changed_files", lambda: ["reidlib/errors.py"])
-    assert make()[0].status == "made"  # a trial, in a folder of its own
-    monkeypatch.delenv("REIDLIB_RESULTS")
-    with pytest.raises(ReIDError, match=r"1 files .*reidlib/errors.py.*commit first"):
-        make()
+PUBLISH = """
+import json, os, subprocess
+from pathlib import Path
+from reidlib.errors import ReIDError
+from reidlib.experiments import runner
+from reidlib.experiments.plans import Plan, Row, plans
+from reidlib.experiments.results import Data
+
+copy = Path({copy!r})
+plans()["trial"] = Plan("trial", "A trial", (Row("small", "direct", {small!r}),))
+
+
+def git(*words):
+    person = ["-c", "user.name=A", "-c", "user.email=a@b.example"]
+    words = ["git", "-C", str(copy), *person, *words]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def make():
+    options = dict(preset="quick", seeds=(0,), data=Data("tiny"), device="cpu")
+    (one,) = runner.reproduce("trial", **options, processes=1, progress=False)
+    assert one.status == "made"
+    return json.loads(one.job.file.read_text())
+
+
+os.environ.pop("REIDLIB_RESULTS")
+git("init", "--quiet")
+git("add", "reidlib")
+git("commit", "--quiet", "--message", "first")
+with (copy / "reidlib" / "errors.py").open("a") as file:
+    file.write("# changed")
+try:
+    make()
+except ReIDError as error:
+    assert "1 files" in str(error) and "errors.py" in str(error), error
+else:
+    raise AssertionError("published from changed code")
+os.environ["REIDLIB_RESULTS"] = str(copy / "trial")
+trial = make()
+assert trial["commit"].endswith("-dirty")
+del os.environ["REIDLIB_RESULTS"]
+git("commit", "--quiet", "--all", "--message", "second")
+published = make()
+assert published["commit"] == git("rev-parse", "HEAD").strip()
+assert published["metrics"] == trial["metrics"]
+"""
+
+
+def test_a_published_result_is_made_from_committed_code_alone(results, tmp_path):
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT / "reidlib", copy / "reidlib")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    code = PUBLISH.format(copy=str(copy), small=SMALL)
+    process = fork(in_copy, copy, code, told=tmp_path / "told")
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "told").read_text()
 
 
 def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):

@@ -108,7 +108,21 @@ def test_the_recorder_never_overwrites(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(record, "FOLDER", tmp_path)
     monkeypatch.setattr(record, "SWITCHES", {"direct": SWITCHES["direct"]})
-    (tmp_path / "direct-v1.json").write_text("kept")
+    file = tmp_path / "direct-v1.json"
+    file.write_text('{"gap":"kept"}')
     assert record.main() == 0
-    assert (tmp_path / "direct-v1.json").read_text() == "kept"
+    assert file.read_text() == '{"gap":"kept"}'
     assert "raise direct.VERSION" in capsys.readouterr().out
+
+
+def test_the_recorder_adds_a_new_switch_to_those_of_before(tmp_path, monkeypatch):
+    from golden import record
+
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    monkeypatch.setattr(record, "SWITCHES", {"direct": SWITCHES["direct"]})
+    file = tmp_path / "direct-v1.json"
+    file.write_text('{"another":"kept"}')
+    assert record.main() == 0
+    found = json.loads(file.read_text())
+    assert found["another"] == "kept"
+    assert differences(found["gap"], golden_run("direct", "gap")[0]) == []
