@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import re
 import sys
 import tomllib
@@ -10,6 +12,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from reidlib.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reidlib"
@@ -199,3 +203,18 @@ def test_no_source_is_left_unfinished_or_tied_to_one_machine():
                     if left.search(line):
                         found.append(f"{source_of(path)}:{number}: {line.strip()[:80]}")
     assert found == []
+
+
+PAGE = {"baseline": 70}
+"""Lines of `train` of a recipe that others build on; for the others 100."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_one_page_of_the_same_shape(name):
+    recipe = RECIPES[name]
+    assert isinstance(recipe.VERSION, int)
+    assert dataclasses.is_dataclass(recipe.Config)
+    assert all(isinstance(p, recipe.Config) for p in recipe.PRESETS.values())
+    assert callable(recipe.network)
+    lines = inspect.getsource(recipe.train).splitlines()
+    assert len(lines) <= PAGE.get(name, 100)

@@ -43,7 +43,8 @@ def test_no_training_step_copies_to_the_host(recipe, switch, tiny_root):
 def test_a_method_gives_the_numbers_of_its_version(recipe, switch, tiny_root):
     then = json.loads(golden_file(recipe).read_text())
     assert set(then) == set(SWITCHES[recipe]), "record the new switch"
-    assert differences(then[switch], golden_run(recipe, switch)[0]) == []
+    now = golden_run(recipe, switch)[0]
+    assert differences(then[switch], now, (recipe, switch)) == []
 
 
 PLANTED = {

@@ -76,6 +76,10 @@ def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
     save_checkpoint(path, {**checkpoint, "config": config})
     with pytest.raises(ReIDError, match="checkpoint of another model"):
         load_model(path)
+    objects = {"net": checkpoint["objects"]["model"]}
+    save_checkpoint(path, {**checkpoint, "objects": objects})
+    with pytest.raises(ReIDError, match="holds net and no model"):
+        load_model(path)
 
 
 def test_random_weights_are_a_setting():
