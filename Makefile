@@ -117,7 +117,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 			"apt-get install python3-venv" >&2; exit 1; fi
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements.lock > $(VENV)/uv.lock
-	@echo "Installing the locked packages into $(VENV) (about 5 GB on Linux with CUDA)"
+	@echo "Installing the locked packages into $(VENV) (about 6 GB on Linux with CUDA)"
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--require-hashes --no-deps -r $(VENV)/uv.lock; \
 	then install="$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python"; \
