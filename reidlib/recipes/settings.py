@@ -190,8 +190,11 @@ all."""
 
 STEPS: Mapping[str, Mapping[str, float]] = {
     "quick": {
-        **{"epochs": 3, "iterations": 10, "num_labels": 8},
-        **{"lr": 1e-3, "frozen_stages": 6},
+        "epochs": 3,
+        "iterations": 10,
+        "num_labels": 8,
+        "lr": 1e-3,
+        "frozen_stages": 6,
     },
     "ablation": {"epochs": 8, "iterations": 28},
     "course": {"epochs": 20, "iterations": 60},

@@ -198,7 +198,7 @@ def test_frame_has_every_item() -> None:
 def test_a_search_for_an_equation_leads_to_the_code_that_computes_it(item: Item):
     module, _, name = item.code.partition(":")
     code = attrgetter(name)(import_module(module))
-    assert re.search(rf"{item.id}\b", code.__doc__), item.code
+    assert re.search(rf"\b{item.id}\b", code.__doc__), item.code
 
 
 @pytest.mark.parametrize(
