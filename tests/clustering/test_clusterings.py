@@ -305,5 +305,5 @@ def test_missing_infomap_names_package_and_licence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "infomap", None)
-    with pytest.raises(ReIDError, match=r"pip install infomap.*AGPL"):
+    with pytest.raises(ReIDError, match=r"pip install infomap.*GPL"):
         infomap(people(20, 2))
