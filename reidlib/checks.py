@@ -20,8 +20,65 @@ from reidlib.errors import ReIDError
 
 Array: TypeAlias = Tensor | np.ndarray
 
-# The norms of features computed in bfloat16 deviate from 1 by some thousandths.
-_NORM_TOLERANCE = 0.02
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
+# The norms of features computed in bfloat16 deviate from 1 by some thousandths, those
+# of features that were L2-normalised in float32 by less than a millionth.
+_NORM_TOLERANCE, _NORM_ROUNDING = 0.02, 1e-5
+
+
+def check_array(values: object, name: str, where: str) -> Tensor:
+    """Return numbers in any layout, byte order and precision as a plain tensor.
+
+    Tensors stay on their device. PyTorch takes no arrays with negative strides, of
+    foreign byte order or of extended precision, warns of memory that is read-only, and
+    computes little with unsigned integers: such arrays are converted.
+
+    Args:
+        values: What the caller gave: a tensor, an array, or a list.
+        name: What the caller calls them, for the message.
+        where: Calling function, for the message.
+
+    Returns:
+        A dense tensor of bool, signed integers, uint8 or floating point numbers,
+        without a graph.
+
+    Raises:
+        ReIDError: If they are no numbers, or integers of 2^63 or more.
+    """
+    if isinstance(values, Tensor):
+        tensor = values.detach()
+        tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+        if tensor.dtype in _UNSIGNED:
+            return check_array(tensor.cpu().numpy(), name, where).to(tensor.device)
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if not tensor.is_complex():
+            return tensor
+    else:
+        try:
+            array = np.asarray(values)
+            if array.dtype == object:  # a column of pandas, for instance
+                array = np.asarray(array.tolist())
+        except (TypeError, ValueError):
+            array = np.empty(0, dtype=object)  # rows of different lengths
+        kind = str(array.dtype)
+        if array.dtype.kind == "u" and (array >= 1 << 63).any():
+            kind = f"{kind} and go up to {array.max()}"
+        elif array.dtype.kind in "biuf":
+            wanted = array.dtype.newbyteorder("=")
+            if array.dtype.kind == "u" and wanted.itemsize > 1:
+                wanted = np.dtype(np.int64)
+            elif wanted.itemsize > 8:
+                wanted = np.dtype(np.float64)
+            array = array.astype(wanted, copy=False)
+            strange = any(step < 0 or step % wanted.itemsize for step in array.strides)
+            if strange or not array.flags.writeable:
+                array = array.copy()
+            return torch.from_numpy(array)
+    raise ReIDError(
+        f"{where}: {name} are of type {kind}; give real numbers below 2^63, as a "
+        "tensor or an array"
+    )
 
 
 def check_features(
@@ -37,14 +94,15 @@ def check_features(
 
     Raises:
         ReIDError: If they are not a finite matrix of at least one row, or are not
-            normalised although they must be.
+            normalised although they must be. Rows whose length is off by the rounding
+            of 16-bit numbers are L2-normalised; others stay as they are, bit for bit.
     """
     if not isinstance(features, Tensor | np.ndarray):
         raise ReIDError(
             f"{where}: {name} are a {type(features).__name__}; give a tensor or an "
             f"array of shape (N, D)"
         )
-    matrix = torch.as_tensor(features).detach()
+    matrix = check_array(features, name, where)
     if matrix.ndim != 2:
         raise ReIDError(
             f"{where}: {name} have shape {tuple(matrix.shape)}; give (N, D), one row "
@@ -71,6 +129,10 @@ def check_features(
                 f"first row {int(off[0])} of length {float(norms[off[0]]):.3g}; give "
                 f"torch.nn.functional.normalize(features, dim=1)"
             )
+        rounded = (norms - 1).abs() > _NORM_ROUNDING
+        if rounded.any():
+            norms = torch.where(rounded, norms, 1)
+            matrix = matrix / norms[:, None]
     return matrix
 
 
@@ -92,14 +154,38 @@ def check_feature_pair(
     return query, gallery.to(query.device)
 
 
-def check_ids(ids: Array, name: str, where: str) -> np.ndarray:
-    """Return whole numbers, person ids for instance, as int64 ``(N,)``, or raise."""
-    tensor = torch.as_tensor(ids).detach().cpu()
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
+def check_ids(ids: object, name: str, where: str) -> np.ndarray:
+    """Return whole numbers, person ids for instance, as int64 ``(N,)``.
+
+    Args:
+        ids: ``(N,)`` or ``(N, 1)`` whole numbers, of a floating point type too.
+        name: What the caller calls them, for the message.
+        where: Calling function, for the message.
+
+    Raises:
+        ReIDError: If they have another shape, are no numbers or not whole, or are too
+            large for their type to tell them from their neighbours.
+    """
+    tensor = check_array(ids, name, where).cpu()
+    if tensor.ndim == 2 and tensor.shape[1] == 1:
+        tensor = tensor[:, 0]
+    if tensor.ndim != 1 or tensor.dtype == torch.bool:
         raise ReIDError(
             f"{where}: {name} have shape {tuple(tensor.shape)} and type "
             f"{tensor.dtype}; give whole numbers of shape (N,)"
         )
+    if tensor.is_floating_point():
+        # From here on a whole number and the next one are the same.
+        limit = 2 / torch.finfo(tensor.dtype).eps
+        tensor = tensor.double()
+        exact = (tensor == tensor.round()) & (tensor.abs() < limit)
+        if not exact.all():
+            row = int((~exact).nonzero()[0, 0])
+            raise ReIDError(
+                f"{where}: {int((~exact).sum())} of {len(tensor)} {name} are not whole "
+                f"numbers, or too large for their type to tell them apart, first "
+                f"{float(tensor[row]):.17g} in row {row}; give whole numbers"
+            )
     return tensor.to(torch.int64).numpy()
 
 
@@ -214,7 +300,7 @@ def check_num_clusters(num_clusters: object, num_images: int, where: str) -> int
 
 
 def check_batch(rows: Tensor, labels: Tensor) -> None:
-    """Raise unless there is one label for each row; only shapes are checked.
+    """Raise unless there is one label for each row; values are not looked at.
 
     Args:
         rows: ``(B, D)``.
@@ -224,6 +310,10 @@ def check_batch(rows: Tensor, labels: Tensor) -> None:
         raise ReIDError(
             f"got a batch of shape {tuple(rows.shape)} with labels of shape "
             f"{tuple(labels.shape)}; give (B, D) and (B,) with B > 0"
+        )
+    if labels.dtype != torch.int64:
+        raise ReIDError(
+            f"got labels of type {labels.dtype}; give whole numbers as torch.int64"
         )
 
 

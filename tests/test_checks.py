@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -72,19 +73,106 @@ def test_a_pair_of_features_has_one_number_of_dimensions():
     )
 
 
-def test_columns_of_whole_numbers():
-    for ids in (torch.tensor([-2, 5]), np.array([-2, 5], np.int32), [-2, 5]):
-        column = check_ids(ids, "pids", "here")
-        assert column.dtype == np.int64
-        assert column.tolist() == [-2, 5]
-    for wrong in (np.ones(2), np.ones((2, 1), int), np.ones(2, bool), 3):
-        refused(
-            r"^here: pids have shape .* give whole numbers",
-            check_ids,
-            wrong,
-            "pids",
-            "here",
-        )
+def odd_arrays(values):
+    """Arrays and tensors of the same numbers, stored in other ways."""
+    values = np.asarray(values, dtype=np.float32)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    padded = np.zeros(values.shape, dtype=[("flag", "i1"), ("value", "f4")])
+    padded["value"] = values
+    yield values[::-1].copy()[::-1]
+    yield values.astype(values.dtype.newbyteorder())
+    yield values.astype(np.longdouble)
+    yield values.astype(np.float16)
+    yield frozen
+    yield padded["value"]
+    yield values.astype(object)
+    yield torch.tensor(values).bfloat16()
+    yield torch.tensor(values).to_sparse()
+    with torch.inference_mode():
+        yield torch.tensor(values)
+
+
+def test_arrays_come_as_people_have_them():
+    eye = np.eye(3)
+    for features in odd_arrays(eye):
+        if features.dtype != object:
+            checked = check_features(features, "here", normalised=True)
+            assert checked.dtype == torch.float32
+            assert checked.tolist() == eye.tolist()
+    ids = [-2, 5, 250]
+    many = [*odd_arrays(ids), *(array[:, None] for array in odd_arrays(ids))]
+    many += [
+        ids,
+        np.array(ids, np.int16),
+        np.array(ids, ">i8"),
+        torch.tensor(ids).int(),
+    ]
+    many += [
+        pd.Series(ids),
+        pd.Series(ids, dtype="Int64"),
+        pd.Series(ids).astype(float),
+    ]
+    for column in many:
+        checked = check_ids(column, "pids", "here")
+        assert checked.dtype == np.int64
+        assert checked.tolist() == ids
+    for unsigned in (np.uint16, np.uint32, np.uint64):
+        assert check_ids(np.array([7], unsigned), "pids", "here").tolist() == [7]
+        tensor = torch.from_numpy(np.array([7], unsigned))
+        assert check_ids(tensor, "pids", "here").tolist() == [7]
+    assert len(check_ids([], "pids", "here")) == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.ones((2, 2), int), "have shape .* give whole numbers"),
+        (np.ones((1, 2), int), "have shape .* give whole numbers"),
+        (np.ones(2, bool), "have shape .* type torch.bool; give whole numbers"),
+        (3, "have shape .* give whole numbers"),
+        ([1.0, 1.5, np.nan], "2 of 3 pids are not whole .* first 1.5 in row 1; give"),
+        ([1.0, -np.inf], "1 of 2 pids are not whole .* first -inf in row 1"),
+        # The next whole number of the type is the same.
+        (np.array([2.0**24], np.float32), "too large .* first 16777216 in row 0"),
+        (np.array([2.0**53]), "too large .* first 9007199254740992 in row 0"),
+        (torch.tensor([256.0]).bfloat16(), "too large .* first 256 in row 0"),
+        (np.array([2**63], np.uint64), "of type uint64 and go up to 92.*; give real"),
+        (torch.from_numpy(np.array([2**64 - 1], np.uint64)), "go up to 184467"),
+        ([2**70], "are of type object; give real numbers"),
+        (["7", "9"], "are of type <U1; give real numbers"),
+        ([[1], [1, 2]], "are of type object; give real numbers"),
+        (np.ones(2, complex), "are of type complex128; give real numbers"),
+        (torch.ones(2, dtype=torch.complex64), "are of type complex64; give real"),
+        (
+            pd.Series([1, None], dtype="Int64"),
+            "are of type object; give real|not whole",
+        ),
+        (None, "are of type object; give real numbers"),
+    ],
+)
+def test_ids_that_are_no_whole_numbers_are_refused(ids, message):
+    refused(f"^here: .*{message}", check_ids, ids, "pids", "here")
+
+
+def test_lengths_off_by_rounding_are_made_one_and_others_stay_bit_for_bit():
+    features = torch.nn.functional.normalize(
+        torch.randn(40, 512, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    assert torch.equal(check_features(features, "here", normalised=True), features)
+    for kind in (torch.bfloat16, torch.float16):
+        rounded = features.to(kind).float()
+        assert ((rounded.norm(dim=1) - 1).abs() > 2e-6).any()
+        checked = check_features(features.to(kind), "here", normalised=True)
+        norms = checked.double().norm(dim=1)
+        assert float((norms - 1).abs().max()) < 1.1e-5
+        expected = rounded / rounded.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(checked, expected, atol=2e-6, rtol=0)
+    longer = features * torch.linspace(0.985, 1.015, 40)[:, None]
+    checked = check_features(longer, "here", normalised=True)
+    torch.testing.assert_close(checked, features)
+    raw = check_features(longer, "here", normalised=False)
+    assert torch.equal(raw, longer)
 
 
 def test_labels_end_at_the_outlier_and_every_image_has_a_camera():
@@ -176,6 +264,8 @@ def test_batches():
     refused("labels go from -1", check_classes, labels - 1, 5)
     for bad in (labels[:1], labels[:, None]):
         refused(r"batch of shape \(2, 3\) with labels", check_batch, rows, bad)
+    for bad in (labels.float(), labels.int(), labels.bool()):
+        refused("labels of type torch.*; give whole numbers", check_batch, rows, bad)
     refused("B > 0", check_batch, rows[:0], labels[:0])
 
 

@@ -39,6 +39,21 @@ def test_a_column_of_another_length_is_an_error(tmp_path):
         ImageTable(tmp_path, ("a.jpg", "b.jpg"), np.array([1, 2]), np.array([0]))
 
 
+def test_ids_are_taken_as_people_have_them(tmp_path):
+    paths = ("a.jpg", "b.jpg")
+    table = ImageTable(
+        tmp_path, paths, np.array([[3.0], [5.0]]), np.array([1, 0])[::-1]
+    )
+    assert table.pids.tolist() == [3, 5]
+    assert table.camids.tolist() == [0, 1]
+    for name, columns in (
+        ("pids", ([1.5, 2], [0, 1])),
+        ("camids", ([1, 2], [0, np.nan])),
+    ):
+        with pytest.raises(ReIDError, match=f"image table of .* 1 of 2 {name} are not"):
+            ImageTable(tmp_path, paths, *columns)
+
+
 def test_fingerprint_depends_on_identities_names_and_sizes(tmp_path):
     table = make_table(tmp_path, [1, 2], [0, 1])
     empty = table[:0]

@@ -30,8 +30,9 @@ class ClusterQuality:
     taken over the clustered images; recall is taken over all images, and an outlier is
     found together with itself alone. A figure that is not defined is NaN: identity
     figures without a known identity, precision without a cluster (or without a pair in
-    one), NMI and ARI with fewer than two identities or cameras among the clustered
-    images.
+    one), recall of pairs without two images of one identity, a harmonic mean of what is
+    not defined, NMI and ARI with fewer than two identities or cameras among the
+    clustered images.
 
     Attributes:
         clusters: Number of clusters.
@@ -182,7 +183,9 @@ def _against_identity(labels: np.ndarray, pids: np.ndarray) -> dict[str, float]:
         "expansion": _share(len(n), len(np.unique(cells.col))),
         "pairwise_precision": _share(pairs_right, pairs_together),
         "pairwise_recall": _share(pairs_right, pairs_wanted),
-        "pairwise_f": _share(2 * pairs_right, pairs_together + pairs_wanted),
+        "pairwise_f": _share(2 * pairs_right, pairs_together + pairs_wanted)
+        if pairs_together and pairs_wanted
+        else NAN,
         "bcubed_precision": precision,
         "bcubed_recall": recall,
         "bcubed_f": _share(2 * precision * recall, precision + recall),

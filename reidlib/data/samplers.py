@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.checks import check_choice, check_count, check_same_length
+from reidlib.checks import check_choice, check_count, check_ids, check_same_length
 from reidlib.errors import ReIDError
 
 Replacement = Literal["scarce", "published"]
@@ -63,7 +63,7 @@ class PKSampler:
 
     Raises:
         ReIDError: If a number is below 1, if no label is 0 or above, or if the columns
-            differ in length.
+            differ in length or are not whole numbers.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 2, -1])
@@ -91,7 +91,7 @@ class PKSampler:
         ):
             check_count(number, name, "PKSampler")
         check_choice(replacement, "replacement", "PKSampler", get_args(Replacement))
-        labels = torch.as_tensor(labels).cpu()
+        labels = torch.from_numpy(check_ids(labels, "labels", "PKSampler"))
         if camids is not None:
             check_same_length("PKSampler", labels=labels, camids=camids)
         rows = torch.nonzero(labels >= 0).flatten()
@@ -105,9 +105,9 @@ class PKSampler:
         counts = torch.unique_consecutive(labels[self._rows], return_counts=True)[1]
         self._counts = counts
         self._starts = counts.cumsum(0) - counts
-        self._camids = (
-            None if camids is None else torch.as_tensor(camids).cpu()[self._rows]
-        )
+        if camids is not None:
+            camids = torch.from_numpy(check_ids(camids, "camids", "PKSampler"))
+        self._camids = None if camids is None else camids[self._rows]
         self._num_labels = num_labels
         self._num_instances = num_instances
         self._num_batches = num_batches

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reidlib.checks import check_ids
 from reidlib.errors import ReIDError
 
 JUNK = -1
@@ -34,7 +35,7 @@ class ImageTable:
         attributes: Optional further columns, each ``(N,)``.
 
     Raises:
-        ReIDError: If the columns differ in length.
+        ReIDError: If the columns differ in length, or ids are not whole numbers.
     """
 
     root: Path
@@ -47,7 +48,8 @@ class ImageTable:
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "paths", tuple(self.paths))
         for name in ("pids", "camids"):
-            column = np.asarray(getattr(self, name), dtype=np.int64)
+            where = f"image table of {self.root}"
+            column = check_ids(getattr(self, name), name, where)
             object.__setattr__(self, name, column)
         columns = {"pids": self.pids, "camids": self.camids, **self.attributes}
         for name, column in columns.items():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reidlib.checks import (
     Array,
+    check_array,
     check_camids,
     check_choice,
     check_count,
@@ -141,7 +142,7 @@ def select_pivots(
     check_choice(rule, "rule", where, PIVOT_RULES)
     labels = check_labels(pseudo_labels, where)
     camids = check_camids(camids, where)
-    scores = torch.as_tensor(scores).detach().cpu().double().numpy()
+    scores = check_array(scores, "scores", where).cpu().double().numpy()
     check_same_length(where, scores=scores, pseudo_labels=labels, camids=camids)
     rows = np.flatnonzero((scores > scores.mean()) & (labels != OUTLIER))
     rows = rows[np.argsort(-scores[rows], kind="stable")]

@@ -123,7 +123,7 @@ class CameraClassifier(nn.Module):
                 f"a camera classifier for {num_cams} camera; with fewer than two there "
                 "is nothing to align: leave it out (beta = 0), or train the baseline"
             )
-        self.num_cams = num_cams
+        self.num_features, self.num_cams = num_features, num_cams
         self.layers = nn.Sequential(
             nn.Linear(num_features, hidden),
             nn.BatchNorm1d(hidden),
@@ -144,7 +144,15 @@ class CameraClassifier(nn.Module):
 
         Returns:
             ``(B, num_cams)`` logits.
+
+        Raises:
+            ReIDError: If the shape does not fit, or the strength is out of range.
         """
+        if features.ndim != 2 or features.shape[1] != self.num_features:
+            raise ReIDError(
+                f"features have shape {tuple(features.shape)}; this camera classifier "
+                f"takes (B, {self.num_features})"
+            )
         return self.layers(reverse_gradient(features, strength))
 
 

@@ -193,11 +193,7 @@ class ClusterMemory(nn.Module):
         """
         self._check_filled()
         check_batch(features, labels)
-        if features.shape[1] != self.bank.shape[1]:
-            raise ReIDError(
-                f"features have shape {tuple(features.shape)}; this memory holds "
-                f"centroids of {self.bank.shape[1]} features"
-            )
+        _check_width(features, self.bank)
         with (
             explain_classes(labels, len(self.bank)),
             torch.autocast(features.device.type, enabled=False),
@@ -289,6 +285,14 @@ def _check_weights(weights: Tensor, num_clusters: int) -> None:
         raise ReIDError("a weight is negative or not finite; weights are 0 or more")
 
 
+def _check_width(features: Tensor, centroids: Tensor) -> None:
+    if centroids.ndim != 2 or features.shape[1] != centroids.shape[1]:
+        raise ReIDError(
+            f"features have shape {tuple(features.shape)} and centroids "
+            f"{tuple(centroids.shape)}; give (B, D) and (C, D) with the same D"
+        )
+
+
 @torch.no_grad()
 def hardest_instances(features: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     """Return the hard instance of each class in a batch, AFF-E12.
@@ -305,7 +309,7 @@ def hardest_instances(features: Tensor, labels: Tensor, centroids: Tensor) -> Te
         ``(B,)`` int64: for each instance the row of the hard instance of its class.
 
     Raises:
-        ReIDError: If shapes do not fit.
+        ReIDError: If shapes do not fit; on the CPU also if a label is out of range.
 
     Example:
         >>> features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
@@ -313,8 +317,11 @@ def hardest_instances(features: Tensor, labels: Tensor, centroids: Tensor) -> Te
         tensor([1, 1, 2])
     """
     check_batch(features, labels)
+    _check_width(features, centroids)
     features = F.normalize(features.float(), dim=1)
-    similarity = (features * centroids.index_select(0, labels)).sum(dim=1)  # (B,)
+    with explain_classes(labels, len(centroids)):
+        centroids = centroids.index_select(0, labels)  # (B, D)
+    similarity = (features * centroids).sum(dim=1)  # (B,)
     same = labels[:, None] == labels  # (B, B)
     return torch.where(same, similarity, torch.inf).argmin(dim=1)
 

@@ -83,9 +83,11 @@ class SymmetricMemory(nn.Module):
         hard_weight: lambda 1 of AFF-E8, varied in AFF-T5.
         mean_weight: lambda 2.
         balance: The difference that the balance loss is taken of: ``"predictions"``,
-            of the query's two softmaxes; ``"features"``, of the mean and the hard
-            feature of each class in the batch; ``"none"``. Summed over its components,
-            averaged over queries or classes.
+            of the query's two softmaxes, the mean over the queries; ``"features"``,
+            of the mean feature of each class in the batch and its hard feature (see
+            ``mine_against``), both L2-normalised and both with a gradient, the mean
+            over the classes, however many images each has; ``"none"``. Each is summed
+            over its components.
         mine_against: ``"mean"`` as in the paper, or ``"hard"``: the least similar
             feature to the class's hard feature in the memory, as in the public code
             that the method descends from.
@@ -204,8 +206,7 @@ class SymmetricMemory(nn.Module):
             ReIDError: If shapes do not fit, or the banks were not filled; on the CPU
                 also if a label is out of range.
         """
-        with explain_classes(labels, len(self.mean.bank)):
-            hardest = self._hardest(features, labels)  # before the centroids move
+        hardest = self._hardest(features, labels)  # before the centroids move
         self.mean.update(features, labels)
         self.hard.update(features[hardest], labels)
 

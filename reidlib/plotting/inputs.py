@@ -13,6 +13,8 @@ def as_numpy(values: Any) -> np.ndarray:
     """Return a list, an array or a tensor as an array on the host."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # NumPy has no such numbers
+            values = values.float()
     return np.asarray(values)
 
 

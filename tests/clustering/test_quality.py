@@ -173,10 +173,10 @@ def test_all_outliers() -> None:
     assert quality.clusters == 0
     assert quality.outlier_share == 1
     assert quality.pairwise_recall == 0
-    assert quality.pairwise_f == 0
     assert quality.bcubed_recall == pytest.approx(1 / 3)
     assert undefined(quality) == {
         "pairwise_precision",
+        "pairwise_f",
         "bcubed_precision",
         "bcubed_f",
         "purity",
@@ -208,9 +208,9 @@ def test_input_is_checked() -> None:
         cluster_quality(ids[:3], ids, ids)
     with pytest.raises(ReIDError, match="there are 0 images"):
         cluster_quality(ids[:0], ids[:0], ids[:0])
-    with pytest.raises(ReIDError, match=r"type torch\.float64; give whole numbers"):
+    with pytest.raises(ReIDError, match=r"2 of 4 pseudo labels are not whole"):
         cluster_quality(ids / 2, ids, ids)
-    with pytest.raises(ReIDError, match="pids have shape"):
+    with pytest.raises(ReIDError, match="2 of 4 pids are not whole"):
         cluster_quality(ids, ids / 2, ids)
     with pytest.raises(ReIDError, match="lowest label is -2"):
         cluster_quality(ids - 2, ids, ids)
@@ -239,3 +239,20 @@ def test_within_cameras_only_pairs_of_one_camera_count():
     assert quality.pairwise_precision == pytest.approx(right / together)
     assert quality.pairwise_recall == pytest.approx(right / wanted)
     assert quality.outlier_share == pytest.approx((labels < 0).mean())
+
+
+@pytest.mark.parametrize(
+    ("labels", "pids"),
+    [
+        ([0, 0, 1, 1], [1, 2, 1, 2]),  # pairs in clusters, none of them right
+        ([0, 1, 2, 3], [1, 1, 2, 2]),  # no pair in a cluster
+        ([0, 0, 1, 1], [1, 2, 3, 4]),  # no pair of one identity
+        ([0, 0, 1, -1], [1, 1, 2, 2]),
+    ],
+)
+def test_pairwise_f_is_the_harmonic_mean_and_undefined_with_it(labels, pids) -> None:
+    quality = cluster_quality(np.array(labels), np.array(pids), np.arange(4))
+    precision, recall = quality.pairwise_precision, quality.pairwise_recall
+    total = precision + recall
+    expected = 2 * precision * recall / total if total != 0 else 0.0
+    assert quality.pairwise_f == pytest.approx(expected, nan_ok=True)

@@ -145,3 +145,18 @@ def test_sequential_batches_cover_everything_once():
     assert list(sequential_batches(0, 4)) == []
     with pytest.raises(ReIDError, match="batch_size is 0"):
         list(sequential_batches(10, 0))
+
+
+def test_labels_are_taken_as_people_have_them():
+    def drawn(labels, camids):
+        generator = torch.Generator().manual_seed(0)
+        sampler = PKSampler(labels, 2, 2, 3, generator, camids=camids)
+        return torch.stack(list(sampler)).tolist()
+
+    labels, camids = np.array([0, 0, 1, 1, 2, -1]), np.array([0, 1, 0, 1, 0, 1])
+    expected = drawn(torch.from_numpy(labels), torch.from_numpy(camids))
+    reverse = labels[::-1].copy()[::-1], camids[::-1].copy()[::-1]
+    for pair in ((labels[:, None], camids.astype(">f8")), reverse):
+        assert drawn(*pair) == expected
+    with pytest.raises(ReIDError, match="3 of 6 labels are not whole"):
+        drawn(labels / 2, camids)

@@ -34,6 +34,6 @@ def test_contiguous_labels_input_is_checked() -> None:
     with pytest.raises(ReIDError, match="lowest label is -3"):
         contiguous_labels(torch.tensor([0, -3]))
     with pytest.raises(ReIDError, match="give whole numbers"):
-        contiguous_labels(torch.tensor([0.0, 1.0]))
+        contiguous_labels(torch.tensor([0.0, 1.5]))
     with pytest.raises(ReIDError, match="min_cluster_size is 0"):
         contiguous_labels(torch.tensor([0, 1]), min_cluster_size=0)

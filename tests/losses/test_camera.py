@@ -148,6 +148,13 @@ def test_the_published_form_has_a_far_smaller_gradient():
     assert 0.08 < norms["double_softmax"] / norms["cross_entropy"] < 0.18
 
 
+def test_features_of_another_width_are_named():
+    classifier = CameraClassifier(8, 3)
+    for wrong in (torch.ones(4, 7), torch.ones(8)):
+        with pytest.raises(ReIDError, match=r"this camera classifier takes \(B, 8\)"):
+            classifier(wrong)
+
+
 def test_bad_cameras_are_named():
     with pytest.raises(ReIDError, match="nothing to align"):
         CameraClassifier(8, 1)

@@ -223,5 +223,9 @@ def test_bad_input_is_named():
             act(torch.eye(2), torch.tensor([0, -1]))
         with pytest.raises(ReIDError, match=r"labels of shape \(1,\)"):
             act(torch.eye(2), torch.tensor([0]))
+        for width in (1, 3):
+            with pytest.raises(ReIDError, match=rf"shape \(2, {width}\) .*\(2, 2\)"):
+                act(torch.ones(2, width), torch.tensor([0, 1]))
+    assert torch.equal(memory.mean.bank, torch.eye(2))
     with pytest.raises(ReIDError, match="both must be positive"):
         balance_loss(torch.zeros(1), alpha=0.0)

@@ -70,6 +70,6 @@ def test_arithmetic_is_float32_under_autocast():
 
 def test_bad_input_is_refused():
     with pytest.raises(ReIDError, match=r"margin is -0.1"):
-        batch_hard_triplet(torch.zeros(2, 2), torch.zeros(2), margin=-0.1)
+        batch_hard_triplet(torch.zeros(2, 2), torch.arange(2), margin=-0.1)
     with pytest.raises(ReIDError, match=r"labels of shape \(3,\)"):
-        batch_hard_triplet(torch.zeros(2, 2), torch.zeros(3))
+        batch_hard_triplet(torch.zeros(2, 2), torch.arange(3))
