@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from reidlib.errors import ReIDError
+
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
@@ -18,3 +20,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def check_differentiable(model: nn.Module, where: str) -> None:
+    """Raise `ReIDError` if the weights of a network can have no gradients."""
+    if any(weight.is_inference() for weight in model.parameters()):
+        raise ReIDError(
+            f"{where}: the network was made under torch.inference_mode(), so it can "
+            "never have gradients; make it outside, or under torch.no_grad()"
+        )

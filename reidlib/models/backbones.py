@@ -90,7 +90,13 @@ class Backbone(nn.Module):
         self.source = source
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, C, h, w)`` feature map of normalised images."""
+        """Return the ``(B, C, h, w)`` feature map of normalised images.
+
+        Images of another floating point type are converted to that of the weights, so
+        that a network after ``half()`` or ``bfloat16()`` takes what it took before.
+        """
+        if images.is_floating_point():
+            images = images.to(next(self.parameters()).dtype)
         # The channels of a pixel side by side: 1.3 to 1.6 times as fast on a CPU.
         images = images.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:

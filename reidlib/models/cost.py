@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from reidlib.errors import ReIDError
-from reidlib.models._modes import eval_mode
+from reidlib.models._modes import check_differentiable, eval_mode
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Cost:
         return 2 * self.macs
 
 
+@torch.inference_mode(False)  # where autograd would save nothing
 def network_cost(model: nn.Module, size: tuple[int, int] = (256, 128)) -> Cost:
     """Count what a network needs for one image.
 
@@ -82,13 +83,15 @@ def network_cost(model: nn.Module, size: tuple[int, int] = (256, 128)) -> Cost:
         The counts.
 
     Raises:
-        ReIDError: If the size is not that of an image.
+        ReIDError: If the size is not that of an image, or if the model was made under
+            ``torch.inference_mode()``.
 
     Example:
         >>> cost = network_cost(nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False))
         >>> cost.parameters, cost.macs == 64 * 128 * 64 * 3 * 7 * 7
         (9408, True)
     """
+    check_differentiable(model, "network_cost")
     height, width = size
     if height < 1 or width < 1:
         raise ReIDError(f"size is {size}; give height and width in pixels, both from 1")

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_features
 from reidlib.errors import ReIDError
-from reidlib.models._modes import eval_mode
+from reidlib.models._modes import check_differentiable, eval_mode
 from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet
 
 
+@torch.inference_mode(False)
 def grad_cam(
     model: ReIDNet, images: Tensor, references: Tensor, chunk: int = 32
 ) -> Tensor:
@@ -37,7 +39,9 @@ def grad_cam(
         feature of the image itself.
 
     Raises:
-        ReIDError: If there is not one reference for each image.
+        ReIDError: If there is not one finite reference for each image, of the length of
+            the network's features, if features of the images are not finite, or if the
+            network was made under ``torch.inference_mode()``.
 
     Example:
         >>> model = ReIDNet("efficientnet_lite0", pretrained=False)
@@ -45,7 +49,7 @@ def grad_cam(
         >>> grad_cam(model, images, torch.randn(2, 1280)).shape
         torch.Size([2, 64, 32])
     """
-    if len(references) != len(images) or references.ndim != 2:
+    if references.ndim != 2 or len(references) != len(images):
         raise ReIDError(
             f"{len(images)} images and references of shape {tuple(references.shape)}; "
             "give one feature for each image"
@@ -54,12 +58,27 @@ def grad_cam(
         raise ReIDError(f"chunk is {chunk}; give 1 or more")
     if not len(images):
         return images.new_zeros(0, *images.shape[2:])
+    references = check_features(
+        references, "grad_cam", normalised=False, name="references"
+    )
+    if references.shape[1] != model.num_features:
+        raise ReIDError(
+            f"grad_cam: references have {references.shape[1]} dimensions and features "
+            f"of the network {model.num_features}; extract both with one network"
+        )
+    check_differentiable(model, "grad_cam")
+    # Tensors made in inference mode take no part in gradients, copies of them do.
+    images, references = (
+        tensor.clone() if tensor.is_inference() else tensor
+        for tensor in (images, references)
+    )
     kept: list[Tensor] = []
     pools = [m for m in model.modules() if isinstance(m, GeM | GlobalAveragePool)]
 
     def keep(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        # The graph starts here, also if every weight is frozen.
-        kept.append(inputs[0].detach().requires_grad_())
+        # The graph starts here, also if every weight is frozen; in float32, because
+        # gradients this small would vanish in float16.
+        kept.append(inputs[0].detach().float().requires_grad_())
         return (kept[-1],)
 
     handle = pools[-1].register_forward_pre_hook(keep)
@@ -75,6 +94,12 @@ def grad_cam(
                     )
                     features = kept.pop()  # (b, C, h, w)
                     (gradient,) = torch.autograd.grad(similarity.sum(), features)
+                bad = (~similarity.isfinite()).nonzero().flatten()
+                if len(bad):
+                    raise ReIDError(
+                        f"grad_cam: the features of {len(bad)} of {len(part)} images "
+                        "hold NaN or inf; check the images and the weights"
+                    )
                 weights = gradient.mean(dim=(2, 3), keepdim=True)
                 heat = (weights * features.detach()).sum(dim=1, keepdim=True).relu()
                 # At the feature itself the gradient is nothing but rounding.

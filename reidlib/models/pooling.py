@@ -54,8 +54,9 @@ class GeM(nn.Module):
         """Pool ``(B, C, h, w)`` to float32 ``(B, C)``."""
         # bfloat16 has eight bits of precision, too few for a third power.
         with torch.autocast(feature_map.device.type, enabled=False):
-            powers = feature_map.float().clamp(min=self.eps).pow(self.p)
-            return powers.mean(dim=(2, 3)).pow(1 / self.p)
+            p = self.p.float()
+            powers = feature_map.float().clamp(min=self.eps).pow(p)
+            return powers.mean(dim=(2, 3)).pow(1 / p)
 
     def extra_repr(self) -> str:
         """Return the exponent, for printing."""

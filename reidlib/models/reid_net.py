@@ -24,6 +24,10 @@ class ReIDNet(nn.Module):
     The neck is a batch norm over the features whose bias stays 0, so that features are
     centred before they are L2-normalised.
 
+    It may be put to work after ``half()``, ``bfloat16()`` or ``double()``: images are
+    converted, pooling and L2-normalisation stay in float32. Train it in float32, with
+    ``torch.autocast`` for speed.
+
     Args:
         backbone: Name of the backbone, see `build_backbone`.
         pooling: ``"gap"`` for the mean, ``"gem"`` for the generalised mean.
@@ -97,8 +101,9 @@ class ReIDNet(nn.Module):
             ``(B, D)`` raw pooled features, for a triplet loss, and ``(B, D)`` features
             after the neck, for a classifier. Neither is L2-normalised.
         """
-        raw = self.pool(self.backbone(images))  # (B, D)
-        return raw, self.neck(raw)
+        raw = self.pool(self.backbone(images))  # (B, D) float32
+        # After half() or bfloat16() the neck takes its own type alone.
+        return raw, self.neck(raw.to(self.neck.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return ``(B, D)`` L2-normalised features of ``(B, 3, H, W)`` images."""

@@ -218,3 +218,14 @@ def test_what_the_attention_of_aff_scl_adds_to_resnet50():
     published = load_table("AFF-T8").to_frame().loc["AFF_SCL"]
     assert round(two.parameters / 1e6, 2) != published["parameters"]
     assert 0.97 < two.macs / 1e9 / published["FLOPs"] < 1  # without normalisations
+
+
+def test_inference_mode_changes_no_count():
+    net = ReIDNet("tiny")
+    expected = network_cost(net, (32, 16))
+    assert expected.saved > 0
+    with torch.inference_mode():
+        assert network_cost(net, (32, 16)) == expected
+        born = ReIDNet("tiny")
+    with pytest.raises(ReIDError, match="network_cost: the network was made under"):
+        network_cost(born, (32, 16))

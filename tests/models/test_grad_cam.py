@@ -97,3 +97,37 @@ def test_references_must_fit(model, images):
     with pytest.raises(ReIDError, match="chunk is 0"):
         grad_cam(model, images, torch.randn(3, model.num_features), chunk=0)
     assert grad_cam(model, images[:0], torch.randn(0, 8)).shape == (0, 64, 32)
+
+
+def test_inference_mode_changes_nothing(model, images):
+    references = torch.randn(3, model.num_features)
+    expected = grad_cam(model, images, references)
+    with torch.inference_mode():
+        inside = grad_cam(model, images * 1, references * 1)
+    assert torch.equal(inside, expected)
+    assert not inside.is_inference()
+    # Made inside, used outside.
+    with torch.inference_mode():
+        made = images * 1, references * 1
+    assert torch.equal(grad_cam(model, *made), expected)
+    with torch.inference_mode():
+        born = ReIDNet("tiny")
+    with pytest.raises(
+        ReIDError, match=r"the network was made under torch.inference_mode"
+    ):
+        grad_cam(born, images, torch.randn(3, 64))
+
+
+def test_values_that_have_no_map_are_refused(model, images):
+    references = torch.randn(3, model.num_features)
+    with pytest.raises(ReIDError, match=r"references have 5 dim.* of the network 1280"):
+        grad_cam(model, images, references[:, :5])
+    for value in (torch.nan, torch.inf):
+        bad = references.clone()
+        bad[1, 0] = value
+        with pytest.raises(ReIDError, match=r"references of 1 of 3 .* first in row 1"):
+            grad_cam(model, images, bad)
+    bad = images.clone()
+    bad[2, 0, 0, 0] = torch.nan
+    with pytest.raises(ReIDError, match="features of 1 of 3 images hold NaN"):
+        grad_cam(model, bad, references)

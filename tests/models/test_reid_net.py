@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reidlib.errors import ReIDError
-from reidlib.models import ReIDNet, extract_features
+from reidlib.models import ReIDNet, add_attention, extract_features, grad_cam
 
 LITE0 = "efficientnet_lite0"
 
@@ -85,6 +85,31 @@ def test_features_are_float32_under_autocast(images):
         features = model(images)
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("pooling", ["gap", "gem"])
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [(torch.bfloat16, 0.05), (torch.float16, 0.005), (torch.float64, 1e-5)],
+)
+@pytest.mark.parametrize("attends", [False, True])
+def test_a_network_of_another_precision_gives_its_features(
+    kind, tolerance, pooling, attends, images
+):
+    torch.manual_seed(0)
+    model = ReIDNet("tiny", pooling).eval()
+    if attends:
+        add_attention(model).eval()
+    expected = extract_features(model, [images])
+    model.to(kind)
+    assert model.embed(images)[1].dtype == kind
+    for batch in (images, images.to(kind), images.double()):
+        features = extract_features(model, [batch])
+        assert features.dtype == torch.float32
+        assert float((features - expected).norm(dim=1).max()) < tolerance
+    maps = grad_cam(model, images, expected.flip(0))
+    assert maps.dtype == torch.float32
+    assert float(maps.max()) == pytest.approx(1)
 
 
 def test_state_is_restored_by_name(images):
