@@ -44,6 +44,11 @@ def squared_euclidean_distance(
     Ranks are those of the Euclidean distance, and for L2-normalised features those of
     the cosine distance too, of which it is twice the value.
 
+    It is computed as ``|q|^2 + |g|^2 - 2 q.g``, and exact to a millionth of
+    ``|q|^2 + |g|^2``, not of the distance: that of near copies far from the origin is
+    rounding. Subtract a common point, the mean of the gallery for instance, from both
+    sets first where that matters. Copies of an image have equal distances in any case.
+
     Args:
         query_features: ``(Q, D)``.
         gallery_features: ``(G, D)``.

@@ -177,7 +177,8 @@ def pair_distances(
             f"none of the {len(query)} queries of {query.root} has an identity; "
             "without identities no pair is known to be right or wrong"
         )
-    share = min(1.0, max_negatives / (len(asked) * len(search.kept)))
+    num_negatives = len(asked) * len(search.kept) - search.num_same
+    share = min(1.0, max_negatives / max(1, num_negatives))
     rng = np.random.default_rng(seed)
     parts: list[tuple[np.ndarray, ...]] = []
     for rows, block in search.blocks(asked):

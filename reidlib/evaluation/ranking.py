@@ -100,6 +100,10 @@ def evaluate(
     nothing: average precision merges them, as scikit-learn's
     ``average_precision_score`` does; everything else puts other people before matches.
 
+    Junk and images of unknown identity are dropped before anything else: re-ranking,
+    which looks at the neighbours of all images, does not see them. The images of the
+    same person under the same camera, which differ from query to query, it does see.
+
     Gallery images nearer than a match are counted, not sorted, for some queries at a
     time: memory does not grow with the number of queries.
 
@@ -231,20 +235,21 @@ class _Search:
         rerank: Mapping[str, Any] | None,
     ) -> None:
         check_choice(distance, "distance", "ranking", _DISTANCES)
-        for name, features, table in (
-            ("query", query_features, query),
-            ("gallery", gallery_features, gallery),
-        ):
+        tables = {"query": query, "gallery": gallery}
+        for name, table in tables.items():
             if not len(table):
                 raise ReIDError(f"the {name} of {table.root} is empty; nothing to rank")
+        queries, others = check_feature_pair(
+            query_features, gallery_features, "ranking"
+        )
+        for (name, table), features in zip(
+            tables.items(), (queries, others), strict=True
+        ):
             if len(features) != len(table):
                 raise ReIDError(
                     f"{len(features)} {name} features for {len(table)} images of "
                     f"{table.root}; give one row per image, in the order of the table"
                 )
-        queries, others = check_feature_pair(
-            query_features, gallery_features, "ranking"
-        )
         self.kept = np.flatnonzero((gallery.pids != JUNK) & (gallery.pids != UNKNOWN))
         if not len(self.kept):
             raise ReIDError(
@@ -268,6 +273,7 @@ class _Search:
         place = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
         col = order[np.repeat(start, count) + place]
         camera = query.camids[row]
+        self.num_same = len(row)  # pairs of one person, under any two cameras
         same_camera = (camera == gallery.camids[col]) & (camera != NO_CAMERA)
         self._matches = row[~same_camera], col[~same_camera]
         self._removed = row[same_camera], col[same_camera]

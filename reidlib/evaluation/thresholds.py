@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
-from reidlib.checks import check_number
+from reidlib.checks import check_array, check_number
 from reidlib.errors import ReIDError
 
 MIN_ERRORS = 10
@@ -100,7 +102,10 @@ class TradeOff:
         nearer = np.searchsorted(self.negatives, self.positives, side="left")
         no_farther = np.searchsorted(self.negatives, self.positives, side="right")
         farther = self.num_negatives - (nearer + no_farther) / 2
-        return float(farther.sum() / self.num_negatives / self.num_positives)
+        # What can never be accepted ties with what can never be accepted.
+        never = self.num_positives - len(self.positives)
+        ties = never * (self.num_negatives - len(self.negatives)) / 2
+        return float((farther.sum() + ties) / self.num_negatives / self.num_positives)
 
     @property
     def eer(self) -> float:
@@ -113,7 +118,7 @@ class TradeOff:
         return float(np.maximum(fpr, 1 - tpr).min())
 
 
-def trade_off(positives: ArrayLike, negatives: ArrayLike) -> TradeOff:
+def trade_off(positives: ArrayLike | Tensor, negatives: ArrayLike | Tensor) -> TradeOff:
     """Return how true matches trade against false ones.
 
     Args:
@@ -125,7 +130,7 @@ def trade_off(positives: ArrayLike, negatives: ArrayLike) -> TradeOff:
         The curve, see `TradeOff`.
 
     Raises:
-        ReIDError: If either is empty or holds a NaN.
+        ReIDError: If either is empty, or holds a NaN or -inf.
 
     Example:
         >>> curve = trade_off(np.array([0.1, 0.2, 0.6]), np.array([0.3, 0.5, 0.7, 0.9]))
@@ -136,15 +141,16 @@ def trade_off(positives: ArrayLike, negatives: ArrayLike) -> TradeOff:
     """
     sizes, kept = [], []
     for name, values in (("positives", positives), ("negatives", negatives)):
-        values = np.asarray(values).ravel()
-        if not np.issubdtype(values.dtype, np.floating):
-            values = values.astype(np.float64)
-        bad = int(np.isnan(values).sum())
-        if not len(values) or bad:
+        tensor = check_array(values, name, "trade_off").cpu().flatten()
+        if tensor.dtype not in (torch.float32, torch.float64):
+            tensor = tensor.double()
+        distances = tensor.numpy()
+        bad = int((np.isnan(distances) | (distances == -np.inf)).sum())
+        if not len(distances) or bad:
             raise ReIDError(
-                f"{name}: got {len(values)} distances, {bad} of them NaN; give one at "
-                "least and no NaN"
+                f"{name}: got {len(distances)} distances, {bad} of them NaN or -inf; "
+                "give one at least, and numbers or inf"
             )
-        sizes.append(len(values))
-        kept.append(np.sort(values[np.isfinite(values)]))
+        sizes.append(len(distances))
+        kept.append(np.sort(distances[np.isfinite(distances)]))
     return TradeOff(kept[0], kept[1], sizes[0], sizes[1])

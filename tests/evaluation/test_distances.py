@@ -77,3 +77,21 @@ def test_bad_features_are_refused(distance):
         distance(good[0], good)
     with pytest.raises(ReIDError, match="gallery features of 1 of 3 images hold NaN"):
         distance(good, torch.tensor([[1.0], [np.inf], [0.0]]).expand(3, 4))
+
+
+@pytest.mark.parametrize("length", [1, 1e3, 1e6])
+@pytest.mark.parametrize("dim", [2, 128, 2048])
+def test_squared_distances_are_exact_to_a_millionth_of_the_squared_lengths(dim, length):
+    rng = np.random.default_rng(dim)
+    query = rng.normal(size=(30, dim)).astype(np.float32)
+    query *= np.float32(length) / np.linalg.norm(query, axis=1, keepdims=True)
+    near = query + rng.normal(size=query.shape).astype(np.float32) * 1e-3
+    exact = ((query[:, None].astype(np.float64) - near[None]) ** 2).sum(2)
+    scale = sum(
+        np.square(side, dtype=np.float64).sum(1).max() for side in (query, near)
+    )
+    error = np.abs(squared_euclidean_distance(query, near).numpy() - exact)
+    assert error.max() <= 1e-6 * scale
+    # What the docstring advises where that is too little.
+    moved = squared_euclidean_distance(query[:1] - query[0], near[:1] - query[0])
+    assert float(moved) == pytest.approx(exact[0, 0], rel=1e-5)

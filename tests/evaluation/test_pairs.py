@@ -161,3 +161,12 @@ def test_data_without_labels_or_without_either_kind_of_pair_is_refused():
     pairs = pair_distances(torch.eye(4), torch.eye(4), two, two)
     with pytest.raises(ReIDError, match=r"one part of a split of .* 0 negative"):
         pairs.split()
+
+
+def test_nothing_is_sampled_as_long_as_all_negatives_may_be_kept():
+    features = case(1, num_queries=60, num_gallery=300)
+    whole = pair_distances(*features)
+    number = len(whole.negatives)
+    assert as_set(pair_distances(*features, max_negatives=number)) == as_set(whole)
+    part = pair_distances(*features, max_negatives=number // 2)
+    assert part.kept_share == number // 2 / number

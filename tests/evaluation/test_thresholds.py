@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -58,7 +59,7 @@ def test_a_wanted_rate_is_kept_and_no_larger_threshold_keeps_it(
     positives, negatives = case(seed, levels, *sizes)
     result = trade_off(positives, negatives)
     least = max(1, int(fpr * len(negatives)))
-    if fpr < 1 and fpr * len(negatives) < least:
+    if fpr < 1 and fpr * len(negatives) < least - 1e-9:
         with pytest.raises(ReIDError, match="do not determine a rate"):
             result.threshold_at(fpr, min_errors=least)
         return
@@ -163,3 +164,27 @@ def test_a_rate_outside_zero_to_one_is_refused(fpr):
 def test_missing_distances_are_refused(positives, negatives, message):
     with pytest.raises(ReIDError, match=message):
         trade_off(positives, negatives)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives"),
+    [
+        ([0.1, np.inf], [0.2, np.inf]),
+        ([np.inf], [np.inf, np.inf]),
+        ([0.3, 0.1, np.inf, np.inf], [0.1, 0.2]),
+        ([0.3, 0.1], [0.1, 0.2, np.inf]),
+    ],
+)
+def test_the_area_counts_every_pair_once_and_ties_half(positives, negatives):
+    wins = [(p < n) + (p == n) / 2 for p in positives for n in negatives]
+    assert trade_off(positives, negatives).auc == pytest.approx(np.mean(wins))
+
+
+def test_distances_come_as_tensors_too_and_none_is_below_all_others():
+    distances = torch.tensor([0.25, 0.5, 0.75], requires_grad=True)
+    expected = trade_off([0.25, 0.5, 0.75], [0.5]).auc
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        assert trade_off(distances.to(kind), [0.5]).auc == expected
+    assert trade_off(np.array([0.75, 0.5, 0.25])[::-1], [0.5]).auc == expected
+    with pytest.raises(ReIDError, match="2 distances, 1 of them NaN or -inf"):
+        trade_off([0.1, -np.inf], [0.5])
