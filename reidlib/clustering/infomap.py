@@ -21,6 +21,16 @@ from reidlib.labels.pseudo_labels import OUTLIER, contiguous_labels
 from reidlib.neighbors.search import nearest_neighbors
 
 
+def require_infomap(where: str) -> None:
+    """Raise `ReIDError` if the package is not installed."""
+    if importlib.util.find_spec("infomap") is None:
+        raise ReIDError(
+            f"{where}: the package infomap is not installed; run 'pip install infomap' "
+            "(its licence is GPL-3.0-or-later), or cluster with dbscan (--clustering "
+            "dbscan)"
+        )
+
+
 def infomap(
     features: Array,
     k: int = 15,
@@ -67,11 +77,7 @@ def infomap(
         >>> infomap(points, k=3, min_cluster_size=3)
         tensor([ 0,  0,  0,  1,  1,  1, -1])
     """
-    if importlib.util.find_spec("infomap") is None:
-        raise ReIDError(
-            "infomap: the package is not installed; run 'pip install infomap' (its "
-            "licence is GPL-3.0-or-later) or cluster with dbscan"
-        )
+    require_infomap("infomap")
     features = check_features(features, "infomap", normalised=True)
     k = check_count(k, "k", "infomap")
     floor = check_number(min_similarity, "min_similarity", "infomap", 0, 1)

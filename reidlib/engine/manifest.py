@@ -16,7 +16,7 @@ import torch
 import reidlib
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "kornia")
-_PACKAGE_ROOT = Path(reidlib.__file__).parent
+_PACKAGE_ROOT = Path(reidlib.__file__).resolve().parent  # notebooks have a link to it
 
 
 def environment() -> dict[str, object]:

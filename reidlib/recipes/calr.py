@@ -10,7 +10,6 @@ camera information from the features.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering.infomap import infomap
+from reidlib.clustering.infomap import infomap, require_infomap
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
 from reidlib.engine.checkpoint import (
@@ -454,8 +453,5 @@ def check_cameras(dataset: ReIDDataset) -> None:
 
 def check_infomap(config: Config) -> None:
     """Raise if Infomap is asked for and missing: better now than after stage 1."""
-    if config.clustering == "infomap" and importlib.util.find_spec("infomap") is None:
-        raise ReIDError(
-            "CALR clusters with infomap, which is not installed; run 'pip install "
-            "infomap' (its licence is GPL-3.0-or-later) or choose --clustering dbscan"
-        )
+    if config.clustering == "infomap":
+        require_infomap("calr")
