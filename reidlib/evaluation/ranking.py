@@ -137,8 +137,10 @@ def evaluate(
         >>> evaluate(features[:1], features, query, gallery).mAP
         0.5
     """
-    if not ranks or min(*ranks, at) < 1:
-        raise ReIDError(f"ranks are {tuple(ranks)} and at is {at}; ranks start at 1")
+    at = check_count(at, "at", "evaluate")
+    ranks = [check_count(rank, "a rank", "evaluate") for rank in ranks]
+    if not ranks:
+        raise ReIDError("evaluate: there are no ranks; give one or more, from 1 up")
     search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
     matched = np.flatnonzero(search.num_matches)
     if not len(matched):
@@ -155,7 +157,7 @@ def evaluate(
     all_ap[matched] = ap
     unmatched = np.flatnonzero(search.num_matches == 0)
     return Evaluation(
-        cmc={int(rank): float((first <= rank).mean()) for rank in ranks},
+        cmc={rank: float((first <= rank).mean()) for rank in ranks},
         mAP=float(ap.mean()),
         mINP=float(inp.mean()),
         precision=float(precision.mean()),

@@ -38,7 +38,12 @@ class TradeOff:
     num_negatives: int
 
     def rates(self, threshold: float) -> tuple[float, float]:
-        """Return FPR and TPR of a threshold; a distance equal to it is accepted."""
+        """Return FPR and TPR of a threshold; a distance equal to it is accepted.
+
+        Raises:
+            ReIDError: If the threshold is NaN.
+        """
+        check_number(threshold, "threshold", "rates", -np.inf, np.inf)
         false = np.searchsorted(self.negatives, threshold, side="right")
         true = np.searchsorted(self.positives, threshold, side="right")
         return float(false / self.num_negatives), float(true / self.num_positives)

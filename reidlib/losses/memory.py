@@ -107,7 +107,8 @@ class ClusterMemory(nn.Module):
         self.update_mode = update
         self.num_instances = num_instances
         self.normalise = normalise
-        self.register_buffer("bank", torch.zeros(num_clusters, num_features))
+        with torch.inference_mode(False):  # or no update could ever change it
+            self.register_buffer("bank", torch.zeros(num_clusters, num_features))
         self.register_buffer("weights", weights)
         self._filled = False
         self.register_load_state_dict_post_hook(_mark_filled)

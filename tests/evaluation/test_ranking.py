@@ -340,9 +340,10 @@ def test_bad_features_are_refused():
 
 def test_bad_settings_are_refused():
     refused("distance is 'hamming'; choose from", distance="hamming")
-    refused("ranks start at 1", ranks=(0, 5))
-    refused("ranks start at 1", at=0)
-    refused("ranks start at 1", ranks=())
+    refused("a rank is 0; give a whole number from 1 up", ranks=(0, 5))
+    refused(r"a rank is .*1\.5.*; give a whole", ranks=np.array([1.5, 5]))
+    refused("at is 0; give", at=0)
+    refused("there are no ranks", ranks=np.array([]))
     refused("setting of rerank is 'k3'; choose from k1, k2", rerank={"k3": 1})
     refused("k1 is -1", rerank={"k1": -1})
     with pytest.raises(ReIDError, match="k is 0"):

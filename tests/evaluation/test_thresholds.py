@@ -186,5 +186,7 @@ def test_distances_come_as_tensors_too_and_none_is_below_all_others():
     for kind in (torch.float32, torch.bfloat16, torch.float16):
         assert trade_off(distances.to(kind), [0.5]).auc == expected
     assert trade_off(np.array([0.75, 0.5, 0.25])[::-1], [0.5]).auc == expected
+    with pytest.raises(ReIDError, match="threshold is nan"):
+        trade_off(distances, [0.5]).rates(np.nan)
     with pytest.raises(ReIDError, match="2 distances, 1 of them NaN or -inf"):
         trade_off([0.1, -np.inf], [0.5])

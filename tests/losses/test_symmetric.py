@@ -229,3 +229,21 @@ def test_bad_input_is_named():
     assert torch.equal(memory.mean.bank, torch.eye(2))
     with pytest.raises(ReIDError, match="both must be positive"):
         balance_loss(torch.zeros(1), alpha=0.0)
+
+
+def test_a_memory_that_was_filled_in_inference_mode_learns_like_any_other():
+    features, labels = batch()
+    with torch.inference_mode():
+        centroids = torch.eye(CLUSTERS, D)
+        inside = SymmetricMemory(CLUSTERS, D)
+        inside.initialise(centroids)
+        extracted = features * 1
+    outside = SymmetricMemory(CLUSTERS, D)
+    outside.initialise(torch.eye(CLUSTERS, D))
+    for memory, rows in ((inside, extracted), (outside, features)):
+        queries = rows.clone().requires_grad_()
+        memory(queries, labels).backward()
+        assert queries.grad.any()
+        memory.update(rows, labels)
+    assert torch.equal(inside.mean.bank, outside.mean.bank)
+    assert torch.equal(inside.hard.bank, outside.hard.bank)
