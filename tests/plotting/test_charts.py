@@ -60,7 +60,7 @@ def test_cmc_is_drawn_in_percent_over_sorted_ranks():
 def test_embedding_gives_each_class_its_points_colour_and_marker():
     points = np.arange(12.0).reshape(6, 2)
     by = torch.tensor([3, 1, 3, 1, 2, 3])
-    ax = plot_embedding(torch.from_numpy(points), by, name="cam")
+    ax = plot_embedding(torch.from_numpy(points).bfloat16(), by, name="cam")
     assert legend(ax) == ["cam 1", "cam 2", "cam 3"]
     for i, value in enumerate([1, 2, 3]):
         dots = ax.collections[i]
