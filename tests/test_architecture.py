@@ -25,6 +25,7 @@ BLOCKS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FLOORS = {
     "errors": -3,
     "paths": -3,
+    "files": -3,
     "checks": -2,
     "neighbors": -1,
     "engine": 1,

@@ -54,7 +54,7 @@ def test_ids_are_taken_as_people_have_them(tmp_path):
             ImageTable(tmp_path, paths, *columns)
 
 
-def test_fingerprint_depends_on_identities_names_and_sizes(tmp_path):
+def test_fingerprint_depends_on_identities_names_and_contents(tmp_path):
     table = make_table(tmp_path, [1, 2], [0, 1])
     empty = table[:0]
     dataset = ReIDDataset("x", table, empty, empty)
@@ -62,5 +62,10 @@ def test_fingerprint_depends_on_identities_names_and_sizes(tmp_path):
     assert first == ReIDDataset("x", table, empty, empty).fingerprint()
     assert first != ReIDDataset("x", table[[1, 0]], empty, empty).fingerprint()
     assert first != ReIDDataset("x", empty, table, empty).fingerprint()
-    (tmp_path / "000.jpg").write_bytes(b"x" * 11)
+    (tmp_path / "000.jpg").write_bytes(b"y" * 10)  # of the same length
     assert first != dataset.fingerprint()
+    (tmp_path / "000.jpg").write_bytes(b"x" * 10)
+    assert first == dataset.fingerprint()
+    (tmp_path / "000.jpg").unlink()
+    with pytest.raises(ReIDError, match=r"000.jpg cannot be read .*restore it"):
+        dataset.fingerprint()

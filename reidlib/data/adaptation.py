@@ -45,7 +45,7 @@ def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
 
     Raises:
         ReIDError: If the source lacks identities, shows fewer than two people, or is
-            the target itself.
+            the target itself, under whatever names.
     """
     train = source.train
     if not train.has_identities or train.num_pids < 2:
@@ -55,7 +55,7 @@ def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
             "more, with an identity for every image; choose another source, or train "
             "on the target alone"
         )
-    if _images(source) == _images(target):
+    if sorted(train.hashes()) == sorted(target.train.hashes()):
         raise ReIDError(
             f"source and target are the same data ({source.root}): its identities "
             "would be known; choose another source, or train the supervised recipe"
@@ -68,10 +68,3 @@ def with_source(target: ReIDDataset, source: ReIDDataset) -> AdaptationDataset:
         for field in dataclasses.fields(ReIDDataset)
     }
     return AdaptationDataset(**values, source=source)
-
-
-def _images(dataset: ReIDDataset) -> list[tuple[str, int]]:
-    """Return names and sizes of the training images, without their labels."""
-    train = dataset.train
-    sizes = (train.file(row).stat().st_size for row in range(len(train)))
-    return sorted(zip(train.paths, sizes, strict=True))

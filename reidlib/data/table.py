@@ -11,6 +11,7 @@ import numpy as np
 
 from reidlib.checks import check_ids
 from reidlib.errors import ReIDError
+from reidlib.files import file_sha256
 
 JUNK = -1
 """Person id of a detection without a whole person; evaluation ignores it."""
@@ -77,6 +78,10 @@ class ImageTable:
         """Return the full path of one image."""
         return self.root / self.paths[row]
 
+    def hashes(self) -> list[str]:
+        """Return the SHA-256 of each image file."""
+        return [file_sha256(self.file(row)) for row in range(len(self))]
+
     @property
     def num_pids(self) -> int:
         """Number of different known people (junk, distractors, unknown left out)."""
@@ -135,17 +140,19 @@ class ReIDDataset:
         return len(seen[seen > NO_CAMERA])
 
     def fingerprint(self) -> str:
-        """Return a hash over file names, file sizes, identities and cameras.
+        """Return a hash over file names and contents, identities and cameras.
 
-        A cached run is used again if the fingerprints are equal. Pixels are not
-        read (that would take minutes on MSMT17), so a changed image of unchanged size
-        is not detected.
+        What was made from these images, a cached run for instance, is used again if
+        the fingerprints are equal. Files are read as `reidlib.files.file_sha256` does.
+
+        Raises:
+            ReIDError: If an image cannot be read.
         """
         digest = hashlib.sha256(self.name.encode())
         for split in (self.train, self.query, self.gallery):
+            hashes = split.hashes()
             for row, path in enumerate(split.paths):
-                size = split.file(row).stat().st_size
-                line = f"{path}|{size}|{split.pids[row]}|{split.camids[row]}\n"
+                line = f"{path}|{hashes[row]}|{split.pids[row]}|{split.camids[row]}\n"
                 digest.update(line.encode())
             digest.update(b"--\n")
         return digest.hexdigest()
