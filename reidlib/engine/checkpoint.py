@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reidlib.errors import ReIDError
+from reidlib.errors import DamagedError, ReIDError
+from reidlib.files import partial
 
+_PLAIN = "reidlib-1"  # without a checksum
+_FORMAT = "reidlib-2"
 _TENSOR = "__tensor__"
 _DICT = "__dict__"
 
@@ -31,20 +34,16 @@ def write_atomically(path: Path, data: bytes) -> None:
             ``path`` before is untouched, and no partial file is left behind.
     """
     path = Path(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from other users
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C too must leave no partial file
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+        with partial(path) as temporary:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp's 0600 would hide results from other users
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+    except OSError as error:
         kept = "the previous file is intact" if path.exists() else "nothing was written"
         raise ReIDError(
             f"cannot write {path}: {error.strerror or error} ({kept}); free some space "
@@ -55,6 +54,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Return ``value`` as JSON, with its tensors moved to ``tensors``."""
     if isinstance(value, Tensor):
+        while name in tensors:  # the key "a.b" beside "a" with "b" in it
+            name += "'"
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):
@@ -95,39 +96,80 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     structure = _flatten(state, "state", tensors)
-    metadata = {"format": "reidlib-1", "structure": json.dumps(structure)}
+    text = json.dumps(structure)
+    checksum = _checksum(text, tensors)
+    metadata = {"format": _FORMAT, "structure": text, "sha256": checksum}
     write_atomically(Path(path), save(tensors, metadata))
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
+    """Return a hash over all that is loaded: structure, names, types and bytes."""
+    digest = hashlib.sha256(structure.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: str | Path, *fields: str) -> dict[str, Any]:
     """Load what ``save_checkpoint`` wrote.
 
     Args:
         path: The file.
+        fields: What must be in it.
 
     Returns:
         The saved structure, tensors on the CPU.
 
     Raises:
-        ReIDError: If the file is missing, damaged or not a checkpoint of this library.
+        DamagedError: If the file is missing, damaged (it holds a checksum), not a
+            checkpoint of this library, or without one of the fields.
     """
     path = Path(path)
     if not path.is_file():
-        raise ReIDError(f"no checkpoint at {path}; give the file that a run wrote")
+        raise DamagedError(
+            f"no checkpoint at {path}; give the file that a run wrote", path
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ReIDError(
-            f"{path} is damaged or not a safetensors file ({error}); use another one"
+            # Copied out of the mapped file: who writes into it would change them.
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedError(
+            f"{path} is damaged or not a safetensors file ({error}); use another one, "
+            "or remove it and train again",
+            path,
         ) from error
     if "structure" not in metadata:
-        raise ReIDError(
+        raise DamagedError(
             f"{path} holds tensors but was not written by reidlib; load a backbone's "
-            "weights with the model's `weights` argument"
+            "weights with the model's `weights` argument",
+            path,
         )
-    return _restore(json.loads(metadata["structure"]), tensors)
+    text, known = metadata["structure"], metadata.get("format")
+    try:
+        if known not in (_PLAIN, _FORMAT):
+            raise ValueError(f"its format is {known!r}")
+        if known != _PLAIN and metadata.get("sha256") != _checksum(text, tensors):
+            raise ValueError("its checksum is that of another content")
+        state = _restore(json.loads(text), tensors)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(
+            f"{path} is damaged ({error}); use another one, or remove it and train "
+            "again",
+            path,
+        ) from error
+    if missing := [name for name in fields if name not in state]:
+        raise DamagedError(
+            f"{path} holds {', '.join(map(str, state)) or 'nothing'} and no "
+            f"{missing[0]}: it is another file of a run; give the right one",
+            path,
+        )
+    return state
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -18,7 +19,7 @@ from reidlib.engine.checkpoint import (
     set_random_states,
     write_atomically,
 )
-from reidlib.errors import ReIDError
+from reidlib.errors import DamagedError, ReIDError
 
 
 def test_nested_state_comes_back_exactly(tmp_path):
@@ -63,6 +64,63 @@ def test_missing_damaged_and_foreign_files_say_so(tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "foreign.safetensors")
     with pytest.raises(ReIDError, match="not written by reidlib"):
         load_checkpoint(tmp_path / "foreign.safetensors")
+
+
+def test_no_flipped_byte_goes_unnoticed(tmp_path):
+    """Where it changes nothing that is loaded, the file may be accepted."""
+    path = tmp_path / "c.safetensors"
+    state = {
+        "w": torch.arange(4.0),
+        "n": torch.tensor(True),
+        "history": [{"loss": 1.5}],
+    }
+    save_checkpoint(path, state)
+    whole, told = path.read_bytes(), []
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        try:
+            loaded = load_checkpoint(path)
+        except ReIDError as error:
+            told.append(str(error))
+        else:
+            assert str(loaded) == str(state)
+    assert len(told) > 0.8 * len(whole) > 240
+    assert all(str(path) in line and "\n" not in line for line in told)
+
+
+def test_a_checkpoint_from_before_the_checksum_is_read(tmp_path):
+    from safetensors.torch import save_file
+
+    structure = json.dumps({"__dict__": [["w", {"__tensor__": "state.w"}]]})
+    metadata = {"format": "reidlib-1", "structure": structure}
+    save_file({"state.w": torch.ones(2)}, tmp_path / "old.safetensors", metadata)
+    loaded = load_checkpoint(tmp_path / "old.safetensors")
+    assert torch.equal(loaded["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("structure", ["", "{", "[]", "3", '{"__tensor__": "none"}'])
+def test_a_structure_that_is_none_is_damage(tmp_path, structure):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "old.safetensors"
+    save_file({}, path, {"format": "reidlib-1", "structure": structure})
+    with pytest.raises(DamagedError, match=r"old.safetensors is damaged \("):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_kind_says_what_it_holds(tmp_path):
+    path = tmp_path / "features.safetensors"
+    save_checkpoint(path, {"train": torch.ones(2)})
+    with pytest.raises(ReIDError, match="holds train and no objects: it is another"):
+        load_checkpoint(path, "objects")
+
+
+def test_keys_with_dots_are_kept_apart(tmp_path):
+    state = {"a.b": torch.zeros(1), "a": {"b": torch.ones(1)}}
+    save_checkpoint(tmp_path / "c.safetensors", state)
+    assert str(load_checkpoint(tmp_path / "c.safetensors")) == str(state)
 
 
 def test_weights_of_another_model_are_refused():
