@@ -344,12 +344,15 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
     """Raise if no data are named and the default data are not those of the training."""
+    from reidlib.engine.manifest import read_manifest
+
     folder = options.run if options.run.is_dir() else options.run.parent
     manifest = folder / "manifest.json"
     chosen = options.data or options.root or options.size
     if chosen or not manifest.is_file():
         return
-    trained = json.loads(manifest.read_text(encoding="utf-8"))["dataset"]
+    way_out = "name the data to score on with --size or --root"
+    trained = read_manifest(manifest, way_out)["dataset"]
     if trained["sha256"] != dataset.fingerprint():
         raise ReIDError(
             f"{options.run} was trained on {trained['name']} with "

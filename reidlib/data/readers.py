@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import warnings
@@ -109,7 +110,7 @@ def open_dataset(
 
     Raises:
         ReIDError: If the folder, a sub-folder, a list or the index is missing, empty
-            or cannot be understood.
+            or cannot be understood, or if a SynthCity is not as it was drawn.
 
     Warns:
         UserWarning: If the counts of Market-1501, MSMT17 or VeRi-776 are not the
@@ -176,8 +177,7 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         if any(_holds(folder, layout) for layout in _MSMT_LAYOUTS[:2]):
             return "msmt17"
         if _holds(folder, _MARKET_FOLDERS):
-            mark = folder / _SYNTHCITY_MARK
-            if mark.exists() and '"SynthCity"' in mark.read_text("utf-8"):
+            if _is_synthcity(folder / _SYNTHCITY_MARK):
                 return "synthcity"
             name = re.sub("[-_]", "", f"{folder.parent.name}/{folder.name}".lower())
             for known in ("market1501", "msmt17"):
@@ -189,6 +189,23 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         f"layout), {_MSMT_LISTS[0]} (MSMT17), {_VERI_FOLDERS[0]} (VeRi-776) and "
         f"{_CSV_NAME}, found {_listing(root)}; give the folder that holds one of these"
     )
+
+
+def _is_synthcity(mark: Path) -> bool:
+    """Return whether a manifest is SynthCity's, damaged or not."""
+    if not mark.is_file():
+        return False
+    try:
+        content = mark.read_bytes()
+        if b'"SynthCity"' not in content:
+            json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ReIDError(
+            f"{mark} is damaged ({error}), so that the kind of this data set cannot be "
+            "detected; remove that file, draw SynthCity again, or name the kind "
+            "(market-style)"
+        ) from error
+    return b'"SynthCity"' in content
 
 
 def count_difference(dataset: ReIDDataset) -> str:
@@ -238,6 +255,9 @@ def _read_market1501(root: Path, **options: Any) -> ReIDDataset:
 
 
 def _read_synthcity(root: Path, **options: Any) -> ReIDDataset:
+    from reidlib.synthcity import check_city
+
+    check_city(_locate(root, (_MARKET_FOLDERS,), "synthcity")[0])
     return _read_market(root, name="synthcity", **options)
 
 

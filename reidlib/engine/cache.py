@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,15 @@ from filelock import FileLock
 from torch import Tensor
 
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.checkpoint import load_checkpoint
-from reidlib.engine.manifest import library_hash
+from reidlib.engine.checkpoint import load_checkpoint, write_atomically
+from reidlib.engine.manifest import library_hash, read_result
 from reidlib.engine.run import FEATURES, Run, RunConfig
+from reidlib.errors import DamagedError
+from reidlib.files import file_sha256, read_json
 from reidlib.paths import cache_dir
+
+ENTRY = "entry.json"
+"""File in the folder of a cached run that says what the others must be."""
 
 TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
 
@@ -60,8 +66,8 @@ def cached_run(
 ) -> tuple[dict[str, Any], Path]:
     """Run a recipe, or return the result of an earlier identical run.
 
-    An interrupted run is resumed. If two processes ask for the same run, the second
-    waits for the first.
+    An interrupted run is resumed, and one whose files are damaged is made anew. If two
+    processes ask for the same run, the second waits for the first.
 
     Args:
         train: The recipe's ``train`` function.
@@ -74,12 +80,11 @@ def cached_run(
         The content of ``result.json`` and the run's folder in the cache.
     """
     directory = run_folder(train, config, dataset)
+    key = run_key(train, config, dataset)
+    recipe, version = method_of(train)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{directory}.lock"):
-        result = directory / "result.json"
-        if result.is_file():
-            return json.loads(result.read_text(encoding="utf-8")), directory
-        recipe, version = method_of(train)
+
+    def make() -> dict[str, Any]:
         with Run(
             directory,
             recipe=recipe,
@@ -92,7 +97,39 @@ def cached_run(
             tensorboard=False,
             features=True,
         ) as run:
-            return train(config, dataset, run), directory
+            result = train(config, dataset, run)
+        entry = json.dumps({"key": key, "files": _hashes(directory)}, indent=1)
+        write_atomically(directory / ENTRY, entry.encode())
+        return result
+
+    with FileLock(f"{directory}.lock"):
+        try:
+            if (directory / ENTRY).exists():
+                return _kept(directory, key), directory
+            return make(), directory
+        except DamagedError as error:
+            # A file that the run reads from elsewhere would be damaged still.
+            if directory not in error.file.parents:
+                raise
+        shutil.rmtree(directory)
+        return make(), directory
+
+
+def _hashes(directory: Path) -> dict[str, str]:
+    """Return the hash of each file of a run that is read later."""
+    files = sorted(directory.glob("*.json*")) + sorted(directory.glob("*.safetensors"))
+    return {file.name: file_sha256(file) for file in files if file.name != ENTRY}
+
+
+def _kept(directory: Path, key: str) -> dict[str, Any]:
+    """Return the result of a run in the cache, if it is as it was made."""
+    way_out = "remove its folder, and it is made again"
+    entry = read_json(directory / ENTRY, way_out, {"key": str, "files": dict})
+    if entry != {"key": key, "files": _hashes(directory)}:
+        raise DamagedError(
+            f"the run in {directory} is damaged; {way_out}", directory / ENTRY
+        )
+    return read_result(directory / "result.json", way_out)
 
 
 def cached_features(directory: Path) -> dict[str, Tensor]:

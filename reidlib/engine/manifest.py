@@ -14,9 +14,66 @@ from typing import Any
 import torch
 
 import reidlib
+from reidlib.errors import DamagedError
+from reidlib.files import read_json
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "kornia")
 _PACKAGE_ROOT = Path(reidlib.__file__).resolve().parent  # notebooks have a link to it
+
+_NUMBER = (int, float, type(None))  # NaN is written as null
+_MANIFEST: dict[str, Any] = {
+    "recipe": str,
+    "version": int,
+    "config": dict,
+    "dataset": {"name": str, "sha256": str, "images": {"*": int}},
+    "earlier": list,
+}
+_RESULT: dict[str, Any] = {
+    **_MANIFEST,
+    "data": dict,
+    "error": str,
+    "seconds": _NUMBER,
+    "epochs": list,
+    "metrics": {
+        "cmc": {"*": _NUMBER},
+        "mAP": _NUMBER,
+        "mINP": _NUMBER,
+        "diagnosis": {"kmeans": {"*": _NUMBER}, "same_camera_share": _NUMBER},
+    },
+}
+
+
+def read_manifest(file: Path, way_out: str) -> dict[str, Any]:
+    """Read the manifest of a run.
+
+    Args:
+        file: The file.
+        way_out: What to do if it is damaged, for the message.
+
+    Raises:
+        DamagedError: If it is missing or damaged, or is another program's.
+    """
+    return read_json(
+        file, way_out, _MANIFEST, ["recipe", "version", "config", "dataset"]
+    )
+
+
+def read_result(file: Path, way_out: str) -> dict[str, Any]:
+    """Read the result of a run: its figures, or the error that it broke down with.
+
+    Args:
+        file: The file.
+        way_out: What to do if it is damaged, for the message.
+
+    Raises:
+        DamagedError: If it is missing or damaged, or is another program's.
+    """
+    result = read_json(file, way_out, _RESULT)
+    if not {"metrics", "error"} & result.keys():
+        raise DamagedError(
+            f"{file} is damaged (neither metrics nor an error in it); {way_out}", file
+        )
+    return result
 
 
 def environment() -> dict[str, object]:

@@ -36,8 +36,8 @@ from reidlib.engine.checkpoint import (
     set_random_states,
     write_atomically,
 )
-from reidlib.engine.manifest import environment
-from reidlib.errors import ReIDError
+from reidlib.engine.manifest import environment, read_manifest, read_result
+from reidlib.errors import DamagedError, ReIDError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -196,18 +196,13 @@ class Run:
                     f"{self.directory} already holds a run; resume it (--resume), or "
                     "choose another folder (--out)"
                 )
-            # Compared as JSON, in which a tuple is a list.
-            before = json.loads(manifest.read_text(encoding="utf-8"))
-            now = json.loads(json.dumps(settings))
-            for name in ("recipe", "version", "config", "dataset"):
-                if before.get(name) != now[name]:
-                    raise ReIDError(
-                        f"{self.directory} holds a run with another {name} "
-                        f"({_difference(before.get(name), now[name])}); resume it "
-                        "unchanged, or choose another folder (--out)"
-                    )
+            way_out = "restore it, or choose another folder (--out)"
+            before = read_manifest(manifest, way_out)
+            _require_same(manifest, before, settings)
             if checkpoint.exists():
-                self._checkpoint = load_checkpoint(checkpoint)
+                parts = ("objects", "history", "random", "generator", "seconds")
+                self._checkpoint = load_checkpoint(checkpoint, *parts)
+                _require_same(checkpoint, self._checkpoint, settings)
                 part = {name: before.get(name) for name in _PROVENANCE}
                 earlier = [*before.get("earlier", []), part]
         try:
@@ -237,9 +232,12 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """Return the content of the result file, or None if the run is not complete."""
-        if not self.result_path.is_file():
+        if not self.result_path.exists():
             return None
-        return json.loads(self.result_path.read_text(encoding="utf-8"))
+        way_out = "remove it and resume the run, which writes it again"
+        result = read_result(self.result_path, way_out)
+        _require_same(self.result_path, result, self.manifest)
+        return result
 
     def __enter__(self) -> Run:
         self._write_manifest("running")
@@ -326,11 +324,18 @@ class Run:
         if self._checkpoint is None:
             return
         for name, item in objects.items():
-            state = self._checkpoint["objects"][name]
-            if isinstance(item, nn.Module):
-                load_weights(item, state, str(self.checkpoint_path))
-            else:
-                item.load_state_dict(state)
+            try:
+                state = self._checkpoint["objects"][name]
+                if isinstance(item, nn.Module):
+                    load_weights(item, state, str(self.checkpoint_path))
+                else:
+                    item.load_state_dict(state)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DamagedError(
+                    f"{self.checkpoint_path} has no {name} that fits ({error}); "
+                    "remove it to begin the run again",
+                    self.checkpoint_path,
+                ) from error
         self.history = self._checkpoint["history"]
         self.epoch = len(self.history)
         self._seconds_before = self._checkpoint["seconds"]
@@ -476,7 +481,9 @@ class Run:
             "generator": self.generator.get_state(),
             "seconds": self.seconds,
             "recipe": self.recipe,
+            "version": self.manifest["version"],
             "config": _plain(self.manifest["config"]),
+            "dataset": self.manifest["dataset"],
         }
         try:
             save_checkpoint(self.checkpoint_path, state)
@@ -583,6 +590,21 @@ def _short(record: dict[str, Any]) -> str:
         for name, value in _numbers(record)
         if name != "epoch"
     )
+
+
+def _require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `DamagedError` if a file belongs to a run with other settings or data."""
+    for name in ("recipe", "version", "config", "dataset"):
+        if name not in then:  # an old checkpoint lacks some
+            continue
+        before, value = _plain(then[name]), _plain(now[name])
+        if before != value:
+            raise DamagedError(
+                f"{file} is of a run with another {name} "
+                f"({_difference(before, value)}); resume it unchanged, or choose "
+                "another folder (--out)",
+                file,
+            )
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -192,9 +192,10 @@ def _line(job: Job) -> dict[str, Any]:
     metrics = result.get("metrics", {})
     diagnosis = metrics.get("diagnosis", {})
     kmeans = diagnosis.get("kmeans", {})
+    rank_1, mean_precision = metrics.get("cmc", {}).get("1"), metrics.get("mAP")
     figures = {
-        "Rank-1": 100 * metrics.get("cmc", {}).get("1", math.nan),
-        "mAP": 100 * metrics.get("mAP", math.nan),
+        "Rank-1": math.nan if rank_1 is None else 100 * rank_1,
+        "mAP": math.nan if mean_precision is None else 100 * mean_precision,
         "NMI identity": kmeans.get("nmi_pid", math.nan),
         "NMI camera": kmeans.get("nmi_cam", math.nan),
         "same camera": diagnosis.get("same_camera_share", math.nan),
@@ -305,8 +306,8 @@ def _provenance(frame: pd.DataFrame) -> list[str]:
     record = verified()
     for recipe in sorted({result["recipe"] for result in frame["result"]}):
         found = record.get(recipe)
-        if found and found["version"] == RECIPES[recipe].VERSION:
-            told += f"; {recipe} verified at commit {found['commit'][:7]}"
+        if found and found.get("version") == RECIPES[recipe].VERSION:
+            told += f"; {recipe} verified at commit {str(found.get('commit'))[:7]}"
     return [f"{told}."]
 
 

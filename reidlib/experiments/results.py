@@ -23,10 +23,11 @@ import reidlib
 from reidlib.data.adaptation import with_source
 from reidlib.data.readers import open_dataset
 from reidlib.data.table import ReIDDataset
+from reidlib.engine.manifest import read_result
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import Row
 from reidlib.recipes import RECIPES
-from reidlib.synthcity import DRAWING, Dials, ensure_synthcity
+from reidlib.synthcity import DRAWING, SIZES, Dials, ensure_synthcity
 
 NUM_SEEDS = 3
 """Seeds of each row, if nothing else is asked for: 0, 1 and 2."""
@@ -86,6 +87,15 @@ class Data:
             return {"kind": self.kind}
         city = {"size": self.size, "seed": seed, "dials": asdict(self.dials)}
         return {**city, "drawing": DRAWING}
+
+    @property
+    def images(self) -> dict[str, int] | None:
+        """How many images each split has; None if that is not known in advance."""
+        if self.root is not None or self.size not in SIZES:
+            return None
+        size = SIZES[self.size]
+        gallery = size.gallery_images + size.distractors
+        return {"train": size.train_images, "query": size.queries, "gallery": gallery}
 
 
 @dataclass(frozen=True)
@@ -164,18 +174,10 @@ class Job:
         Raises:
             ReIDError: If it cannot be read.
         """
-        try:
-            result = json.loads(self.file.read_text(encoding="utf-8"))
-            if not {"metrics", "error"} & dict(result).keys():
-                raise ValueError("neither metrics nor an error in it")
-        except FileNotFoundError:
+        if not self.file.exists():
             return None
-        except (OSError, TypeError, ValueError) as error:
-            raise ReIDError(
-                f"{self.file} is damaged ({error}); remove it and make it again with "
-                f"`{self.command}`"
-            ) from error
-        return result
+        way_out = f"remove it and make it again with `{self.command}`"
+        return read_result(self.file, way_out)
 
     def stale(self, result: dict[str, Any]) -> list[str]:
         """Name what a result was made with that is different now.
@@ -200,7 +202,10 @@ class Job:
         usual = {"dials": asdict(Dials())} if self.data.root is None else {}
         if "labelled" in data:
             usual["labelled"] = dict(usual)
-        if _filled(result.get("data"), usual) != data:
+        # What the run found there may be less than the city had when it was drawn.
+        images = result.get("dataset", {}).get("images", self.data.images)
+        incomplete = self.data.images is not None and images != self.data.images
+        if incomplete or _filled(result.get("data"), usual) != data:
             found.append("data")
         return found
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from reidlib.engine.cache import cached_run, run_folder
 from reidlib.engine.checkpoint import write_atomically
-from reidlib.engine.manifest import changed_files, git_commit
+from reidlib.engine.manifest import changed_files, git_commit, read_manifest
 from reidlib.engine.run import DivergedError
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plan
@@ -184,7 +184,7 @@ def _record(folder: Path) -> dict[str, Any]:
     lines = folder / "metrics.jsonl"
     text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
     return {
-        **json.loads((folder / "manifest.json").read_text(encoding="utf-8")),
+        **read_manifest(folder / "manifest.json", "remove this folder"),
         "epochs": [json.loads(line) for line in text.splitlines()],
     }
 

@@ -22,6 +22,7 @@ from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plans
 from reidlib.experiments.results import Data, Job, results_dir
 from reidlib.experiments.runner import refuse_changed_code
+from reidlib.files import read_json
 from reidlib.recipes import RECIPES
 
 FILE = "verified.json"
@@ -99,7 +100,8 @@ def verify(
 def verified() -> dict[str, Any]:
     """Return the record of what was verified: commit, date and run by recipe."""
     file = results_dir() / FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    way_out = "remove it, and verify again with `reidlib reproduce --verify`"
+    return read_json(file, way_out, {"*": dict}) if file.exists() else {}
 
 
 def _published(recipe: str, preset: str, data: Data | None) -> Job | None:

@@ -6,7 +6,6 @@ Plain functions. A method with several networks, optimisers or stages calls the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
+from reidlib.engine.manifest import read_result
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import evaluate
@@ -92,11 +92,11 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
     path = Path(path)
     if path.is_dir():
         path = path / "last.safetensors"
-    checkpoint = load_checkpoint(path)
-    recipe = RECIPES.get(checkpoint.get("recipe", ""))
+    checkpoint = load_checkpoint(path, "recipe", "config", "objects")
+    recipe = RECIPES.get(str(checkpoint["recipe"]))
     if recipe is None:
         raise ReIDError(
-            f"{path} was written by the recipe {checkpoint.get('recipe')!r}, and there "
+            f"{path} was written by the recipe {checkpoint['recipe']!r}, and there "
             f"is {', '.join(RECIPES)}; load it with the version that wrote it"
         )
     config = restore(recipe.Config, checkpoint["config"])
@@ -112,14 +112,11 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
 
 
 def result_of(path: str | Path) -> dict[str, Any]:
-    """Read a result file."""
+    """Read a result file, or that of a run's folder."""
     path = Path(path)
     if path.is_dir():
         path = path / "result.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ReIDError(f"no readable result at {path}: {error}") from error
+    return read_result(path, "resume the run, which writes it at its end")
 
 
 # -- start -------------------------------------------------------------------------

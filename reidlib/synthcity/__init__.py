@@ -26,6 +26,7 @@ from reidlib.synthcity.world import (
 )
 from reidlib.synthcity.writer import (
     DRAWING,
+    check_city,
     ensure_synthcity,
     make_synthcity,
     synthcity_path,
@@ -41,6 +42,7 @@ __all__ = [
     "Shot",
     "Size",
     "World",
+    "check_city",
     "colour_histogram",
     "dial_grid",
     "draw_frame",

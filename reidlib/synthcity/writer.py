@@ -2,7 +2,8 @@
 
 All files are drawn into a hidden folder beside the target, which one rename moves there
 at the end. Until then the split folders have the ending ``.unfinished``. If the run is
-stopped, by a killed process or a full disk, no reader finds an incomplete data set.
+stopped, by a killed process or a full disk, no reader finds an incomplete data set. One
+that was damaged later is found out by the counts and the hash in its manifest.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
+from filelock import FileLock
 from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from scipy.io import savemat
 from tqdm import tqdm
 
-from reidlib.errors import ReIDError
+from reidlib.errors import DamagedError, ReIDError
+from reidlib.files import file_sha256, partial, read_json, remove_partials
 from reidlib.paths import cache_dir
 from reidlib.synthcity.dials import Dials
 from reidlib.synthcity.identities import ATTRIBUTES, DOWN_COLOURS, UP_COLOURS
@@ -44,7 +48,9 @@ DRAWING = 1
 
 MANIFEST = "manifest.json"
 ATTRIBUTE_FILE = "market_attribute.mat"
+_FOLDERS = (TRAIN, QUERY, GALLERY)
 _UNFINISHED = ".unfinished"
+_LITTER = (".", "Thumbs.db", "desktop.ini")  # what file managers leave
 # The real file lists the colours of the test part in another order and place than
 # those of the training part, and readers that use positions depend on it.
 _TEST_COLUMNS = (
@@ -136,8 +142,7 @@ def _draw_all(
 ) -> None:
     """Draw a whole world into an existing empty folder."""
     world = plan_world(size, seed, dials)
-    folders = (TRAIN, QUERY, GALLERY)
-    for name in folders:
+    for name in _FOLDERS:
         (target / (name + _UNFINISHED)).mkdir()
     chunks = list(_chunks(world.shots))
     hashes: list[tuple[str, str]] = []
@@ -157,33 +162,84 @@ def _draw_all(
             hashes += written
             bar.update(len(written))
     write_attributes(world, target / ATTRIBUTE_FILE)
-    data = (target / ATTRIBUTE_FILE).read_bytes()
-    # The header of a .mat file holds the time of writing: hash what follows it.
-    hashes.append((ATTRIBUTE_FILE, hashlib.sha256(data[128:]).hexdigest()))
-    total = hashlib.sha256()
-    for name, digest in sorted(hashes):
-        total.update(f"{name} {digest}\n".encode())
     counts = {
-        name: sum(shot.folder == name for shot in world.shots) for name in folders
+        name: sum(shot.folder == name for shot in world.shots) for name in _FOLDERS
     }
     counts["junk"] = sum(shot.pid == -1 for shot in world.shots)
     counts["distractors"] = sum(shot.pid == 0 for shot in world.shots)
     manifest = {
         "name": "SynthCity",
         "size": _size_name(size),
-        "size_counts": asdict(world.size),
-        "seed": seed,
-        "dials": asdict(dials),
-        "drawing": DRAWING,
+        **_identity(world.size, seed, dials),
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "images": counts,
-        "sha256": total.hexdigest(),
+        "sha256": _total(target, hashes),
     }
     text = json.dumps(manifest, indent=2) + "\n"
     (target / MANIFEST).write_text(text, encoding="utf-8")
-    for name in folders:
+    for name in _FOLDERS:
         (target / (name + _UNFINISHED)).rename(target / name)
+
+
+def _identity(counts: Size, seed: int, dials: Dials) -> dict[str, Any]:
+    """Return the part of the manifest that determines the pictures."""
+    known = {"size_counts": asdict(counts), "seed": seed}
+    return {**known, "dials": asdict(dials), "drawing": DRAWING}
+
+
+def _total(folder: Path, hashes: Iterable[tuple[str, str]]) -> str:
+    """Return the hash of a manifest: over the names and hashes of all files."""
+    data = (folder / ATTRIBUTE_FILE).read_bytes()
+    # The header of a .mat file holds the time of writing: hash what follows it.
+    attributes = (ATTRIBUTE_FILE, hashlib.sha256(data[128:]).hexdigest())
+    total = hashlib.sha256()
+    for name, digest in sorted([*hashes, attributes]):
+        total.update(f"{name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def check_city(folder: Path) -> dict[str, Any]:
+    """Compare the files of a city with the counts and the hash of its manifest.
+
+    Hidden files and others that file managers leave are not looked at.
+
+    Args:
+        folder: What :func:`make_synthcity` wrote.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DamagedError: If a file is missing, was added or has another content.
+    """
+    way_out = (
+        "draw it again (reidlib data make synthcity FOLDER), or open it as "
+        "'market-style' if you changed it on purpose"
+    )
+    file = folder / MANIFEST
+    shape = {"images": {"*": int}, "sha256": str}
+    manifest = read_json(file, way_out, shape, shape)
+    hashes, wrong = [], []
+    try:
+        for name in _FOLDERS:
+            names = sorted(os.listdir(folder / name))
+            names = [n for n in names if not n.startswith(_LITTER)]
+            hashes += [(f"{name}/{n}", file_sha256(folder / name / n)) for n in names]
+            if len(names) != manifest["images"].get(name):
+                wrong.append(
+                    f"{name} has {len(names)} of {manifest['images'].get(name)} images"
+                )
+        if not wrong and _total(folder, hashes) != manifest["sha256"]:
+            wrong.append("a file is not the one that was drawn")
+    except (OSError, ReIDError) as error:
+        wrong.append(str(error).partition(";")[0])
+    if wrong:
+        raise DamagedError(
+            f"the SynthCity in {folder} is damaged ({', '.join(wrong)}); {way_out}",
+            folder,
+        )
+    return manifest
 
 
 def make_synthcity(
@@ -238,23 +294,17 @@ def make_synthcity(
             f"{target} is not empty: name a folder that does not exist yet, or delete "
             "this one"
         )
-    temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent)
-        )
-        temporary.chmod(0o755)
-        _draw_all(temporary, size, seed, dials, workers, progress)
-        os.replace(temporary, target)
+        with partial(target, folder=True) as temporary:
+            temporary.chmod(0o755)
+            _draw_all(temporary, size, seed, dials, workers, progress)
+            os.replace(temporary, target)
     except OSError as error:
         raise ReIDError(
             f"cannot write SynthCity to {target}: {error.strerror or error}; choose a "
             "folder that is writable and has enough space"
         ) from error
-    finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -269,8 +319,8 @@ def ensure_synthcity(
     """Return a synthetic data set, drawing it into the cache if it is not there.
 
     The folder's name holds a hash of size, seed, dials and `DRAWING`, so that a change
-    of any of them gives another folder. If two processes ask at once, both draw, and
-    both use the folder of the one that finishes first.
+    of any of them gives another folder. One that is damaged is drawn again. If two
+    processes ask at once, the second waits for the first.
 
     Args:
         size: A name of :data:`SIZES`, or counts of your own.
@@ -285,19 +335,46 @@ def ensure_synthcity(
     Raises:
         ReIDError: If size or seed are wrong or the cache cannot be written.
 
+    Warns:
+        UserWarning: If it was damaged.
+
     Example:
         >>> ensure_synthcity("tiny").name.startswith("tiny-")
         True
     """
     target = synthcity_path(size, seed, dials)
-    if not (target / MANIFEST).is_file():
-        try:
-            make_synthcity(target, size, seed, dials, workers, progress)
-        except ReIDError:
-            # Another process may have written it in the meantime.
-            if not (target / MANIFEST).is_file():
-                raise
+    identity = _identity(plan_world(size, seed, dials).size, seed, dials or Dials())
+    remove_partials(target.parent)
+    if not _damage(target, identity):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            # Another process may have drawn it in the meantime.
+            if damage := _damage(target, identity):
+                if target.exists():
+                    warnings.warn(f"{damage}: drawn again", stacklevel=2)
+                    shutil.rmtree(target)
+                make_synthcity(target, size, seed, dials, workers, progress)
+    except OSError as error:
+        raise ReIDError(
+            f"cannot write SynthCity to {target}: {error.strerror or error}; set "
+            "REIDLIB_CACHE to a folder that is writable and has enough space"
+        ) from error
     return target
+
+
+def _damage(target: Path, identity: dict[str, Any]) -> str:
+    """Say what is wrong with a city of the cache; empty if nothing is."""
+    try:
+        manifest = check_city(target)
+    except DamagedError as error:
+        return str(error).partition(";")[0]
+    # Compared as JSON, in which a tuple is a list.
+    other = {name: manifest.get(name) for name in identity} != json.loads(
+        json.dumps(identity)
+    )
+    return f"the SynthCity in {target} is another one" if other else ""
 
 
 def synthcity_path(

@@ -16,7 +16,13 @@ import torch
 from torch import nn
 
 from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine import DivergedError, Run, load_checkpoint, manifest
+from reidlib.engine import (
+    DivergedError,
+    Run,
+    load_checkpoint,
+    manifest,
+    save_checkpoint,
+)
 from reidlib.engine.cache import cached_features, cached_run, run_key
 from reidlib.engine.manifest import library_hash
 from reidlib.engine.run import open_fabric
@@ -241,6 +247,70 @@ def test_a_folder_with_a_run_is_never_overwritten(tmp_path, dataset):
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
+DAMAGED = [b"", b"{", b"[]", b"3", b"\xff\xfe", b"{}", b'{"recipe": 1}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("name", ["manifest.json", "last.safetensors", "result.json"])
+def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, dataset, name, content):
+    with open_run(tmp_path / "run", dataset, Settings(epochs=1)) as run:
+        fit(run)
+    file = tmp_path / "run" / name
+    file.write_bytes(content)
+    with pytest.raises(ReIDError, match=r"; (restore|remove|use another)") as told:
+        open_run(tmp_path / "run", dataset, Settings(epochs=1), resume=True).result()
+    assert str(file) in str(told.value)
+    assert "\n" not in str(told.value)
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "last.safetensors", "result.json"])
+@pytest.mark.parametrize("other", ["recipe", "config", "version", "dataset"])
+def test_a_file_of_another_run_is_refused(tmp_path, dataset, name, other):
+    config, options = Settings(epochs=1), {}
+    with open_run(tmp_path / "run", dataset, config) as run:
+        fit(run)
+    if other == "config":
+        config = Settings(epochs=1, lr=0.2)
+    elif other == "version":
+        options["version"] = 2
+    elif other == "dataset":
+        (tmp_path / "a.jpg").write_bytes(b"y")
+    recipe = "toy" if other != "recipe" else "game"
+    options |= {"recipe": recipe, "progress": False, "device": "cpu"}
+    options = {"version": 1, **options}
+    with Run(tmp_path / "b", config=config, dataset=dataset, **options) as run:
+        fit(run)
+    shutil.copy(tmp_path / "run" / name, tmp_path / "b" / name)
+    with pytest.raises(ReIDError, match=rf"{name} is of a run with another {other}"):
+        Run(
+            tmp_path / "b", config=config, dataset=dataset, resume=True, **options
+        ).result()
+
+
+def test_a_checkpoint_without_the_state_of_a_part_is_refused(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset, stop_after=1) as run:
+        fit(run)
+    file = tmp_path / "run" / "last.safetensors"
+    state = load_checkpoint(file)
+    del state["objects"]["optimizer"]["param_groups"][0]["params"][0]
+    for broken in (state, {**state, "objects": {}}):
+        save_checkpoint(file, broken)
+        with (
+            pytest.raises(ReIDError, match=r"has no \w+ that fits .*; remove it"),
+            open_run(tmp_path / "run", dataset, resume=True) as run,
+        ):
+            fit(run)
+
+
+def test_a_start_removes_what_a_killed_run_was_writing(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset, stop_after=1) as run:
+        fit(run)
+    (tmp_path / "run" / ".last.safetensors.partial-abcd_123").write_bytes(b"x")
+    with open_run(tmp_path / "run", dataset, resume=True):
+        assert not list((tmp_path / "run").glob(".*partial*"))
+
+
 def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, dataset):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ReIDError, match=r"cannot write to .*--out"):
@@ -269,8 +339,97 @@ def test_the_cache_runs_once_and_knows_config_and_data(tmp_path, dataset, monkey
     toy.VERSION = 2
     assert run_key(train, Settings(), dataset) != key
     toy.VERSION = 1
-    (tmp_path / "a.jpg").write_bytes(b"xy")
+    (tmp_path / "a.jpg").write_bytes(b"y")  # of the same length
     assert run_key(train, Settings(), dataset) != key
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["result.json", "last.safetensors", "features.safetensors", "entry.json"],
+)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-20]),
+        lambda file: file.write_bytes(b"[1, 2]"),
+        lambda file: file.write_bytes(b"\xff\xfe{}"),
+        flip,
+        lambda file: file.unlink(),
+    ],
+    ids=["empty", "cut", "other type", "no text", "flipped byte", "gone"],
+)
+def test_a_damaged_run_of_the_cache_is_made_anew(toy_cache, dataset, name, damage):
+    train = toy_cache
+    first, folder = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    features = cached_features(folder)
+    damage(folder / name)
+    again, same = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    assert same == folder
+    assert again["metrics"] == first["metrics"]
+    assert torch.equal(cached_features(folder)["train"], features["train"])
+    assert load_checkpoint(folder / "last.safetensors")["history"]
+    log = (folder / "log.txt").read_text()
+    cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    assert (folder / "log.txt").read_text() == log  # whole again
+
+
+def test_a_run_of_the_cache_under_another_ones_name_is_made_anew(toy_cache, dataset):
+    train = toy_cache
+    one, other = Settings(epochs=1), Settings(epochs=1, seed=1)
+    expected, folder = cached_run(train, one, dataset, device="cpu")
+    different, foreign = cached_run(train, other, dataset, device="cpu")
+    assert different["metrics"] != expected["metrics"]
+    shutil.rmtree(folder)
+    shutil.copytree(foreign, folder)
+    result, _ = cached_run(train, one, dataset, device="cpu")
+    assert result["metrics"] == expected["metrics"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "last.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_an_interrupted_run_of_the_cache_is_made_anew_if_it_is_damaged(
+    toy_cache, dataset, name, content
+):
+    train = toy_cache
+    whole, folder = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    for file in ("entry.json", "result.json"):
+        (folder / file).unlink()
+    (folder / name).write_bytes(content)
+    again, _ = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    assert again["metrics"] == whole["metrics"]
+
+
+def test_damage_outside_of_the_cache_is_not_taken_for_its_own(toy_cache, dataset):
+    def train(config, dataset, run):
+        load_checkpoint(dataset.root / "given.safetensors")
+
+    train.__module__ = toy_cache.__module__
+    with pytest.raises(ReIDError, match=r"no checkpoint at .*given.safetensors"):
+        cached_run(train, Settings(), dataset, device="cpu")
+
+
+@pytest.fixture
+def toy_cache(tmp_path, monkeypatch):
+    """A recipe's ``train``, and an empty run cache."""
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
+    toy = types.ModuleType("toy")
+    code = """
+VERSION = 1
+def train(config, dataset, run):
+    run.keep_features({"train": torch.eye(3)})
+    return fit(run)
+"""
+    exec(code, toy.__dict__)
+    toy.fit, toy.torch = fit, torch
+    monkeypatch.setitem(sys.modules, "toy", toy)
+    return toy.train
 
 
 def test_a_cached_run_keeps_its_final_features_and_another_run_does_not(

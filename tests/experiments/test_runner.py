@@ -19,7 +19,7 @@ from support import fork, in_copy
 from reidlib.cli import main
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.experiments import runner
+from reidlib.experiments import report, runner
 from reidlib.experiments.plans import Plan, Row, plan, plans
 from reidlib.experiments.results import Data, Job, changed
 from reidlib.papers import load_table
@@ -103,6 +103,7 @@ def test_another_setting_is_another_run(trial, results):
         ("settings", lambda result: result["config"].update(seed=99)),
         ("data", lambda result: result["data"].update(drawing=0)),
         ("data", lambda result: result["data"]["dials"].update(occlusion=0.9)),
+        ("data", lambda result: result["dataset"]["images"].update(query=2)),
     ],
 )
 def test_a_result_of_other_inputs_is_stale_and_made_again(trial, what, change):
@@ -217,6 +218,11 @@ def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
     assert outcome.job.file.name.startswith("market-style-s0-")
     assert make(data=data)[0].status == "kept"
     next((root / "bounding_box_train").glob("*.jpg")).unlink()
+    assert make(data=data)[0].status == "made"
+    file = next((root / "bounding_box_train").glob("*.jpg"))
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1  # its length stays
+    file.write_bytes(content)
     assert make(data=data)[0].status == "made"
 
 
@@ -364,14 +370,42 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         make(processes=0)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b'{"inputs": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b'[["metrics", {}]]',
+        b'{"inputs": {}}',
+        b'{"metrics": 3}',
+        b'{"metrics": {"mAP": "high"}}',
+        b'{"metrics": {"cmc": {"1": []}}}',
+        b'{"metrics": {"diagnosis": {"kmeans": 1}}}',
+        b'{"metrics": {}, "dataset": []}',
+        b'{"metrics": {}, "data": 1}',
+        b'{"error": 5}',
+    ],
+)
 def test_a_damaged_result_is_named(trial, content):
     trial(Row("small", "direct", SMALL))
     job = Job("trial", plan("trial").rows[0], "quick", TINY, 0)
     job.file.parent.mkdir(parents=True)
     job.file.write_bytes(content)
-    with pytest.raises(ReIDError, match=r"is damaged .*reidlib reproduce trial"):
-        make()
+    for read in (make, lambda: report("trial", preset="quick", data=TINY)):
+        with pytest.raises(ReIDError, match=r"is damaged .*reidlib reproduce trial"):
+            read()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"direct": 1}'])
+def test_a_damaged_record_of_verifications_is_named(trial, results, content):
+    trial(Row("small", "direct", SMALL))
+    make()
+    (results / "verified.json").write_text(content)
+    with pytest.raises(ReIDError, match=r"verified.json is damaged .*; remove it"):
+        report("trial", preset="quick", data=TINY)
 
 
 def test_the_command_asks_for_as_many_seeds_as_the_run_needs():

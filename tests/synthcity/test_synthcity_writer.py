@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def test_two_processes_share_one_cache(tmp_path):
     said = [process.communicate(timeout=120)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert said[0] == said[1]
-    folders = list((tmp_path / "synthcity").iterdir())
+    folders = [entry for entry in (tmp_path / "synthcity").iterdir() if entry.is_dir()]
     assert [str(folder) for folder in folders] == [said[0]]
 
 
@@ -213,6 +214,126 @@ def test_the_cache_tells_worlds_apart(tmp_path, monkeypatch):
     assert ensure_synthcity(SMALL, 0, Dials(lighting=0.1), **options) != first
     with pytest.raises(ReIDError, match="no size"):
         ensure_synthcity("none")
+
+
+def first(folder: Path) -> Path:
+    return sorted((folder / "query").iterdir())[0]
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def edit(folder: Path, **changes) -> None:
+    file = folder / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+DAMAGE = {
+    "a picture is gone": (lambda c: first(c).unlink(), "query has 9 of 10 images"),
+    "one was added": (
+        lambda c: shutil.copy(first(c), c / "query" / "0001_c1_0.jpg"),
+        "query has 11 of 10 images",
+    ),
+    "one has a new name": (
+        lambda c: first(c).rename(c / "query" / "0001_c1_0.jpg"),
+        "not the one that was drawn",
+    ),
+    "a byte is flipped": (lambda c: flip(first(c)), "not the one that was drawn"),
+    "one is empty": (lambda c: first(c).write_bytes(b""), "not the one that was"),
+    "attributes are gone": (lambda c: (c / "market_attribute.mat").unlink(), "mat"),
+    "attributes changed": (lambda c: flip(c / "market_attribute.mat"), "not the one"),
+    "a folder is gone": (lambda c: shutil.rmtree(c / "query"), "query"),
+    "a folder is empty": (
+        lambda c: [file.unlink() for file in (c / "query").iterdir()],
+        "query has 0 of 10 images",
+    ),
+    "no manifest": (lambda c: (c / "manifest.json").unlink(), "manifest.json"),
+    "cut manifest": (
+        lambda c: (c / "manifest.json").write_text('{"name": "SynthCity"'),
+        "manifest.json is damaged",
+    ),
+    "empty manifest": (
+        lambda c: (c / "manifest.json").write_bytes(b""),
+        "manifest.json is damaged",
+    ),
+    "manifest of bytes": (
+        lambda c: (c / "manifest.json").write_bytes(b"\xff\xfe"),
+        "manifest.json is damaged",
+    ),
+    "manifest of a list": (
+        lambda c: (c / "manifest.json").write_text("[]"),
+        "manifest.json is damaged",
+    ),
+    "counts of text": (lambda c: edit(c, images={"query": "10"}), "is '10'"),
+}
+
+
+@pytest.fixture
+def cached(small, tmp_path, monkeypatch) -> Path:
+    """A city of the cache."""
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    folder = synthcity_path(SMALL, 1)
+    shutil.copytree(small, folder)
+    return folder
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_city_is_refused_and_one_of_the_cache_is_drawn_again(
+    small, cached, how
+):
+    damage, told = DAMAGE[how]
+    damage(cached)
+    with pytest.raises(ReIDError, match=told) as error:
+        open_dataset("synthcity", cached)
+    assert "\n" not in str(error.value)
+    assert str(cached) in str(error.value)
+    options = {"workers": 1, "progress": False}
+    with pytest.warns(UserWarning, match=f"{told}.*: drawn again"):
+        assert ensure_synthcity(SMALL, 1, **options) == cached
+    assert digest(cached) == digest(small)
+    assert len(open_dataset("synthcity", cached).query) == 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 2}, {"drawing": 0}, {"dials": {}}, {"size_counts": None}],
+    ids=str,
+)
+def test_another_city_in_the_cache_is_drawn_over(small, cached, changes):
+    edit(cached, **changes)
+    with pytest.warns(UserWarning, match="is another one: drawn again"):
+        ensure_synthcity(SMALL, 1, workers=1, progress=False)
+    now = json.loads((cached / "manifest.json").read_text())
+    assert now == json.loads((small / "manifest.json").read_text())
+
+
+def test_a_whole_city_is_read_from_a_cache_that_cannot_be_written(cached):
+    (cached / "query" / ".DS_Store").touch()  # no damage
+    before = sorted(entry.name for entry in cached.parent.iterdir())
+    assert ensure_synthcity(SMALL, 1) == cached
+    assert sorted(entry.name for entry in cached.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_a_damaged_manifest_does_not_turn_a_city_into_market_style(
+    small, tmp_path, content
+):
+    city = shutil.copytree(small, tmp_path / "city")
+    (city / "manifest.json").write_bytes(content)
+    with pytest.raises(ReIDError, match=r"manifest.json is damaged .*; remove that"):
+        open_dataset("auto", city)
+    (city / "manifest.json").write_text('["of another program"]')
+    assert open_dataset("auto", city).name == "market-style"
+
+
+def test_the_next_start_removes_what_a_killed_one_has_drawn(cached):
+    left = cached.parent / f".{cached.name}.partial-abcd1234"
+    (left / "query.unfinished").mkdir(parents=True)
+    assert ensure_synthcity(SMALL, 1) == cached
+    assert not left.exists()
 
 
 def test_people_keep_their_looks_on_disk(small):
