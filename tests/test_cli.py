@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -233,6 +234,27 @@ def test_a_checkpoint_that_is_none(tmp_path, capsys):
     assert "no checkpoint at" in failing(["evaluate", tmp_path / "none"], capsys)
     (tmp_path / "x.safetensors").write_bytes(b"no")
     assert "damaged" in failing(["evaluate", tmp_path / "x.safetensors"], capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"recipe": 1}'])
+@pytest.mark.parametrize("name", ["last.safetensors", "manifest.json"])
+def test_a_run_that_is_damaged(trained, tmp_path, capsys, name, content):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / name).write_bytes(content)
+    line = failing(["evaluate", run, "--device", "cpu"], capsys)
+    assert str(run / name) in line
+    assert "damaged" in line
+    assert ";" in line
+
+
+def test_a_synthcity_that_is_damaged(trained, tiny_root, tmp_path, capsys):
+    city = shutil.copytree(tiny_root, tmp_path / "city")
+    for file in sorted((city / "query").iterdir())[2:]:
+        file.unlink()
+    for words in (["evaluate", trained], ["train", "direct", "--preset", "quick"]):
+        line = failing([*words, "--root", city], capsys)
+        assert "query has 2 of 160 images" in line
+        assert "market-style" in line
 
 
 def test_a_checkpoint_of_another_model(trained, tmp_path, capsys):

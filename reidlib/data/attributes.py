@@ -110,7 +110,6 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         27
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     file = Path(path)
     if file.is_dir():
@@ -122,7 +121,7 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         )
     try:
         content = loadmat(file, simplify_cells=True)
-    except (MatReadError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # SciPy meets a damaged file with many kinds
         raise ReIDError(
             f"{file} is not a MATLAB file of version 5 ({error}); download it again"
         ) from error

@@ -24,7 +24,7 @@ from reidlib.data.transforms import TestTransform
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
 from reidlib.engine.manifest import read_result
 from reidlib.engine.run import Run
-from reidlib.errors import ReIDError
+from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation.ranking import evaluate
 from reidlib.losses.memory import cluster_centroids
 from reidlib.models.attention import add_attention
@@ -99,7 +99,14 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
             f"{path} was written by the recipe {checkpoint['recipe']!r}, and there "
             f"is {', '.join(RECIPES)}; load it with the version that wrote it"
         )
-    config = restore(recipe.Config, checkpoint["config"])
+    try:
+        config = restore(recipe.Config, checkpoint["config"])
+    except (TypeError, ValueError) as error:
+        raise DamagedError(
+            f"{path} has settings that {checkpoint['recipe']} does not take ({error}); "
+            "load it with the version that wrote it",
+            path,
+        ) from error
     model = recipe.network(config, pretrained=False)
     objects = checkpoint["objects"]
     if "model" not in objects:

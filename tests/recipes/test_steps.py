@@ -63,7 +63,7 @@ def test_the_kept_features_are_those_of_the_network_that_comes_back(trained, peo
 
 
 def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
-    with pytest.raises(ReIDError, match="no readable result"):
+    with pytest.raises(ReIDError, match=r"there is no .*nothing; resume the run"):
         result_of(tmp_path / "nothing")
     checkpoint = load_checkpoint(trained[2] / "last.safetensors")
     path = tmp_path / "other.safetensors"
@@ -72,6 +72,12 @@ def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
         ReIDError, match=r"by the recipe 'alchemy', and there is direct"
     ):
         load_model(path)
+    config = {**checkpoint["config"], "height": "tall"}
+    save_checkpoint(path, {**checkpoint, "config": config})
+    with pytest.raises(ReIDError, match="settings that supervised does not take"):
+        load_model(path)
+    with pytest.raises(ReIDError, match="holds train, query, gallery and no recipe"):
+        load_model(trained[2] / "features.safetensors")
     config = {**checkpoint["config"], "global_attention": "none"}
     save_checkpoint(path, {**checkpoint, "config": config})
     with pytest.raises(ReIDError, match="checkpoint of another model"):
