@@ -27,7 +27,7 @@ from reidlib.engine.manifest import read_result
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import Row
 from reidlib.recipes import RECIPES
-from reidlib.synthcity import DRAWING, SIZES, Dials, ensure_synthcity
+from reidlib.synthcity import DRAWING, Dials, ensure_synthcity, split_sizes
 
 NUM_SEEDS = 3
 """Seeds of each row, if nothing else is asked for: 0, 1 and 2."""
@@ -90,12 +90,8 @@ class Data:
 
     @property
     def images(self) -> dict[str, int] | None:
-        """How many images each split has; None if that is not known in advance."""
-        if self.root is not None or self.size not in SIZES:
-            return None
-        size = SIZES[self.size]
-        gallery = size.gallery_images + size.distractors
-        return {"train": size.train_images, "query": size.queries, "gallery": gallery}
+        """How many images each split has; None if only the folder tells."""
+        return None if self.root else split_sizes(self.size, self.dials)
 
 
 @dataclass(frozen=True)
@@ -202,10 +198,10 @@ class Job:
         usual = {"dials": asdict(Dials())} if self.data.root is None else {}
         if "labelled" in data:
             usual["labelled"] = dict(usual)
-        # What the run found there may be less than the city had when it was drawn.
-        images = result.get("dataset", {}).get("images", self.data.images)
-        incomplete = self.data.images is not None and images != self.data.images
-        if incomplete or _filled(result.get("data"), usual) != data:
+        # A city that was damaged had fewer images than were drawn.
+        drawn = self.cities[0][0].images
+        read = result.get("dataset", {}).get("images", drawn)
+        if (drawn and read != drawn) or _filled(result.get("data"), usual) != data:
             found.append("data")
         return found
 

@@ -23,6 +23,7 @@ from reidlib.synthcity.world import (
     draw_person,
     draw_shot,
     plan_world,
+    split_sizes,
 )
 from reidlib.synthcity.writer import (
     DRAWING,
@@ -53,6 +54,7 @@ __all__ = [
     "people_grid",
     "plan_world",
     "raw_pixels",
+    "split_sizes",
     "synthcity_path",
     "turning_grid",
 ]

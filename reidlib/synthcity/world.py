@@ -223,13 +223,12 @@ def plan_world(
     train_pids = tuple(sorted(int(pid) for pid in order[: counts.train_ids]))
     test_pids = tuple(sorted(int(pid) for pid in order[counts.train_ids :]))
     shots: list[Shot] = []
-    factor = dials.images_per_camera
     for pids, pairs, images, folder in (
         (train_pids, counts.train_pairs, counts.train_images, TRAIN),
         (test_pids, counts.queries, counts.gallery_images, GALLERY),
     ):
         cameras_each = _split(pairs, len(pids), 2, counts.cameras, rng)
-        images = max(pairs, round(factor * images))
+        images = _turned(images, pairs, dials)
         images_each = iter(_split(images, pairs, 1, images, rng).tolist())
         for pid, num_cameras in zip(pids, cameras_each.tolist()):
             for camera in sorted(rng.permutation(counts.cameras)[:num_cameras]):
@@ -248,6 +247,27 @@ def plan_world(
             shots.append(Shot(GALLERY, name, pid, identity, camera, track, 0, 0))
     cameras = draw_cameras(counts.cameras, generator(seed, _CAMERAS), dials)
     return World(counts, seed, dials, cameras, train_pids, test_pids, tuple(shots))
+
+
+def split_sizes(size: str | Size, dials: Dials) -> dict[str, int]:
+    """Return how many images the splits of a data set have, junk left out.
+
+    Args:
+        size: A name of :data:`SIZES`, or counts of your own.
+        dials: The difficulty.
+
+    Example:
+        >>> split_sizes("tiny", Dials())
+        {'train': 480, 'query': 160, 'gallery': 350}
+    """
+    counts = find_size(size)
+    train = _turned(counts.train_images, counts.train_pairs, dials)
+    gallery = _turned(counts.gallery_images, counts.queries, dials) + counts.distractors
+    return {"train": train, "query": counts.queries, "gallery": gallery}
+
+
+def _turned(images: int, pairs: int, dials: Dials) -> int:
+    return max(pairs, round(dials.images_per_camera * images))
 
 
 def _check_size(size: Size) -> None:

@@ -464,6 +464,16 @@ def test_a_row_turns_the_dials_of_its_city(trial):
     assert result["dataset"]["sha256"] == opened.fingerprint()
 
 
+def test_a_row_that_turns_the_number_of_images_has_others_to_expect():
+    row = Row("many", "direct", SMALL, dials={"images_per_camera": 2.0})
+    job = Job("trial", row, "quick", TINY, 0)
+    images = {"train": 960, "query": 160, "gallery": 670}
+    result = {"metrics": {}, **job.inputs(), "dataset": {"images": images}}
+    assert job.stale(result) == []
+    result["dataset"]["images"] = {**images, "gallery": 350}
+    assert job.stale(result) == ["data"]
+
+
 def test_a_row_adapts_from_another_city(trial):
     changes = {**SMALL_AFF, "adaptation": "joint"}
     labelled = {"seed": 100, "camera_shift": 0.9}

@@ -18,6 +18,7 @@ from reidlib.synthcity import (
     draw_shot,
     people_grid,
     plan_world,
+    split_sizes,
     turning_grid,
 )
 from reidlib.synthcity.world import draw_track, generator
@@ -100,6 +101,21 @@ def test_images_of_a_track_differ():
     track = next(shots for shots in tracks.values() if len(shots) >= 3)
     pictures = {draw_shot(world, shot).tobytes() for shot in track}
     assert len(pictures) == len(track)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.2])
+def test_the_sizes_of_splits_are_known_before_they_are_planned(factor):
+    dials = Dials(images_per_camera=factor)
+    shots = plan_world("tiny", 0, dials).shots
+    folders = {
+        "train": "bounding_box_train",
+        "query": "query",
+        "gallery": "bounding_box_test",
+    }
+    assert split_sizes("tiny", dials) == {
+        split: sum(shot.folder == folder and shot.pid != -1 for shot in shots)
+        for split, folder in folders.items()
+    }
 
 
 def test_images_per_camera_multiplies_the_images():
