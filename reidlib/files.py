@@ -86,6 +86,8 @@ def read_json(
         {'seed': 1}
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a regular file")
         content = file.read_bytes()
         if not content.strip():
             raise ValueError("it is empty")

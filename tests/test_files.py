@@ -65,6 +65,13 @@ def test_damaged_json_is_one_line_that_names_file_and_way_out(tmp_path, content,
     assert told.value.file == file
 
 
+def test_json_that_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for file in (tmp_path, tmp_path / "pipe.json"):
+        with pytest.raises(DamagedError, match=r"is damaged .*not a regular file"):
+            read_json(file, "draw it again")
+
+
 def test_json_of_the_right_shape_is_read(tmp_path):
     file = tmp_path / "manifest.json"
     file.write_text('{"seed": 1, "images": {"query": 2}, "more": null}')

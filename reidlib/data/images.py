@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
+from reidlib.files import file_sha256
 
 Index = Tensor | np.ndarray
 
@@ -141,6 +142,7 @@ def unreadable_images(table: ImageTable, workers: int = 2) -> dict[int, str]:
     def reason(row: int) -> str:
         try:
             read_image(table.file(row))
+            file_sha256(table.file(row))  # known now, for the fingerprint
         except ReIDError as error:
             return str(error)
         return ""

@@ -198,11 +198,11 @@ class Run:
                 )
             way_out = "restore it, or choose another folder (--out)"
             before = read_manifest(manifest, way_out)
-            _require_same(manifest, before, settings)
+            require_same(manifest, before, settings)
             if checkpoint.exists():
                 parts = ("objects", "history", "random", "generator", "seconds")
                 self._checkpoint = load_checkpoint(checkpoint, *parts)
-                _require_same(checkpoint, self._checkpoint, settings)
+                require_same(checkpoint, self._checkpoint, settings)
                 part = {name: before.get(name) for name in _PROVENANCE}
                 earlier = [*before.get("earlier", []), part]
         try:
@@ -236,7 +236,7 @@ class Run:
             return None
         way_out = "remove it and resume the run, which writes it again"
         result = read_result(self.result_path, way_out)
-        _require_same(self.result_path, result, self.manifest)
+        require_same(self.result_path, result, self.manifest)
         return result
 
     def __enter__(self) -> Run:
@@ -592,8 +592,14 @@ def _short(record: dict[str, Any]) -> str:
     )
 
 
-def _require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `DamagedError` if a file belongs to a run with other settings or data."""
+def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `DamagedError` if a file belongs to a run with other settings or data.
+
+    Args:
+        file: The file, for the message.
+        then: What it says of recipe, version, configuration and data.
+        now: What it must say.
+    """
     for name in ("recipe", "version", "config", "dataset"):
         if name not in then:  # an old checkpoint lacks some
             continue

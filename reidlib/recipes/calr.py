@@ -10,6 +10,7 @@ camera information from the features.
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -388,19 +389,26 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
         ``(N,)`` int64 local labels, contiguous from 0 over all cameras.
 
     Raises:
-        ReIDError: If labels were made from other data.
+        ReIDError: If labels were made from other data, or those of this run with other
+            settings.
     """
     train_split = dataset.train
     only = dataclasses.replace(dataset, query=train_split[:0], gallery=train_split[:0])
     fingerprint = only.fingerprint()
+    settings = json.loads(json.dumps(dataclasses.asdict(config.stage_1())))
     file = run.directory / calr_local.LABELS
     if config.local_labels or file.is_file():
         path = Path(config.local_labels or file)
-        saved = load_checkpoint(path)
+        saved = load_checkpoint(path, "labels")
         if saved.get("fingerprint") != fingerprint:
             raise ReIDError(
                 f"the local labels in {path} were made from other images than those of "
                 f"{dataset.name} ({dataset.root}); leave local_labels out to make them"
+            )
+        if not config.local_labels and saved.get("settings", settings) != settings:
+            raise ReIDError(
+                f"the local labels in {path} were made with other settings of stage 1; "
+                "remove that file to make them again"
             )
         run.log(f"stage 1: local labels from {path}")
         return saved["labels"]
@@ -430,7 +438,8 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
         )
     # The numbers of stage 2 must not depend on whether stage 1 was in the cache.
     set_random_states(before)
-    save_checkpoint(file, {"labels": labels, "fingerprint": fingerprint})
+    made = {"labels": labels, "fingerprint": fingerprint, "settings": settings}
+    save_checkpoint(file, made)
     return labels
 
 

@@ -22,8 +22,8 @@ from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
-from reidlib.engine.manifest import read_result
-from reidlib.engine.run import Run
+from reidlib.engine.manifest import read_manifest, read_result
+from reidlib.engine.run import Run, require_same
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation.ranking import evaluate
 from reidlib.losses.memory import cluster_centroids
@@ -84,15 +84,18 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
         path: A run's folder, or a checkpoint file in it.
 
     Raises:
-        ReIDError: If there is no checkpoint, or it is of an unknown recipe or of
-            another network.
+        ReIDError: If there is no checkpoint, or it is of an unknown recipe, of another
+            network or of another run than its folder.
     """
     from reidlib.recipes import RECIPES
 
-    path = Path(path)
+    path, manifest = Path(path), Path(path) / "manifest.json"
     if path.is_dir():
         path = path / "last.safetensors"
     checkpoint = load_checkpoint(path, "recipe", "config", "objects")
+    if manifest.exists():
+        told = read_manifest(manifest, f"restore it, or give {path} itself")
+        require_same(path, checkpoint, told)
     recipe = RECIPES.get(str(checkpoint["recipe"]))
     if recipe is None:
         raise ReIDError(

@@ -440,10 +440,18 @@ def test_labels_of_an_earlier_run_are_taken_and_those_of_other_data_refused(
     with pytest.raises(ReIDError, match="made from other images than those of twelve"):
         taken("other", made, fewer)
     save_checkpoint(tmp_path / "no_labels.safetensors", {"x": torch.ones(1)})
-    with pytest.raises(ReIDError, match="made from other images"):
+    with pytest.raises(ReIDError, match="holds x and no labels"):
         taken("none", tmp_path / "no_labels.safetensors")
     with pytest.raises(ReIDError, match="no checkpoint at"):
         taken("nowhere", "nowhere")
+    foreign = {**load_checkpoint(made), "settings": {"epochs": 9}}
+    (tmp_path / "new").mkdir()
+    save_checkpoint(tmp_path / "new" / calr_local.LABELS, foreign)
+    with (
+        open_run(calr, small(), people, tmp_path / "new") as run,
+        pytest.raises(ReIDError, match="with other settings of stage 1; remove"),
+    ):
+        calr.make_local_labels(small(), people, run)
 
 
 def test_counts_per_camera_are_right_without_identities(whole, people):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,16 @@ def test_what_is_no_run_of_a_known_recipe_is_refused(trained, tmp_path):
     save_checkpoint(path, {**checkpoint, "objects": objects})
     with pytest.raises(ReIDError, match="holds net and no model"):
         load_model(path)
+
+
+def test_a_checkpoint_in_the_folder_of_another_run_is_refused(trained, tmp_path):
+    folder = shutil.copytree(trained[2], tmp_path / "run")
+    checkpoint = load_checkpoint(folder / "last.safetensors")
+    config = {**checkpoint["config"], "lr": 0.5}
+    save_checkpoint(folder / "last.safetensors", {**checkpoint, "config": config})
+    with pytest.raises(ReIDError, match=r"is of a run with another config \(lr: 0.5"):
+        load_model(folder)
+    load_model(folder / "last.safetensors")  # by itself, it is what it is
 
 
 def test_random_weights_are_a_setting():
