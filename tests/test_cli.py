@@ -308,6 +308,7 @@ def test_a_run_that_is_stopped_and_killed_is_resumed_to_the_numbers_of_a_whole_o
     assert stopped(signal.SIGKILL, "--resume") == (-signal.SIGKILL, "running")
     assert "Traceback" not in told.read_text()
     assert main([*words, "--out", str(cut), "--resume"]) == 0
+    assert not list(cut.glob(".*partial*"))
     assert (cut / "log.txt").read_text().count("resumed after epoch") == 2
     assert main([*words, "--out", str(whole)]) == 0
     one, two = result_of(whole), result_of(cut)
