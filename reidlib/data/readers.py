@@ -202,7 +202,7 @@ def _is_synthcity(mark: Path) -> bool:
     except (OSError, ValueError, RecursionError) as error:
         raise ReIDError(
             f"{mark} is damaged ({error}), so that the kind of this data set cannot be "
-            "detected; remove that file, draw SynthCity again, or name the kind "
+            "detected; draw it again if it is a SynthCity, or name the kind "
             "(market-style)"
         ) from error
     return b'"SynthCity"' in content

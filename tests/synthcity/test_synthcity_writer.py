@@ -323,7 +323,7 @@ def test_a_damaged_manifest_does_not_turn_a_city_into_market_style(
 ):
     city = shutil.copytree(small, tmp_path / "city")
     (city / "manifest.json").write_bytes(content)
-    with pytest.raises(ReIDError, match=r"manifest.json is damaged .*; remove that"):
+    with pytest.raises(ReIDError, match=r"manifest.json is damaged .*; draw it again"):
         open_dataset("auto", city)
     (city / "manifest.json").write_text('["of another program"]')
     assert open_dataset("auto", city).name == "market-style"
