@@ -7,6 +7,7 @@ message of one line: where, what was given, what was expected, what to do.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Sized
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -25,6 +26,9 @@ _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 # The norms of features computed in bfloat16 deviate from 1 by some thousandths, those
 # of features that were L2-normalised in float32 by less than a millionth.
 _NORM_TOLERANCE, _NORM_ROUNDING = 0.02, 1e-5
+
+LARGEST_ID = 2**62 - 1
+"""Largest id that is read from text: two of them can be added as int64."""
 
 
 def check_array(values: object, name: str, where: str) -> Tensor:
@@ -152,6 +156,31 @@ def check_feature_pair(
             f"features {gallery.shape[1]}; extract both with one model"
         )
     return query, gallery.to(query.device)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the whole number that a text is, or None if it is something else.
+
+    Digits, with a minus sign at most: `int` also takes underscores (``0002_1`` is 21)
+    and the digits of all scripts.
+
+    Args:
+        text: For instance a field of a CSV file.
+
+    Returns:
+        The number, None also if it is beyond `LARGEST_ID`.
+
+    Example:
+        >>> whole_number("0021"), whole_number("0002_1"), whole_number("9" * 20)
+        (21, None, None)
+    """
+    if not re.fullmatch("-?[0-9]+", text):
+        return None
+    digits = text.lstrip("-0") or "0"
+    # Python refuses to convert thousands of digits.
+    if len(digits) > len(str(LARGEST_ID)) or int(digits) > LARGEST_ID:
+        return None
+    return -int(digits) if text.startswith("-") else int(digits)
 
 
 def check_ids(ids: object, name: str, where: str) -> np.ndarray:

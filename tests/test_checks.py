@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from reidlib.checks import (
+    LARGEST_ID,
     check_batch,
     check_camids,
     check_choice,
@@ -19,6 +20,7 @@ from reidlib.checks import (
     check_number,
     check_positive,
     check_same_length,
+    whole_number,
 )
 from reidlib.errors import ReIDError
 
@@ -173,6 +175,30 @@ def test_lengths_off_by_rounding_are_made_one_and_others_stay_bit_for_bit():
     torch.testing.assert_close(checked, features)
     raw = check_features(longer, "here", normalised=False)
     assert torch.equal(raw, longer)
+
+
+def test_ids_that_do_not_fit_are_refused_instead_of_wrapped():
+    minus_one = np.array([-1]).view(np.uint64)
+    large = np.array([1, 2**63], np.uint64)
+    for ids in (large, torch.from_numpy(large), minus_one, [1, 10**20], [2**63, -1]):
+        refused("^here: .*pids .*; give (real|whole) num", check_ids, ids, "pids", "here")
+    assert check_ids(np.array([2**62], np.uint64), "x", "here").tolist() == [2**62]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0021", 21),
+        ("-1", -1),
+        ("0" * 30 + "5", 5),
+        (str(LARGEST_ID), LARGEST_ID),
+        (str(LARGEST_ID + 1), None),
+        ("9" * 5000, None),
+        *((wrong, None) for wrong in ("0002_1", "2.0", "+2", " 2", "²", "٣", "-", "")),
+    ],
+)
+def test_whole_numbers_in_text(text, number):
+    assert whole_number(text) == number
 
 
 def test_labels_end_at_the_outlier_and_every_image_has_a_camera():

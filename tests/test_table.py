@@ -69,3 +69,28 @@ def test_fingerprint_depends_on_identities_names_and_contents(tmp_path):
     (tmp_path / "000.jpg").unlink()
     with pytest.raises(ReIDError, match=r"000.jpg cannot be read .*restore it"):
         dataset.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([2**63 + 5], np.uint64),
+        *([10**20], [1.5], [float("nan")], [2.0**60], ["0002_1"], [True], [[1, 2]]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("column", ["pids", "camids"])
+def test_ids_are_whole_numbers_that_fit(tmp_path, ids, column):
+    columns = {"pids": [1], "camids": [0], column: ids}
+    told = f"image table of .*: .*{column} .*; give (real|whole) numbers"
+    with pytest.raises(ReIDError, match=told):
+        ImageTable(tmp_path, ("a.jpg",), **columns)
+
+
+def test_ids_of_other_types_keep_their_values(tmp_path):
+    same = [np.array([7.0]), np.array([7], np.uint64), np.array([7], ">i2")]
+    for ids in [*same, np.array([7], object), (7,)]:
+        table = ImageTable(tmp_path, ("a.jpg",), ids, ids)
+        assert table.pids.dtype == table.camids.dtype == np.int64
+        assert table.pids.tolist() == table.camids.tolist() == [7]
+    assert ImageTable(tmp_path, (), [], []).pids.dtype == np.int64

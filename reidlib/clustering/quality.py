@@ -148,10 +148,14 @@ def quality_within_cameras(
     labels, persons = check_labels(pseudo_labels, where), check_ids(pids, "pids", where)
     cameras = check_camids(camids, where)
     check_same_length(where, pseudo_labels=labels, pids=persons, camids=cameras)
-    num_cams = int(cameras.max(initial=0)) + 1
+    # By rank: the product of a long id and a long camera number would overflow.
+    ranks = (np.unique(column, return_inverse=True)[1] for column in (labels, persons))
+    label, person = (rank.astype(np.int64) for rank in ranks)
+    kinds, place = np.unique(cameras, return_inverse=True)
+    num_cams = max(len(kinds), 1)
     return cluster_quality(
-        np.where(labels < 0, labels, labels * num_cams + cameras),
-        np.where(persons > DISTRACTOR, persons * num_cams + cameras, persons),
+        np.where(labels < 0, labels, label * num_cams + place),
+        np.where(persons > DISTRACTOR, (person + 1) * num_cams + place, persons),
         cameras,
     )
 

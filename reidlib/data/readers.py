@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from reidlib.checks import LARGEST_ID, whole_number
 from reidlib.data.table import (
     DISTRACTOR,
     JUNK,
@@ -52,7 +54,19 @@ _MSMT_LAYOUTS = (
 )
 _CSV_NAME = "index.csv"
 _SYNTHCITY_MARK = "manifest.json"
-_MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
+_MARKET_NAME = re.compile(r"^(-?[0-9]+)_c([0-9]+)")
+_COLUMNS = {
+    "path": (),
+    "pid": ("pid", "person", "personid", "identity", "vehicle", "vehicleid"),
+    "camid": ("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
+    "split": ("split", "set", "subset", "partition"),
+}
+"""Columns of an index, each with the names that are nearly it (letters alone)."""
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf")
+_LONG_CAMERA = 10_000
+"""From here up a camera's number is an address or a date, and is replaced."""
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+"""What Windows and macOS put into folders (lower case); names with a dot, too."""
 
 Records = list[tuple[str, int, int]]
 """Rows as read: path relative to the root, person number, camera number."""
@@ -71,12 +85,13 @@ def open_dataset(
 ) -> ReIDDataset:
     """Read a re-identification data set from disk.
 
-    Cameras that a data set numbers from 1 get ids from 0. Junk (person -1) is left
-    out and counted in `ReIDDataset.num_junk`; distractors (person 0) stay in the
-    gallery, where they are always wrong matches. MSMT17 numbers the people of its
-    training set and of its test set separately, each from 0. Here 1 is added to the
-    training ids, and the test ids follow them, so that every person has a unique id
-    and none has the distractor id.
+    Cameras that a data set numbers from 1 get ids from 0; where a number is 10,000 or
+    more (an address, a date), cameras are numbered from 0 in the order of theirs. Junk
+    (person -1) is left out and counted in `ReIDDataset.num_junk`; distractors (person
+    0) stay in the gallery, where they are always wrong matches. MSMT17 numbers the
+    people of its training set and of its test set separately, each from 0. Here 1 is
+    added to the training ids, and the test ids follow them, so that every person has a
+    unique id and none has the distractor id.
 
     Args:
         kind: One of `KINDS`, or ``"auto"`` to detect it from the folder's contents.
@@ -92,7 +107,9 @@ def open_dataset(
               the columns ``path`` (relative to the file) and, each of them optional,
               ``pid``, ``camid`` and ``split`` (train, query or gallery; train if
               there is no such column). An empty field is an unknown person or
-              camera. Further columns become `ImageTable.attributes`.
+              camera. Further columns become `ImageTable.attributes`. A column that is
+              nearly called like one of these (``camera``, ``PID``) is refused, where
+              the right one is missing.
         root: The folder or its parent folder, or the index file. None with
             ``"synthcity"`` draws the city into the cache.
         size: SynthCity's size, used when it is drawn.
@@ -114,7 +131,9 @@ def open_dataset(
 
     Warns:
         UserWarning: If the counts of Market-1501, MSMT17 or VeRi-776 are not the
-            published ones, or if images were skipped.
+            published ones, if a folder of images holds other files or folders, which
+            are left out, or if images were skipped. Names that begin with a dot are
+            ignored.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -303,13 +322,15 @@ def _msmt_list(folder: Path, sub: str, listing: str) -> Records:
     for number, line in enumerate(_lines(folder / listing), start=1):
         path, _space, pid = line.rpartition(" ")
         fields = path.rsplit("/", 1)[-1].split("_")
-        if not pid.isdigit() or len(fields) < 3 or not fields[2].isdigit():
+        person = whole_number(pid)
+        camera = whole_number(fields[2]) if len(fields) > 2 else None
+        if person is None or camera is None or min(person, camera) < 0:
             raise ReIDError(
                 f"{folder / listing} line {number} reads {line[:60]!r}: expected "
                 "'<folder>/<person>_<image>_<camera>_....jpg <person>'; take the list "
                 "from the data set's own archive"
             )
-        records.append((f"{sub}/{path}", int(pid), int(fields[2])))
+        records.append((f"{sub}/{path}", person, camera))
     return records
 
 
@@ -361,6 +382,7 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
             f"{index} is not a CSV file in UTF-8 ({error}); save it as one"
         ) from error
     header, body = (rows[0], rows[1:]) if rows else ([], [])
+    _check_header(index, header)
     if "path" not in header:
         raise ReIDError(
             f"{index} has no column 'path' (its first line reads "
@@ -375,6 +397,26 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
                 "columns; write one value per column, quoted where it holds a comma"
             )
     return header, body
+
+
+def _check_header(index: Path, header: list[str]) -> None:
+    """Raise if a column is there twice, or is nearly called like one that is missing.
+
+    A camera column by another name would be a further column, and a score would count
+    the matches of one camera unseen.
+    """
+    for column, near in _COLUMNS.items():
+        if header.count(column) > 1:
+            raise ReIDError(
+                f"{index} has {header.count(column)} columns {column!r}; keep one"
+            )
+        for name in set(header) - set(_COLUMNS) if column not in header else ():
+            word = re.sub("[^a-z]", "", name.lower())
+            if difflib.get_close_matches(word, near, n=1, cutoff=0.8):
+                raise ReIDError(
+                    f"{index} has a column {name!r} and no column {column!r}; rename "
+                    f"it to {column!r}, or to something else if it holds something else"
+                )
 
 
 def _csv_column(
@@ -393,26 +435,31 @@ def _csv_ids(
     for number, cell in enumerate(_csv_column(header, rows, name)):
         if not cell:
             continue
-        try:
-            ids[number] = int(cell)
-        except ValueError:
-            ids[number] = missing - 1
-        if ids[number] < missing:
+        value = whole_number(cell)
+        if value is None or value < missing:
             raise ReIDError(
-                f"{index} line {number + 2}: {name} {cell!r} is not a whole number "
-                f"from {max(missing, JUNK) if name == 'pid' else 0}; number the "
+                f"{index} line {number + 2}: {name} {cell[:40]!r} is not a whole "
+                f"number from {max(missing, JUNK) if name == 'pid' else 0} to "
+                f"{LARGEST_ID}; number the "
                 f"{'people from 1' if name == 'pid' else 'cameras'}, and leave the "
                 "field empty where it is unknown"
             )
+        ids[number] = value
     return ids
 
 
 def _parsed(column: Sequence[str]) -> np.ndarray:
-    for kind in (np.int64, np.float64):
-        try:
-            return np.array([kind(cell) for cell in column])
-        except ValueError:
-            continue
+    """Return a further column as int64, as float64, or as text where it is neither.
+
+    Whole numbers that are too long stay text: as floats, different ones would be equal.
+    """
+    cells = [cell.lower() for cell in column]
+    whole = [cell for cell in cells if re.fullmatch("[+-]?[0-9]+", cell)]
+    fits = all(len(cell) < 20 and abs(int(cell)) < 2**63 for cell in whole)
+    if fits and len(whole) == len(cells):
+        return np.array([int(cell) for cell in cells], dtype=np.int64)
+    if fits and all(_FLOAT.fullmatch(cell) for cell in cells):
+        return np.array([float(cell) for cell in cells])
     return np.array(column)
 
 
@@ -432,19 +479,22 @@ def _scan(
             f"{folder / sub} holds no image ({', '.join(IMAGE_SUFFIXES)}); "
             "unpack the data set again"
         )
-    matches = [pattern.match(name.rsplit("/", 1)[-1]) for name in names]
-    unmatched = [name for name, m in zip(names, matches, strict=True) if m is None]
+    records: Records = []
+    unmatched = []
+    for name in names:
+        match = pattern.match(name.rsplit("/", 1)[-1])
+        pid, camid = map(whole_number, match.groups()) if match else (None, None)
+        if pid is None or camid is None:
+            unmatched.append(name)
+        else:
+            records.append((name, pid, camid))
     if unmatched:
         raise ReIDError(
             f"{folder}: {len(unmatched)} of {len(names)} file names in {sub} do not "
             f"begin with <person>_c<camera>, the first is {unmatched[0]}; rename them, "
-            "or write an index and open it as 'csv'"
+            f"or write an index and open it as 'csv'; numbers go up to {LARGEST_ID}"
         )
-    return [
-        (name, int(m.group(1)), int(m.group(2)))
-        for name, m in zip(names, matches, strict=True)
-        if m is not None
-    ]
+    return records
 
 
 def _assemble(
@@ -468,10 +518,18 @@ def _assemble(
 
 
 def _from_zero(camids: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Number cameras from 0, unless one of them is already numbered 0."""
-    known = np.concatenate(camids)
+    """Number cameras from 0, unless one of them is already numbered 0.
+
+    Long numbers are replaced by their ranks: a table with a place for each number up to
+    an IP address does not fit into memory.
+    """
+    known = np.unique(np.concatenate(camids))
     known = known[known != NO_CAMERA]
-    step = 0 if len(known) == 0 or known.min() == 0 else 1
+    if len(known) and known[-1] >= _LONG_CAMERA:
+        ranks = [np.searchsorted(known, column) for column in camids]
+        both = zip(camids, ranks, strict=True)
+        return [np.where(c == NO_CAMERA, NO_CAMERA, rank) for c, rank in both]
+    step = 0 if len(known) == 0 or known[0] == 0 else 1
     return [np.where(column == NO_CAMERA, column, column - step) for column in camids]
 
 

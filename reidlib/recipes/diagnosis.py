@@ -84,7 +84,7 @@ def diagnose(features: Tensor, table: ImageTable, seed: int = 0) -> dict[str, An
     _, neighbors = nearest_neighbors(features, 10)
     camids = torch.from_numpy(table.camids)
     same = (camids[neighbors] == camids[:, None]).float().mean()
-    counts = np.bincount(table.camids)
+    counts = np.unique(table.camids, return_counts=True)[1]
     chance = float((counts * (counts - 1)).sum() / (len(table) * (len(table) - 1)))
     generator = torch.Generator().manual_seed(seed)
     by_kmeans = kmeans(features, table.num_pids, generator).labels

@@ -256,3 +256,13 @@ def test_pairwise_f_is_the_harmonic_mean_and_undefined_with_it(labels, pids) -> 
     total = precision + recall
     expected = 2 * precision * recall / total if total != 0 else 0.0
     assert quality.pairwise_f == pytest.approx(expected, nan_ok=True)
+
+
+def test_long_ids_and_camera_numbers_change_nothing():
+    rng = np.random.default_rng(0)
+    pids, camids = rng.integers(1, 41, 400), rng.integers(0, 6, 400)
+    clusters = np.where(rng.random(400) < 0.8, pids, 0)
+    expected = quality_within_cameras(clusters, pids, camids)
+    for more, cam in ((2**62, 0), (1_700_000_000, 192_168_001_000)):
+        found = quality_within_cameras(clusters + more, pids + more, camids + cam)
+        assert found == expected

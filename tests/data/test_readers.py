@@ -153,6 +153,10 @@ def test_msmt17_list_errors(write_images):
     listing.write_text("0000/0000_000_02_0303morning_0018_0.jpg\n")
     with refused("list_query.txt line 1 reads .* expected '<folder>/<person>_"):
         open_dataset("msmt17", root)
+    for digit in ("²", "٣", "0_0", f"{2**62}"):
+        listing.write_text(f"0000/0000_000_02_0303morning_0018_0.jpg {digit}\n")
+        with refused("list_query.txt line 1 reads"):
+            open_dataset("msmt17", root)
     listing.write_text("0000/0000_000_02_gone.jpg 0\n")
     with refused("list_query.txt: 1 of 1 listed files do not exist, the first is"):
         open_dataset("msmt17", root)
@@ -253,6 +257,13 @@ def test_the_published_counts_are_accepted_in_silence(tmp_path):
         ("path,pid\n1.jpg\n", "line 2 has 1 fields for 2 columns"),
         ("path\n1.jpg\n1.jpg\n", "lists 1 files twice, the first is 1.jpg; keep one"),
         ("path\n1.jpg\n9.jpg\n", "1 of 2 listed files do not exist, the first is"),
+        ("path,pid\n1.jpg,0002_1\n", "line 2: pid '0002_1' is not a whole number from"),
+        ("path,camid\n1.jpg,1_0\n", "line 2: camid '1_0' is not a whole number from 0"),
+        ("path,pid\n1.jpg,²\n", "line 2: pid '²' is not a whole number"),
+        ("path,pid\n1.jpg,٣\n", "line 2: pid '٣' is not a whole number"),
+        (f"path,pid\n1.jpg,{10**20}\n", f"pid '{10**20}' is not a whole .* to 46116"),
+        (f"path,camid\n1.jpg,{'9' * 5000}\n", "camid '9999.*' is not a whole number"),
+        ("path,pid,pid\n1.jpg,1,2\n", "index.csv has 2 columns 'pid'; keep one"),
         ("path,split\n1.jpg,val\n", "split 'val' is not known; write train, query or"),
         ("path,pid\n1.jpg,0\n", "have person id 0, which marks a distractor"),
     ],
@@ -264,6 +275,62 @@ def test_csv_errors(write_images, text, message):
         open_dataset("csv", root)
     assert "\n" not in str(caught.value)
     assert str(root) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("camid", "cam CamID camera camera_id Camera-ID cams cmaid camid2"),
+        ("pid", "PID id Id person person_id identity vehicleID pids"),
+        ("split", "Split splits set subset spilt"),
+    ],
+)
+def test_columns_that_are_nearly_called_right_are_refused(write_images, column, names):
+    root = write_images(["1.jpg"])
+    for name in names.split():
+        (root / "index.csv").write_text(f"path,{name}\n1.jpg,1\n")
+        told = f"index.csv has a column '{name}' and no column '{column}'; rename it"
+        with refused(told):
+            open_dataset("csv", root)
+        # Beside the right column it is one of the user's own.
+        value = "train" if column == "split" else "1"
+        (root / "index.csv").write_text(f"path,{name},{column}\n1.jpg,1,{value}\n")
+        assert list(open_dataset("csv", root).train.attributes) == [name]
+
+
+def test_further_columns_keep_what_they_hold(write_images):
+    root = write_images(["1.jpg", "2.jpg"])
+    columns = {
+        "name": (["7_1", "71"], ["7_1", "71"]),
+        "track": ([f"{10**20}", f"{10**20 + 1}"], [f"{10**20}", f"{10**20 + 1}"]),
+        "mixed": ([f"{2**63}", "0.5"], [f"{2**63}", "0.5"]),
+        "uid": ([f"{2**63 - 1}", "-1"], [2**63 - 1, -1]),
+        "score": (["1e-3", " .5"], [0.001, 0.5]),
+    }
+    lines = [",".join(["path", *columns])]
+    for row in range(2):
+        cells = [given[row] for given, _ in columns.values()]
+        lines.append(",".join([f"{row + 1}.jpg", *cells]))
+    (root / "index.csv").write_text("\n".join(lines))
+    found = open_dataset("csv", root).train.attributes
+    for name, (_, expected) in columns.items():
+        assert found[name].tolist() == expected
+
+
+def test_long_camera_numbers_are_replaced_by_ranks_over_all_splits(write_images):
+    root = write_images(["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
+    (root / "index.csv").write_text(
+        "path,camid,split\n1.jpg,192168001010,train\n2.jpg,7,query\n"
+        "3.jpg,20240131,gallery\n4.jpg,,gallery\n"
+    )
+    dataset = open_dataset("csv", root)
+    splits = (dataset.train, dataset.query, dataset.gallery)
+    assert [s.camids.tolist() for s in splits] == [[2], [0], [1, NO_CAMERA]]
+    names = ["bounding_box_train/0001_c9999.jpg", "query/0002_c10000.jpg"]
+    root = write_images([*names, "bounding_box_test/0002_c12.jpg"], root="market")
+    dataset = open_dataset("auto", root)
+    splits = (dataset.train, dataset.query, dataset.gallery)
+    assert [s.camids.tolist() for s in splits] == [[1], [2], [0]]
 
 
 def test_a_csv_that_is_no_text_is_refused(write_images):
@@ -316,6 +383,12 @@ def test_file_names_without_person_and_camera_are_counted(market_root, write_ima
         "1 of 3 file names in query do not begin with <person>_c<camera>, the first is "
         "query/portrait.jpg; rename them, or write an index and open it as 'csv'"
     ):
+        open_dataset("market-style", market_root)
+
+
+def test_numbers_in_file_names_that_are_too_long_are_refused(market_root, write_images):
+    write_images([f"query/{10**20}_c1.jpg"])
+    with refused("1 of 3 file names in query do not begin .*; numbers go up to 46116"):
         open_dataset("market-style", market_root)
 
 
