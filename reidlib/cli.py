@@ -309,7 +309,13 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     device = open_fabric(options.device).device
     if not len(dataset.query) or not len(dataset.gallery):
         raise ReIDError(f"{dataset.root} has no query or no gallery images to score")
-    check_test_split(dataset)
+    unscored = ""
+    try:
+        check_test_split(dataset)
+    except ReIDError as error:
+        if options.figure is None:
+            raise
+        unscored = str(error)  # whoever only looks for a person needs no identity
     print(
         f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
         f"{len(dataset.gallery)} gallery images"
@@ -317,14 +323,15 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     model = model.to(device)
     query, gallery = extract_test(model, dataset, config, device)
     rerank = {"k1": 20, "k2": 6, "lambda_value": 0.3} if options.rerank else None
-    with torch.inference_mode():
-        evaluation = evaluate(
-            query, gallery, dataset.query, dataset.gallery, rerank=rerank
-        )
-    print(_table(evaluation.as_dict()))
-    if options.json is not None:
-        data = json.dumps({"dataset": dataset.name, **evaluation.as_dict()}, indent=1)
-        write_atomically(options.json, data.encode())
+    if not unscored:
+        with torch.inference_mode():
+            scores = evaluate(
+                query, gallery, dataset.query, dataset.gallery, rerank=rerank
+            ).as_dict()
+        print(_table(scores))
+        if options.json is not None:
+            data = json.dumps({"dataset": dataset.name, **scores}, indent=1)
+            write_atomically(options.json, data.encode())
     if options.figure is not None:
         import matplotlib.pyplot as plt
 
@@ -340,6 +347,10 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
                 "another place or another file type (.png, .svg, .pdf)"
             ) from error
         print(f"retrievals: {options.figure}")
+    if unscored and options.json is not None:
+        raise ReIDError(unscored)
+    if unscored:
+        print(f"no scores: {unscored}")
 
 
 def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
@@ -432,6 +443,8 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _table(metrics: dict[str, Any]) -> str:
     """Format retrieval scores in percent, one line each."""
+    from reidlib.evaluation.ranking import camera_remark
+
     if "mAP" not in metrics:
         return "no query or no gallery images in this data set: nothing to score"
     cmc = {f"Rank-{rank}": value for rank, value in metrics["cmc"].items()}
@@ -441,6 +454,8 @@ def _table(metrics: dict[str, Any]) -> str:
     lines.append(
         f"over {counted} of {metrics['num_queries']} queries that have a match"
     )
+    if unknown := metrics.get("num_without_camera"):
+        lines.append(camera_remark(unknown))
     return "\n".join(lines)
 
 

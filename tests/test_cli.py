@@ -353,3 +353,40 @@ def test_the_names_on_the_command_line_are_those_of_the_library(capsys):
     assert set(cli._PRESETS) == presets
     told = failing(["train", "baseline", "--preset", "veri"], capsys)
     assert "baseline has no preset 'veri'; choose from quick" in told
+
+
+def index_of(city, folder, columns="path,pid,camid,split", unknown=(), splits=()):
+    """Write an index of a data set, with the columns in ``unknown`` left empty."""
+    lines = [columns]
+    for split in splits or ("query", "gallery"):
+        table = getattr(city, split)
+        for row in range(len(table)):
+            cells = [table.file(row), table.pids[row], table.camids[row], split]
+            if split == "query":
+                cells = ["" if n in unknown else cells[n] for n in range(4)]
+            lines.append(",".join(str(cell) for cell in cells))
+    folder.mkdir()
+    return write_index(folder, "\n".join(lines))
+
+
+@pytest.mark.filterwarnings("ignore:.* have no camera")
+def test_unknown_cameras_are_said_beside_the_scores(trained, tiny, tmp_path, capsys):
+    folder = index_of(tiny, tmp_path / "index", unknown=(2,))
+    words = ["--root", str(folder), "--device", "cpu"]
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", str(trained), *words, "--json", str(out)]) == 0
+    told = f"{len(tiny.query)} images of query and gallery have no camera: matches of"
+    assert told in capsys.readouterr().out
+    assert json.loads(out.read_text())["num_without_camera"] == len(tiny.query)
+
+
+def test_people_without_identity_are_looked_for(trained, tiny, tmp_path, capsys):
+    folder = index_of(tiny, tmp_path / "index", unknown=(1,))
+    words = ["evaluate", trained, "--root", folder, "--device", "cpu"]
+    assert "no query has an identity" in failing(words, capsys)
+    picture = tmp_path / "found.png"
+    assert main([str(word) for word in [*words, "--figure", picture]]) == 0
+    assert "no query has an identity" in capsys.readouterr().out
+    assert picture.stat().st_size > 1000
+    words += ["--figure", picture, "--json", tmp_path / "scores.json"]
+    assert "no query has an identity" in failing(words, capsys)

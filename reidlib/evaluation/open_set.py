@@ -10,7 +10,7 @@ import torch
 from reidlib.checks import Array, check_number
 from reidlib.data.table import DISTRACTOR, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.ranking import _Search
+from reidlib.evaluation.ranking import _Search, warn_without_camera
 from reidlib.evaluation.thresholds import TradeOff, trade_off
 
 
@@ -96,6 +96,9 @@ def identification(
     Raises:
         ReIDError: As `evaluate`; or if no search is mated, or all are.
 
+    Warns:
+        UserWarning: As `evaluate`.
+
     Example:
         >>> from pathlib import Path
         >>> query = ImageTable(Path(), ("a", "b"), [1, 2], [0, 0])
@@ -107,6 +110,7 @@ def identification(
         (0.0, 1.0)
     """
     search = _Search(query_features, gallery_features, query, gallery, distance, None)
+    warn_without_camera(query, gallery)
     asked = np.flatnonzero(query.pids > DISTRACTOR)
     mated = search.num_matches[asked] > 0
     if not mated.any() or mated.all():

@@ -10,7 +10,7 @@ import torch
 from reidlib.checks import Array, check_count, check_number
 from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.ranking import _Search
+from reidlib.evaluation.ranking import _Search, warn_without_camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +160,9 @@ def pair_distances(
     Raises:
         ReIDError: As `evaluate`; or if there is no positive or no negative pair.
 
+    Warns:
+        UserWarning: As `evaluate`.
+
     Example:
         >>> from pathlib import Path
         >>> query = ImageTable(Path(), ("q",), [7], [0])
@@ -171,6 +174,7 @@ def pair_distances(
     """
     check_count(max_negatives, "max_negatives", "pair_distances")
     search = _Search(query_features, gallery_features, query, gallery, distance, None)
+    warn_without_camera(query, gallery)
     asked = np.flatnonzero(query.pids > DISTRACTOR)
     if not len(asked):
         raise ReIDError(

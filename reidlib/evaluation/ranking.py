@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ class Evaluation:
         num_queries: Q, unmatched queries included.
         num_unmatched: Queries that have no match in the gallery; no mean counts them.
         unmatched: Their rows in the query table.
+        num_without_camera: Images of people in query and gallery whose camera is
+            unknown: matches of one camera may count, which makes the figures too high.
     """
 
     cmc: dict[int, float]
@@ -50,6 +53,7 @@ class Evaluation:
     num_queries: int
     num_unmatched: int
     unmatched: np.ndarray
+    num_without_camera: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for a JSON file, without the arrays.
@@ -69,6 +73,7 @@ class Evaluation:
             "at": self.at,
             "num_queries": self.num_queries,
             "num_unmatched": self.num_unmatched,
+            "num_without_camera": self.num_without_camera,
         }
 
 
@@ -94,7 +99,8 @@ def evaluate(
 
     A match is an image of the same person that is left. Distractors (person id 0) stay
     and are never one. Where a camera is unknown (-1), on either side, the two cameras
-    count as different. A query without a match is counted and otherwise ignored.
+    count as different: matches of one camera then count, and a warning says so. A query
+    without a match is counted and otherwise ignored.
 
     Equal distances are defined so that a model that cannot tell images apart gains
     nothing: average precision merges them, as scikit-learn's
@@ -127,6 +133,9 @@ def evaluate(
         ReIDError: If tables and features do not fit each other, a feature is not
             finite, a setting is unknown, or no query has a match.
 
+    Warns:
+        UserWarning: If people are seen without a camera.
+
     Example:
         >>> from pathlib import Path
         >>> query = ImageTable(Path(), ("q",), np.array([7]), np.array([0]))
@@ -145,6 +154,7 @@ def evaluate(
     matched = np.flatnonzero(search.num_matches)
     if not len(matched):
         raise ReIDError(_why_unmatched(query, gallery))
+    num_without_camera = warn_without_camera(query, gallery)
 
     figures = []
     for rows, block in search.blocks(matched):
@@ -167,7 +177,37 @@ def evaluate(
         num_queries=len(query),
         num_unmatched=len(unmatched),
         unmatched=unmatched,
+        num_without_camera=num_without_camera,
     )
+
+
+def warn_without_camera(query: ImageTable, gallery: ImageTable) -> int:
+    """Warn if people are seen without a camera, and return in how many images."""
+    number = sum(
+        int(((table.pids > DISTRACTOR) & (table.camids == NO_CAMERA)).sum())
+        for table in (query, gallery)
+    )
+    if number:
+        warnings.warn(camera_remark(number), stacklevel=3)
+    return number
+
+
+def camera_remark(number: int) -> str:
+    """Say what unknown cameras mean for a score.
+
+    Args:
+        number: Images without a camera.
+    """
+    return (
+        f"{number} images of query and gallery have no camera: matches of one camera "
+        "cannot be left out, so the scores may be too high; fill in the cameras"
+    )
+
+
+def check_matches(query: ImageTable, gallery: ImageTable) -> None:
+    """Raise `ReIDError` if no query has a match in the gallery."""
+    if not len(_pairs(query, gallery)[0][0]):
+        raise ReIDError(_why_unmatched(query, gallery))
 
 
 def top_matches(
@@ -182,7 +222,9 @@ def top_matches(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest gallery images of each query, for looking at them.
 
-    What the protocol leaves out of the ranking (see `evaluate`) is left out here.
+    What the protocol leaves out of the ranking (see `evaluate`) is left out here. If no
+    query has an identity, nothing can be right or wrong, and gallery images of unknown
+    identity are shown as well.
 
     Args:
         query_features: ``(Q, D)`` features; rows belong to ``query``.
@@ -211,7 +253,10 @@ def top_matches(
         (array([[ 1,  2, -1]]), array([[False,  True, False]]))
     """
     check_count(k, "k", "top_matches")
-    search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
+    left_out = (JUNK, UNKNOWN) if (query.pids > DISTRACTOR).any() else (JUNK,)
+    search = _Search(
+        query_features, gallery_features, query, gallery, distance, rerank, left_out
+    )
     index = np.full((len(query), k), -1, dtype=np.int64)
     kept = min(k, len(search.kept))
     for rows, block in search.blocks(np.arange(len(query))):
@@ -235,6 +280,7 @@ class _Search:
         gallery: ImageTable,
         distance: str,
         rerank: Mapping[str, Any] | None,
+        left_out: Sequence[int] = (JUNK, UNKNOWN),
     ) -> None:
         check_choice(distance, "distance", "ranking", _DISTANCES)
         tables = {"query": query, "gallery": gallery}
@@ -252,7 +298,7 @@ class _Search:
                     f"{len(features)} {name} features for {len(table)} images of "
                     f"{table.root}; give one row per image, in the order of the table"
                 )
-        self.kept = np.flatnonzero((gallery.pids != JUNK) & (gallery.pids != UNKNOWN))
+        self.kept = np.flatnonzero(~np.isin(gallery.pids, left_out))
         if not len(self.kept):
             raise ReIDError(
                 f"all {len(gallery)} gallery images of {gallery.root} are junk (-1) or "
@@ -262,23 +308,9 @@ class _Search:
         self.distance = _distance(queries, others, distance, rerank)
         gpu = queries.device.type != "cpu"
         self.block_size = max(1, (_BLOCK_GPU if gpu else _BLOCK_CPU) // len(others))
-        self._pair(query, gallery[self.kept])
-
-    def _pair(self, query: ImageTable, gallery: ImageTable) -> None:
-        """Find all pairs of one person, in the order of the queries."""
-        order = np.argsort(gallery.pids, kind="stable")
-        sorted_pids = gallery.pids[order]
-        start = np.searchsorted(sorted_pids, query.pids)
-        count = np.searchsorted(sorted_pids, query.pids, side="right") - start
-        count[query.pids <= DISTRACTOR] = 0
-        row = np.repeat(np.arange(len(query)), count)
-        place = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
-        col = order[np.repeat(start, count) + place]
-        camera = query.camids[row]
-        self.num_same = len(row)  # pairs of one person, under any two cameras
-        same_camera = (camera == gallery.camids[col]) & (camera != NO_CAMERA)
-        self._matches = row[~same_camera], col[~same_camera]
-        self._removed = row[same_camera], col[same_camera]
+        self._matches, self._removed = _pairs(query, gallery[self.kept])
+        # Pairs of one person, under any two cameras.
+        self.num_same = len(self._matches[0]) + len(self._removed[0])
         self.num_matches = np.bincount(self._matches[0], minlength=len(query))
 
     def matches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -295,9 +327,30 @@ class _Search:
             yield part, block
 
 
-def _within(
-    pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def _pairs(query: ImageTable, gallery: ImageTable) -> tuple[Rows, Rows]:
+    """Return all pairs of one person, in the order of the queries.
+
+    Returns:
+        Rows of query and gallery of the matches, and of the pairs of one camera, which
+        the protocol leaves out.
+    """
+    order = np.argsort(gallery.pids, kind="stable")
+    sorted_pids = gallery.pids[order]
+    start = np.searchsorted(sorted_pids, query.pids)
+    count = np.searchsorted(sorted_pids, query.pids, side="right") - start
+    count[query.pids <= DISTRACTOR] = 0
+    row = np.repeat(np.arange(len(query)), count)
+    place = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
+    col = order[np.repeat(start, count) + place]
+    camera = query.camids[row]
+    same = (camera == gallery.camids[col]) & (camera != NO_CAMERA)
+    return (row[~same], col[~same]), (row[same], col[same])
+
+
+def _within(pairs: Rows, rows: np.ndarray) -> Rows:
     """Return the pairs of some queries, as places in ``rows`` and columns."""
     row, col = pairs
     first, last = np.searchsorted(row, [rows[0], rows[-1] + 1])

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reidlib.errors import ReIDError
+from reidlib.evaluation.ranking import camera_remark
 from reidlib.experiments.plans import Row, plan, plans
 from reidlib.experiments.results import Data, Job, results_dir
 from reidlib.experiments.verify import verified
@@ -290,6 +291,13 @@ def _notes(parts: dict[str, pd.DataFrame], command: str) -> list[str]:
             fewer.setdefault(_seeds(part), []).append(name)
     for seeds, names in fewer.items():
         notes.append(f"only over seeds {seeds}: {'; '.join(names)}.")
+    for name, part in parts.items():
+        unknown = [
+            result.get("metrics", {}).get("num_without_camera", 0)
+            for result in (part["result"] if len(part) else ())
+        ]
+        if number := max(unknown, default=0):
+            notes.append(f"{name}: {camera_remark(number)}.")
     times = [part["seconds"] for part in parts.values() if len(part)]
     if times:
         median = pd.concat(times).median()

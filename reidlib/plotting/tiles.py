@@ -200,7 +200,8 @@ def plot_ranking(
         query_images: ``(Q, H, W, 3)`` or ``(Q, 3, H, W)``, as in :func:`plot_images`.
         gallery_images: ``(Q, K, H, W, 3)`` or ``(Q, K, 3, H, W)``, best match first.
         hits: ``(Q, K)`` bool, whether the match shows the query's person.
-        query_pids: ``(Q,)`` person ids of the queries.
+        query_pids: ``(Q,)`` person ids of the queries; the matches of a query without
+            identity (-2) have no frame and no sign.
         query_camids: ``(Q,)`` camera ids of the queries.
         pids: ``(Q, K)`` person ids of the matches.
         camids: ``(Q, K)`` camera ids of the matches.
@@ -244,9 +245,11 @@ def plot_ranking(
         name = "query\n" + caption(q_pid, q_cam, row)
         canvas.tile(row, 0, queries[row], name.strip())
         for k in range(shape[1]):
-            frame, mark = (HIT, "✓") if hit[row, k] else (MISS, "✗")
             below = caption(pid, cam, (row, k))
-            canvas.tile(row, k + 1, matches[row, k], below, frame, mark)
+            sign: tuple[str, ...] = (HIT, "✓") if hit[row, k] else (MISS, "✗")
+            if q_pid is not None and q_pid[row] == UNKNOWN:
+                sign = ()  # neither right nor wrong
+            canvas.tile(row, k + 1, matches[row, k], below, *sign)
     return canvas.finish(f"{title}, best match first (✓ same person, ✗ another)")
 
 

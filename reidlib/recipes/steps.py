@@ -19,13 +19,13 @@ from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.data.images import ImageSource, open_images
 from reidlib.data.samplers import PKSampler, sequential_batches
-from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable, ReIDDataset
+from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
 from reidlib.engine.manifest import read_manifest, read_result
 from reidlib.engine.run import Run, require_same
 from reidlib.errors import DamagedError, ReIDError
-from reidlib.evaluation.ranking import evaluate
+from reidlib.evaluation.ranking import check_matches, evaluate
 from reidlib.losses.memory import cluster_centroids
 from reidlib.models.attention import add_attention
 from reidlib.models.batch_norm import split_batch_norm
@@ -437,17 +437,10 @@ def check_test_split(dataset: ReIDDataset) -> None:
     query, gallery = dataset.query, dataset.gallery
     if not len(query) or not len(gallery):
         return
-    people = gallery.pids > DISTRACTOR
-    views = set(zip(gallery.pids[people], gallery.camids[people], strict=True))
-    seen: dict[int, set[int]] = {}
-    for pid, camid in views:
-        seen.setdefault(int(pid), set()).add(int(camid))
-    for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True):
-        cameras = seen.get(pid, set()) if pid > DISTRACTOR else set()
-        if cameras - {camid} or (cameras and camid == NO_CAMERA):
-            return
-    raise ReIDError(
-        f"none of the {len(query)} queries of {dataset.root} shows a person whom the "
-        "gallery shows under another camera, so nothing could be scored; run `reidlib "
-        "data check` on it, or leave query and gallery out"
-    )
+    try:
+        check_matches(query, gallery)
+    except ReIDError as error:
+        raise ReIDError(
+            f"{dataset.root} cannot be scored: {error}; `reidlib data check` says "
+            "more, and without query and gallery it can be trained on"
+        ) from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from sklearn.metrics import average_precision_score
 
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation import cosine_distance, evaluate, ranking, top_matches
+from reidlib.evaluation import (
+    cosine_distance,
+    evaluate,
+    identification,
+    pair_distances,
+    ranking,
+    top_matches,
+)
+from reidlib.evaluation.ranking import check_matches
 from reidlib.evaluation.rerank import k_reciprocal_rerank
 
 
@@ -364,3 +373,56 @@ def test_no_match_at_all_says_why():
     )
     refused("no query has an identity", query=table(np.full(12, -2), np.zeros(12, int)))
     refused("all 40 gallery images", gallery=table(np.full(40, -1), np.zeros(40, int)))
+
+
+def test_unknown_cameras_are_counted_and_said():
+    features, gallery = line(
+        [7, 3, 7, 0, -1], [-1, 1, 1, -1, -1], [0.1, 0.2, 0.3, 1, 1]
+    )
+    other = line([7, 3, 7, 0, -1], [0, 1, 1, -1, -1], [0.1, 0.2, 0.3, 1, 1])[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # junk and distractors are no matches anyway
+        known = evaluate(QUERY[0], features, QUERY[1], other)
+    assert known.num_without_camera == known.as_dict()["num_without_camera"] == 0
+    with pytest.warns(
+        UserWarning, match="^1 images of query and gallery have no camera"
+    ):
+        unknown = evaluate(QUERY[0], features, QUERY[1], gallery)
+    assert unknown.as_dict()["num_without_camera"] == 1
+    assert unknown.mAP > known.mAP
+    searches = torch.cat([QUERY[0]] * 2), features, table([7, 8], [0, 0], "q"), gallery
+    for score in (evaluate, pair_distances, identification):
+        with pytest.warns(
+            UserWarning, match="1 images .* so the scores may be too high"
+        ):
+            score(*searches)
+
+
+def test_whoever_has_no_identity_is_shown_what_is_near():
+    features, gallery = line([-2, -1, 3, -2], [1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4])
+    index, hits = top_matches(QUERY[0], features, table([-2], [0], "q"), gallery, k=4)
+    assert index.tolist() == [[0, 2, 3, -1]]
+    assert not hits.any()
+    # A query with an identity is ranked as the protocol says.
+    index, _ = top_matches(QUERY[0], features, QUERY[1], gallery, k=4)
+    assert index.tolist() == [[2, -1, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "reason"),
+    [
+        (([-2, -2], [0, 1]), ([7, 8], [0, 1]), "no query has an identity"),
+        (
+            ([7, 8], [0, 1]),
+            ([3, -2], [0, 1]),
+            "no query identity appears in the gallery",
+        ),
+        (([7, 8], [0, 1]), ([7, 8], [0, 1]), "share the camera with all images"),
+        (([7, 8], [0, 1]), ([7, 8], [0, -1]), ""),
+    ],
+)
+def test_matches_are_looked_for_before_features_are_there(query, gallery, reason):
+    if not reason:
+        return check_matches(table(*query), table(*gallery))
+    with pytest.raises(ReIDError, match=reason):
+        check_matches(table(*query), table(*gallery))

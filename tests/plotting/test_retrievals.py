@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from reidlib.data import read_image
+from reidlib.data import UNKNOWN, read_image
 from reidlib.plotting import plot_retrievals
 
 
@@ -52,3 +52,13 @@ def test_where_the_protocol_leaves_too_few_images_a_tile_is_white(tiny):
     assert len(ax.images) == 3
     assert (ax.images[2].get_array() == 255).all()
     assert "id ?\ncam ?" in words(ax)
+
+
+def test_matches_of_a_query_without_identity_are_neither_right_nor_wrong(tiny):
+    unknown = np.full(len(tiny.query), UNKNOWN)
+    looked_for = replace(tiny, query=replace(tiny.query, pids=unknown))
+    features = (torch.ones(len(t), 2) for t in (tiny.query, tiny.gallery))
+    ax = plot_retrievals(*features, looked_for, [0], k=3)
+    assert len(ax.images) == 4
+    assert "query\nid ?" in "".join(words(ax))
+    assert not [word for word in words(ax) if word in "✓✗"]
