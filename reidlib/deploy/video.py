@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from reidlib.checks import check_count, check_number, check_utf8
 from reidlib.errors import ReIDError
 
 # OpenCV's detector was trained on windows of 64 x 128 pixels with a margin of 16
 # around the person (Dalal and Triggs, CVPR 2005); this share of each side remains.
 _PERSON_SHARE = np.array([0.75, 0.85])
+_WINDOW = (64, 128)  # width and height
+# A header may claim any number of frames.
+_MOST_MISSES = 10_000
 _COLUMNS = ("path", "camid", "frame", "x", "y", "width", "height", "score")
 
 
@@ -34,7 +41,7 @@ def crop_people(
         video: Video file.
         folder: Where the crops and ``index.csv`` are written; created if needed.
         every: Search one frame in every ``every``.
-        min_score: Lowest score of a detection, in the detector's own units.
+        min_score: Lowest score of a detection, from 0, in the detector's own units.
         camid: Camera id of the video, from 0.
 
     Returns:
@@ -42,8 +49,12 @@ def crop_people(
         score``; `open_dataset` reads it as kind ``"csv"``.
 
     Raises:
-        ReIDError: If OpenCV or the video is missing, if the video cannot be decoded or
-            shows no person, or if the folder already holds an index.
+        ReIDError: If OpenCV or the video is missing, if the video cannot be decoded,
+            is smaller than a person or shows none, if the folder already holds an
+            index, or if a setting is out of range.
+
+    Warns:
+        UserWarning: If frames cannot be read; the search goes on behind them.
 
     Example:
         >>> crop_people("gone.avi", "crops")
@@ -53,8 +64,12 @@ def crop_people(
     """
     video, folder = Path(video), Path(folder)
     index = folder / "index.csv"
-    if every < 1:
-        raise ReIDError(f"every={every}: expected a number of frames from 1")
+    where = "crop_people"
+    every = check_count(every, "every", where)
+    camid = check_count(camid, "camid", where, least=0)
+    min_score = check_number(min_score, "min_score", where, 0, np.inf)
+    check_utf8(video)
+    check_utf8(folder)
     if not video.is_file():
         raise ReIDError(f"there is no video {video}; correct the path")
     if index.exists():
@@ -78,15 +93,17 @@ def crop_people(
             f"the folder {folder} cannot be made ({error}); give another one"
         ) from error
     rows: list[list[object]] = []
-    frame_number = -1
+    searched = 0
     try:
-        while capture.grab():
-            frame_number += 1
-            if frame_number % every:
-                continue
-            decoded, frame = capture.retrieve()
-            if not decoded:
-                continue
+        for frame_number, frame in _frames(capture, every, str(video)):
+            searched += 1
+            size = frame.shape[1::-1]
+            if size[0] < _WINDOW[0] or size[1] < _WINDOW[1]:
+                # OpenCV writes past its memory there.
+                raise ReIDError(
+                    f"{video} has frames of {size[0]} x {size[1]} pixels; the detector "
+                    f"needs {_WINDOW[0]} x {_WINDOW[1]} at least: enlarge the video"
+                )
             found, scores = detector.detectMultiScale(
                 frame, winStride=(8, 8), scale=1.05
             )
@@ -105,18 +122,49 @@ def crop_people(
                 rows.append([name, camid, frame_number, x, y, width, height, score])
     finally:
         capture.release()
-    if frame_number < 0:
+    if not searched:
         raise ReIDError(f"{video} is not a video that OpenCV can decode; convert it")
     if not rows:
         raise ReIDError(
-            f"no person was found in {frame_number + 1} frames of {video}; lower "
-            "min_score, or use a video of people who are 100 pixels tall or more"
+            f"no person was found in {searched} frames of {video}; lower min_score or "
+            "every, or use a video of people who are 100 pixels tall or more"
         )
     with index.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows(rows)
     return index
+
+
+def _frames(capture: Any, every: int, video: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield number and pixels of one frame in ``every``, without damaged ones.
+
+    The end of a video and a damaged frame look alike, so reading goes on for as many
+    frames as the header says.
+    """
+    import cv2
+
+    told = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    number, due, good, misses = -1, 0, 0, 0
+    while misses < _MOST_MISSES:
+        number += 1
+        whole, frame = capture.grab(), None
+        if whole and number >= due:
+            whole, frame = capture.retrieve()
+        if not whole and number >= told:
+            break
+        misses = 0 if whole else misses + 1
+        good += whole
+        if whole and frame is not None:
+            # The next frame takes the place of a damaged one.
+            due = (number // every + 1) * every
+            yield number, frame
+    if 0 < good < max(told, number):
+        warnings.warn(
+            f"{good} of the {max(told, number)} frames that the header of {video} "
+            "promises can be read; people in the others are missing",
+            stacklevel=3,
+        )
 
 
 def _person(box: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

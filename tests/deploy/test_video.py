@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from reidlib.data import (
     sequential_batches,
 )
 from reidlib.deploy import crop_people
+from reidlib.deploy.video import _frames
 from reidlib.errors import ReIDError
 from reidlib.models import ReIDNet
 
@@ -103,8 +105,16 @@ def test_videos_without_frames_or_people_are_refused(index, tmp_path):
         crop_people(index, tmp_path)
     with refused("there is no video gone.avi; correct the path"):
         crop_people("gone.avi", tmp_path)
-    with refused("every=0: expected a number of frames from 1"):
-        crop_people(index, tmp_path, every=0)
+    for setting, value in (
+        *(("every", wrong) for wrong in (0, 1.5, None)),
+        *(("min_score", wrong) for wrong in (-0.1, float("nan"), "high")),
+        *(("camid", wrong) for wrong in (-1, "door")),
+    ):
+        with refused(f"crop_people: {setting} is {value!r}; give a"):
+            crop_people(index, tmp_path, **{setting: value})
+    for arguments in (("caf\udce9.avi", tmp_path), (index, tmp_path / "caf\udce9")):
+        with refused(r"the name b'.*caf\\xe9.*' is not UTF-8; rename it"):
+            crop_people(*arguments)
     with refused("the folder .*index.csv/crops cannot be made .*; give another one"):
         crop_people(index, index / "crops")
     empty = tmp_path / "empty.avi"
@@ -114,8 +124,89 @@ def test_videos_without_frames_or_people_are_refused(index, tmp_path):
     for _ in range(3):
         writer.write(np.full((160, 160, 3), 128, np.uint8))
     writer.release()
-    with refused("no person was found in 3 frames of .*empty.avi"):
+    with refused("no person was found in 1 frames of .*empty.avi"):
         crop_people(empty, tmp_path / "nobody")
+
+
+@pytest.fixture
+def walk(tiny, tmp_path):
+    """A video of 90 frames through which people walk."""
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "walk.avi"
+    form = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(file), form, 10, (384, 288))
+    for number in range(90):
+        person = cv2.imread(str(tiny.query.file(number // 10)))
+        frame = np.full((288, 384, 3), 200, np.uint8)
+        left = 20 + 2 * number
+        frame[60:220, left : left + 80] = cv2.resize(person, (80, 160))
+        writer.write(frame)
+    writer.release()
+    return file
+
+
+def test_damaged_frames_are_counted_and_the_others_searched(walk, tmp_path):
+    whole = walk.read_bytes()
+    hole = bytearray(whole)
+    hole[len(whole) // 2 : len(whole) // 2 + 4000] = bytes(4000)
+    (tmp_path / "hole.avi").write_bytes(hole)
+    settings = {"every": 20, "min_score": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index = crop_people(walk, tmp_path / "whole", **settings)
+    expected = open_dataset("csv", index).train.attributes["frame"]
+    assert max(expected) > 50
+    with pytest.warns(
+        UserWarning, match=r"8\d of the 90 frames that the header of .*h"
+    ):
+        index = crop_people(tmp_path / "hole.avi", tmp_path / "hole", **settings)
+    found = open_dataset("csv", index).train.attributes["frame"]
+    assert set(found) == set(expected)
+
+
+class Damaged:
+    """A capture of which some frames cannot be read."""
+
+    def __init__(self, told, good):
+        self.told, self.good, self.number = told, good, -1
+
+    def get(self, _):
+        return self.told
+
+    def grab(self):
+        self.number += 1
+        return self.number in self.good
+
+    def retrieve(self):
+        return True, self.number
+
+
+@pytest.mark.parametrize(
+    ("told", "good", "expected"),
+    [
+        (9, range(9), [0, 4, 8]),
+        (0, range(9), [0, 4, 8]),  # a header without a number of frames
+        (5, range(9), [0, 4, 8]),
+        (12, {0, 1, 6, 7, 8, 9}, [0, 6, 8]),
+        (10**15, {0, 4}, [0, 4]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* of the .* frames")
+def test_a_frame_in_every_four_is_searched(told, good, expected):
+    frames = _frames(Damaged(told, set(good)), 4, "walk.avi")
+    assert [number for number, _ in frames] == expected
+
+
+def test_a_video_smaller_than_a_person_is_refused(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for size in ((300, 100), (48, 200)):
+        file = tmp_path / f"{size[0]}.avi"
+        form = cv2.VideoWriter_fourcc(*"MJPG")
+        writer = cv2.VideoWriter(str(file), form, 10, size)
+        writer.write(np.zeros((size[1], size[0], 3), np.uint8))
+        writer.release()
+        with refused("needs 64 x 128 at least"):
+            crop_people(file, tmp_path / f"crops{size[0]}")
 
 
 def test_the_index_lists_every_crop_once(index):
