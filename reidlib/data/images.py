@@ -46,9 +46,13 @@ def read_image(
 ) -> np.ndarray:
     """Decode one image, as RGB.
 
-    Grey images are repeated in three channels and an alpha channel is dropped.
-    Orientation tags (EXIF) are ignored, because the crops of re-identification data
-    sets are stored upright. Resizing is bicubic with anti-aliasing, as in the papers.
+    Grey images are repeated in three channels and an alpha channel is dropped. Grey
+    images of more than 8 bits (of thermal and depth cameras) do not say which value is
+    white. Whole numbers are read as 8, 10, 12, 14, 16 or more bits: the fewest that
+    hold the image's highest value. Floats are read from 0, black, to 1, white, and
+    refused beyond. Orientation tags (EXIF) are ignored, because the crops of
+    re-identification data sets are stored upright. Resizing is bicubic with
+    anti-aliasing, as in the papers.
 
     Args:
         path: Image file.
@@ -58,7 +62,8 @@ def read_image(
         ``(H, W, 3)`` uint8.
 
     Raises:
-        ReIDError: If the file is missing, empty, truncated or not an image.
+        ReIDError: If the file is missing, empty, truncated or not an image, or if its
+            values do not say what is white.
 
     Example:
         >>> import tempfile
@@ -70,6 +75,8 @@ def read_image(
     """
     file = Path(path)
     try:
+        if not file.is_file():  # to read a named pipe would wait for ever
+            raise ReIDError("is no file")
         return decode_image(file.read_bytes(), size)
     except (OSError, ReIDError) as error:
         raise ReIDError(_why(file, error)) from error
@@ -87,6 +94,7 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
 
     Raises:
         OSError: If the bytes are not an image, or are truncated.
+        ReIDError: If its values do not say what is white.
 
     Example:
         >>> buffer = io.BytesIO()
@@ -97,22 +105,44 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     try:
         with Image.open(io.BytesIO(content)) as file:
             image: Image.Image = file
-            if file.mode.startswith("I;16"):
-                # Pillow would clip 16-bit grey to white instead of scaling it.
-                image = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))
+            if file.mode.startswith(("I", "F")):
+                image = Image.fromarray(_eight_bits(np.asarray(file)))
             image = image.convert("RGB")
             if size is not None and image.size != size[::-1]:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(image)
+    except ReIDError:
+        raise
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow reports some broken PNG and BMP files with these.
         raise OSError(str(error)) from error
 
 
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return grey values of another depth as uint8; Pillow would clip them."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if not (low >= 0 and high <= 1):  # so for NaN
+            raise ReIDError(
+                f"holds floats from {low:g} to {high:g}, of which none is known to be "
+                "white; save it with floats from 0 to 1, or with 8 or 16 bits"
+            )
+        return np.rint(255 * values).astype(np.uint8)
+    if low < 0:
+        raise ReIDError(
+            f"holds values from {low} to {high}, of which none is known to be black; "
+            "save it with values from 0 up"
+        )
+    bits = max(8, int(high).bit_length())
+    return (values >> (bits + bits % 2 - 8)).astype(np.uint8)
+
+
 def _why(file: Path, error: Exception) -> str:
     if not file.exists():
         return f"{file} does not exist; restore it, or read the data set again"
-    if not file.is_file() or not os.access(file, os.R_OK):
+    if not file.is_file():
+        return f"{file} is a folder, a pipe or a device, not a file; remove it"
+    if not os.access(file, os.R_OK):
         return f"{file} cannot be opened ({error}); correct its permissions"
     if file.stat().st_size == 0:
         return f"{file} is empty (0 bytes); restore or remove it"
@@ -120,6 +150,8 @@ def _why(file: Path, error: Exception) -> str:
         with file.open("rb") as stream:
             head = stream.read(12)
         return f"{file} is not an image (it begins with {head!r}); restore or remove it"
+    if isinstance(error, ReIDError):
+        return f"{file} {error}"
     return f"{file} is damaged ({error}); restore or remove it"
 
 

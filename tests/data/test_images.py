@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,61 @@ def test_other_modes_become_rgb(tmp_path, mode):
     if mode != "1":
         grey_rgb = np.asarray(grey.convert("RGB")).astype(int)
         assert abs(pixels.astype(int) - grey_rgb).max() <= 3
+
+
+RAMP = np.tile(np.linspace(0, 1, 32), (8, 1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (RAMP * 65535).astype(np.uint16),
+        (RAMP * 16383).astype(np.uint16),  # 14 bits in a file of 16
+        (RAMP * 4095).astype(np.uint16),
+        (RAMP * 255).astype(np.uint16),
+        (RAMP * 65535).astype(">u2"),
+        (RAMP * 16383).astype(np.int16),
+        (RAMP * 255).astype(np.int32),
+        (RAMP * 65535).astype(np.int32),
+        RAMP.astype(np.float32),
+    ],
+    ids=lambda values: f"{values.dtype} 0..{values.max():.0f}",
+)
+def test_deep_grey_images_are_neither_white_nor_dark(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "image.tif")
+    pixels = read_image(tmp_path / "image.tif").astype(int)
+    assert abs(pixels - 255 * RAMP[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "told"),
+    [
+        (20, 40, np.float32, "image.tif holds floats from 20 to 40, of which none is"),
+        (-0.1, 1, np.float32, "holds floats from -0.1 to 1"),
+        (np.nan, np.nan, np.float32, "holds floats from nan to nan"),
+        (0, np.inf, np.float32, "holds floats"),
+        (
+            -5,
+            9,
+            np.int32,
+            "holds values from -5 to 9, of which none is known to be bla",
+        ),
+    ],
+)
+def test_values_of_unknown_meaning_are_refused(tmp_path, low, high, kind, told):
+    Image.fromarray(np.array([[low, high]], kind)).save(tmp_path / "image.tif")
+    with pytest.raises(ReIDError, match=told) as caught:
+        read_image(tmp_path / "image.tif")
+    assert "\n" not in str(caught.value)
+    assert "damaged" not in str(caught.value)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg"):
+        with pytest.raises(ReIDError, match=f"{name} is a folder, a pipe or a device"):
+            read_image(tmp_path / name)
 
 
 def test_an_alpha_channel_is_dropped_not_blended(tmp_path):
