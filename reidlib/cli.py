@@ -183,11 +183,14 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
     print(report)
     if sheet is not None:
         print(f"contact sheet: {sheet}")
+    faults = [report.no_sheet] if report.no_sheet else []
     if report.problems:
-        raise ReIDError(
+        faults.append(
             f"{options.path} has {len(report.problems)} problems (listed above); "
             "correct them before training"
         )
+    if faults:
+        raise ReIDError("; ".join(faults))
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reidlib.checks import whole_number
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
 
@@ -158,9 +159,14 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
             "27 attributes and image_index"
         )
     try:
-        pids = [int(pid) for pid in np.atleast_1d(fields["image_index"])]
+        # Person ids are text in the published file.
+        index = [str(pid).removesuffix(".0") for pid in np.ravel(fields["image_index"])]
+        pids = [pid for pid in map(whole_number, index) if pid is not None]
         columns = [np.atleast_1d(fields[name]) for name in ATTRIBUTE_NAMES]
-        values = np.stack(columns, axis=1).astype(np.int64)
+        exact = np.stack(columns, axis=1)
+        values = exact.astype(np.int64)
+        if len(pids) < len(index) or (values != exact).any():
+            raise ValueError("not all of them are whole numbers")
     except (TypeError, ValueError) as error:
         raise ReIDError(
             f"{file}: the fields of {split} are not numeric columns of equal length "

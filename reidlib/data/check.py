@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +30,8 @@ from reidlib.errors import ReIDError
 
 _SPLITS = ("train", "query", "gallery")
 _NAMED = 5
+_LEAST_PIXELS = 8
+"""Height and width below which an image shows nobody."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Report:
         warnings: Findings that do not prevent training, one line each.
         unreadable: Image file to the reason why it cannot be read.
         unmatched_queries: Row numbers of queries without any valid match.
+        no_sheet: Why `check_path` wrote no contact sheet; empty if it did.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     unmatched_queries: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    no_sheet: str = ""
 
     def __str__(self) -> str:
         columns = ("images", "people", "cameras", "distractors")
@@ -103,6 +110,7 @@ def check_dataset(
         report.warnings.append(difference)
     if read_images:
         _check_files(report, tables, workers)
+    _check_training(report, dataset)
     _check_columns(report, tables)
     _check_identities(report, tables)
     _check_queries(report, dataset)
@@ -116,22 +124,25 @@ def check_path(
     *,
     read_images: bool = True,
     workers: int = 2,
-) -> tuple[Report, Path]:
+) -> tuple[Report, Path | None]:
     """Check a folder and write a contact sheet of it (``reidlib data check``).
 
     Args:
         path: Folder or index file, as for `open_dataset`.
         kind: Kind of data set; None detects it from the contents.
         sheet: Image file for the contact sheet; by default
-            ``contact_sheet_<folder>.jpg`` in the current folder.
+            ``contact_sheet_<folder>.jpg`` in the current folder, or the first of
+            ``contact_sheet_<folder>_2.jpg``, ... that is free. A file is never
+            overwritten.
         read_images: See `check_dataset`.
         workers: Number of decoding threads.
 
     Returns:
-        The report, and the path of the contact sheet.
+        The report, with what `open_dataset` warned of, and the path of the contact
+        sheet. None if it could not be written: ``no_sheet`` of the report says why.
 
     Raises:
-        ReIDError: If the folder cannot be read or the sheet cannot be written.
+        ReIDError: If the folder cannot be read.
 
     Example:
         >>> import tempfile
@@ -141,23 +152,45 @@ def check_path(
         >>> file.exists()
         True
     """
-    import warnings
-
-    with warnings.catch_warnings():
-        # The report repeats this warning.
-        warnings.filterwarnings("ignore", message=".* is not the published ")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         dataset = open_dataset(kind or "auto", path)
     report = check_dataset(dataset, read_images=read_images, workers=workers)
-    name = Path(path).resolve().stem
-    file = Path(sheet or f"contact_sheet_{name}.jpg")
+    said = [str(warning.message) for warning in told]
+    report.warnings[:0] = [line for line in said if line not in report.warnings]
     try:
-        overview(dataset).save(file)
-    except (OSError, ValueError) as error:
+        return report, _write_sheet(dataset, sheet, Path(path).resolve().stem)
+    except ReIDError as error:  # minutes of reading are in the report
+        report.no_sheet = str(error)
+        return report, None
+
+
+def _write_sheet(
+    dataset: ReIDDataset, sheet: str | os.PathLike[str] | None, name: str
+) -> Path:
+    """Write a contact sheet to a file that is not there yet."""
+    file = Path(sheet or f"contact_sheet_{name}.jpg")
+    number = 1
+    while sheet is None and file.exists():
+        number += 1
+        file = Path(f"contact_sheet_{name}_{number}.jpg")
+    kind = Image.registered_extensions().get(file.suffix.lower())
+    if kind is None:
+        raise ReIDError(f"contact sheet {file}: give a file that ends in .jpg or .png")
+    content = io.BytesIO()
+    overview(dataset).save(content, kind)
+    try:
+        with file.open("xb") as stream:
+            stream.write(content.getvalue())
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            with contextlib.suppress(OSError):
+                file.unlink()  # the part for which there was space
         raise ReIDError(
-            f"the contact sheet cannot be written to {file} ({error}); give another "
-            "file, ending in .jpg or .png"
+            f"the contact sheet cannot be written to {file} ({error.strerror}); give "
+            "another file with --sheet"
         ) from error
-    return report, file
+    return file
 
 
 def short_name(pid: int, camid: int) -> str:
@@ -306,6 +339,11 @@ def overview(dataset: ReIDDataset, columns: int = 8, lines: int = 6) -> Image.Im
             rows += line + [-1] * (columns - len(line))
         title = "queries, each followed by its person in the gallery"
         parts.append(contact_sheet(both, rows, columns, title=title))
+    for title in ("query", "gallery") if not parts else ():
+        table: ImageTable = getattr(dataset, title)
+        if len(table):
+            chosen = _people_rows(table, columns, lines)
+            parts.append(contact_sheet(table, chosen, columns, title=title))
     if not parts:
         raise ReIDError(f"{dataset.root}: there is no image to show")
     sheet = Image.new(
@@ -375,19 +413,23 @@ def _check_files(report: Report, tables: dict[str, ImageTable], workers: int) ->
         (split, row) for split, table in tables.items() for row in range(len(table))
     ]
 
-    def look(place: tuple[str, int]) -> tuple[bytes, str]:
+    def look(place: tuple[str, int]) -> tuple[bytes, str, bool]:
         split, row = place
         file = tables[split].file(row)
         try:
-            read_image(file)
+            small = min(read_image(file).shape[:2]) < _LEAST_PIXELS
         except ReIDError as error:
-            return b"", str(error)
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).digest(), ""
+            return b"", str(error), False
+        digest = hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+        return digest, "", small
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(progress(pool.map(look, places), len(places)))
     copies: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
-    for place, (digest, reason) in zip(places, results, strict=True):
+    tiny: dict[str, list[str]] = defaultdict(list)
+    for place, (digest, reason, small) in zip(places, results, strict=True):
+        if small:
+            tiny[place[0]].append(tables[place[0]].paths[place[1]])
         if reason:
             split, row = place
             report.unreadable[str(tables[split].file(row))] = reason
@@ -398,6 +440,13 @@ def _check_files(report: Report, tables: dict[str, ImageTable], workers: int) ->
         report.problems.append(
             f"{len(report.unreadable)} of {len(places)} images cannot be read: {named}"
             "; restore them, or open the data set with unreadable='skip'"
+        )
+    for split, names in tiny.items():
+        found = report.problems if len(names) == len(tables[split]) else report.warnings
+        found.append(
+            f"{len(names)} of {len(tables[split])} images of {split} are less than "
+            f"{_LEAST_PIXELS} pixels high or wide and show nobody: {_some(names)}; "
+            "remove them, or make larger ones"
         )
     _check_copies(report, tables, [group for group in copies.values() if group[1:]])
 
@@ -441,6 +490,27 @@ def _check_copies(
             f"{len(kinds['copy'])} images occur more than once: "
             f"{_some(kinds['copy'])}; remove the copies"
         )
+
+
+def training_problem(dataset: ReIDDataset) -> str:
+    """Say why nothing can be learned from a data set; empty if something can.
+
+    Args:
+        dataset: Data set to train on.
+    """
+    if len(dataset.train) >= 2:
+        return ""
+    return (
+        f"{dataset.root} has {len(dataset.train)} training images; two are the least "
+        "from which anything can be learned"
+    )
+
+
+def _check_training(report: Report, dataset: ReIDDataset) -> None:
+    if not (problem := training_problem(dataset)):
+        return
+    test_only = not len(dataset.train) and len(dataset.query) and len(dataset.gallery)
+    (report.warnings if test_only else report.problems).append(problem)
 
 
 def _check_columns(report: Report, tables: dict[str, ImageTable]) -> None:

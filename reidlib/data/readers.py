@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from reidlib.checks import LARGEST_ID, whole_number
+from reidlib.checks import LARGEST_ID, check_utf8, whole_number
 from reidlib.data.table import (
     DISTRACTOR,
     JUNK,
@@ -150,6 +150,7 @@ def open_dataset(
             raise ReIDError(f"data set {kind!r} needs a folder: give its path as root")
         root = _draw_synthcity(size, seed, dials)
     folder = Path(root).expanduser()
+    check_utf8(folder)
     if kind == "auto":
         kind = detect_kind(folder)
     if kind not in _READERS:
@@ -467,18 +468,19 @@ def _scan(
     folder: Path, sub: str, pattern: re.Pattern[str], names: list[str] | None = None
 ) -> Records:
     if names is None:
-        with os.scandir(folder / sub) as entries:
-            files = [entry.name for entry in entries]
-        names = [
-            f"{sub}/{name}"
-            for name in sorted(files)
-            if name.lower().endswith(IMAGE_SUFFIXES)
-        ]
-    if not names:
-        raise ReIDError(
-            f"{folder / sub} holds no image ({', '.join(IMAGE_SUFFIXES)}); "
-            "unpack the data set again"
-        )
+        names, left_out = _images_in(folder / sub)
+        names = [f"{sub}/{name}" for name in names]
+        if not names:
+            raise ReIDError(
+                f"{folder / sub} holds no image ({', '.join(IMAGE_SUFFIXES)}"
+                f"{' but ' + left_out if left_out else ''}); unpack the data set again"
+            )
+        if left_out:
+            warnings.warn(
+                f"{folder / sub}: {left_out} left out; read are files that end in "
+                f"{', '.join(IMAGE_SUFFIXES)}, not those of sub-folders",
+                stacklevel=2,
+            )
     records: Records = []
     unmatched = []
     for name in names:
@@ -495,6 +497,32 @@ def _scan(
             f"or write an index and open it as 'csv'; numbers go up to {LARGEST_ID}"
         )
     return records
+
+
+def _images_in(folder: Path) -> tuple[list[str], str]:
+    """Return the image files of a folder, and in words what else it holds.
+
+    Names that begin with a dot are ignored: macOS writes ``._x.jpg`` beside ``x.jpg``.
+    """
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry.is_dir() for entry in entries}
+    names: list[str] = []
+    others: list[str] = []
+    folders: list[str] = []
+    for name in sorted(found):
+        if name.startswith(".") or name.lower() in _LITTER:
+            continue
+        check_utf8(folder / name)
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            names.append(name)
+        else:
+            (folders if found[name] else others).append(name)
+    left_out = [
+        f"{len(kind)} {noun}{'s' if kind[1:] else ''} (the first is {kind[0]})"
+        for kind, noun in ((others, "other file"), (folders, "sub-folder"))
+        if kind
+    ]
+    return names, " and ".join(left_out)
 
 
 def _assemble(
@@ -563,6 +591,8 @@ def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
 
 
 def _lines(path: Path) -> list[str]:
+    if not path.is_file():  # to read a named pipe would wait for ever
+        raise ReIDError(f"{path} is not a file; unpack it again")
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except UnicodeDecodeError as error:

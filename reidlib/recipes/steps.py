@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, StepLR
 
 from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.jaccard import jaccard_distance
+from reidlib.data.check import training_problem
 from reidlib.data.images import ImageSource, open_images
 from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import ImageTable, ReIDDataset
@@ -206,11 +207,8 @@ def open_training_images(
         ReIDError: If there is too little to learn from, or if the test split could not
             be scored in the end: better now than after hours of training.
     """
-    if len(dataset.train) < 2:
-        raise ReIDError(
-            f"{dataset.root} has {len(dataset.train)} training images; two are the "
-            "least from which anything can be learned"
-        )
+    if problem := training_problem(dataset):
+        raise ReIDError(problem)
     check_test_split(dataset)
     return open_split(dataset.train, config, device)
 

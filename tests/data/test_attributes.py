@@ -126,6 +126,20 @@ def test_synthcity_describes_everyone_it_draws(tiny):
             ),
             "fields of train are not numeric columns",
         ),
+        (
+            lambda c: c["train"].update(
+                image_index=np.array(["2", "1_0", "3"], dtype=object)
+            ),
+            "not all of them are whole numbers",
+        ),
+        (
+            lambda c: c["train"].update(image_index=np.array([2, 2.5, 3])),
+            "not all of them are whole numbers",
+        ),
+        (
+            lambda c: c["train"].update(hat=np.array([[1, 1.5, 2]])),
+            "not all of them are whole numbers",
+        ),
     ],
 )
 def test_files_of_another_layout_are_refused(tmp_path, content, change, message):

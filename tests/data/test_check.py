@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import full_disk
 
 from reidlib.data import (
     JUNK,
@@ -21,6 +24,8 @@ from reidlib.data import (
 )
 from reidlib.data.check import overview
 from reidlib.errors import ReIDError
+from reidlib.recipes.baseline import Config
+from reidlib.recipes.steps import open_training_images
 
 
 def in_memory(tmp_path, train=(), query=(), gallery=()):
@@ -174,10 +179,120 @@ def test_check_path_writes_report_and_sheet(market_root, tmp_path):
     assert "is not the published" in str(report)
     with Image.open(sheet) as image:
         assert image.size == overview(open_dataset("market-style", market_root)).size
-    for file in (tmp_path / "gone" / "sheet.png", tmp_path / "sheet.doc"):
-        message = rf"sheet cannot be written to {file} \(.*\); give another file"
-        with pytest.raises(ReIDError, match=message):
-            check_path(market_root, sheet=file)
+
+
+def test_the_report_is_kept_where_no_sheet_can_be_written(market_root, tmp_path):
+    (tmp_path / "mine.jpg").write_bytes(b"a holiday")
+    for name, told in (
+        ("gone/sheet.png", "cannot be written to .*gone/sheet.png .No such file"),
+        ("sheet.doc", "sheet.doc: give a file that ends in .jpg or .png"),
+        ("mine.jpg", "cannot be written to .*mine.jpg .File exists.; give another"),
+    ):
+        report, sheet = check_path(market_root, sheet=tmp_path / name)
+        assert report.counts["train"]["images"] == 3
+        assert re.search(told, report.no_sheet)
+        assert "\n" not in report.no_sheet
+        assert sheet is None
+    assert (tmp_path / "mine.jpg").read_bytes() == b"a holiday"
+
+
+def test_the_usual_sheet_takes_a_name_that_is_free(market_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [check_path(market_root, read_images=False)[1] for _ in range(3)]
+    assert [str(name) for name in names] == [
+        f"contact_sheet_set{more}.jpg" for more in ("", "_2", "_3")
+    ]
+    assert all(name.exists() for name in names)
+
+
+def test_a_full_disk_leaves_no_half_of_a_sheet(market_root, tmp_path):
+    with full_disk(1000):
+        report, sheet = check_path(market_root, sheet=tmp_path / "sheet.png")
+    assert sheet is None
+    assert "File too large" in report.no_sheet
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize("split", ["query", "gallery"])
+def test_one_split_alone_is_drawn(write_images, split, tmp_path):
+    root = write_images(["a.jpg", "b.jpg"])
+    (root / "index.csv").write_text(
+        f"path,pid,camid,split\na.jpg,1,0,{split}\nb.jpg,1,1,{split}\n"
+    )
+    report, sheet = check_path(root, sheet=tmp_path / "sheet.png")
+    assert sheet.exists()
+    assert report.no_sheet == ""
+    assert "nothing can be evaluated" in report.warnings[0]
+
+
+def test_what_training_refuses_is_a_problem(tmp_path, write_images):
+    for train in ([], [(1, 0)]):
+        (problem,) = findings(tmp_path, train=train)[0]
+        with pytest.raises(ReIDError, match=re.escape(problem)):
+            open_training_images(in_memory(tmp_path, train), Config(), "cpu")
+        assert f"has {len(train)} training images; two are" in problem
+    # A data set to be scored on needs none.
+    problems, warnings = findings(tmp_path, **{**GOOD, "train": []})
+    assert problems == []
+    assert "has 0 training images" in warnings[0]
+    root = write_images(["1.png", "2.png"], size=(1, 1))
+    write_images(["3.png"])
+    (root / "index.csv").write_text("path,split\n1.png,train\n2.png,train\n")
+    found = check_dataset(open_dataset("csv", root)).problems
+    assert "2 of 2 images of train are less than 8 pixels high or wide" in found[0]
+    (root / "index.csv").write_text("path\n1.png\n3.png\n")
+    report = check_dataset(open_dataset("csv", root))
+    assert report.problems == []
+    assert "1 of 2 images of train are less than 8 pixels" in report.warnings[0]
+
+
+def test_files_that_are_left_out_are_counted(market_root, write_images, tmp_path):
+    ignored = ("._0002_c1.jpg", ".DS_Store", "Thumbs.db", "desktop.ini")
+    for name in ignored:
+        (market_root / "query" / name).write_bytes(b"")
+    (market_root / "query" / "__MACOSX").mkdir()
+    report, _ = check_path(market_root, sheet=tmp_path / "1.png")
+    assert "left out;" not in str(report)
+    write_images([f"query/0003_c{n}.gif" for n in (1, 2)])
+    write_images(["query/0003/0003_c1.jpg"])
+    told = (
+        r"query: 2 other files \(the first is 0003_c1.gif\) and 1 sub-folder \(the "
+        r"first is 0003\) left out; read are files that end in .jpg"
+    )
+    report, _ = check_path(market_root, sheet=tmp_path / "2.png")
+    assert re.search(told, report.warnings[0])
+    with pytest.warns(UserWarning, match=told):
+        dataset = open_dataset("market-style", market_root)
+    assert len(dataset.query) == 2
+    for file in (market_root / "query").glob("*.jpg"):
+        file.unlink()
+    with pytest.raises(ReIDError, match=r"query holds no image .* but 2 other files"):
+        open_dataset("market-style", market_root)
+
+
+def test_names_that_are_not_utf8_are_refused(market_root):
+    name = os.fsdecode(b"0003_c1_caf\xe9.jpg")
+    (market_root / "query" / name).write_bytes(b"")
+    with pytest.raises(
+        ReIDError, match=r"query/0003_c1_caf\\xe9.jpg' is not UTF-8; ren"
+    ):
+        open_dataset("market-style", market_root)
+    root = market_root.rename(market_root.with_name(os.fsdecode(b"caf\xe9")))
+    with pytest.raises(ReIDError, match="is not UTF-8; rename it"):
+        open_dataset("market-style", root)
+
+
+def test_pipes_are_not_waited_for(market_root, write_images, tmp_path):
+    os.mkfifo(market_root / "query" / "0003_c2_pipe.jpg")
+    os.mkfifo(market_root / "manifest.json")
+    report, _ = check_path(market_root, sheet=tmp_path / "sheet.png")
+    assert "0003_c2_pipe.jpg is a folder, a pipe or a device" in report.problems[0]
+    root = write_images([f"image_{name}/0001_c1.jpg" for name in ("train", "test")])
+    write_images(["image_query/0001_c1.jpg"])
+    os.mkfifo(root / "name_train.txt")
+    with pytest.raises(ReIDError, match=r"name_train.txt is not a file"):
+        open_dataset("veri776", root)
+
 
 
 def test_the_sheet_shows_each_image_in_its_place(write_images):
