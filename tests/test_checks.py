@@ -181,7 +181,9 @@ def test_ids_that_do_not_fit_are_refused_instead_of_wrapped():
     minus_one = np.array([-1]).view(np.uint64)
     large = np.array([1, 2**63], np.uint64)
     for ids in (large, torch.from_numpy(large), minus_one, [1, 10**20], [2**63, -1]):
-        refused("^here: .*pids .*; give (real|whole) num", check_ids, ids, "pids", "here")
+        refused(
+            "^here: .*pids .*; give (real|whole) num", check_ids, ids, "pids", "here"
+        )
     assert check_ids(np.array([2**62], np.uint64), "x", "here").tolist() == [2**62]
 
 

@@ -390,3 +390,15 @@ def test_people_without_identity_are_looked_for(trained, tiny, tmp_path, capsys)
     assert picture.stat().st_size > 1000
     words += ["--figure", picture, "--json", tmp_path / "scores.json"]
     assert "no query has an identity" in failing(words, capsys)
+
+
+def test_a_check_keeps_its_report_and_every_sheet(tiny_root, tmp_path, capsys):
+    words = ["data", "check", str(tiny_root), "--sheet"]
+    assert main([*words, str(tmp_path / "none" / "sheet.png")]) == 2
+    told = capsys.readouterr()
+    assert "no problems" in told.out
+    assert "the contact sheet cannot be written" in told.err
+    sheet = tmp_path / "sheet.png"
+    sheet.write_text("a holiday")
+    assert "File exists" in failing([*words, sheet], capsys)
+    assert sheet.read_text() == "a holiday"

@@ -42,15 +42,17 @@ def camera_entropy_weights(pseudo_labels: Array, camids: Array) -> Tensor:
     if not member.any():
         return torch.zeros(0)
     labels, cameras = labels[member], np.unique(cameras[member], return_inverse=True)[1]
-    num_clusters, num_cams = int(labels.max()) + 1, int(cameras.max()) + 1
+    found = np.unique(labels)
+    num_clusters, num_cams = len(found), int(cameras.max()) + 1
+    if found[-1] >= num_clusters:
+        empty = int((found == np.arange(num_clusters)).sum())
+        raise ReIDError(
+            f"{where}: cluster {empty} is empty; number clusters with "
+            "contiguous_labels first"
+        )
     counts = np.bincount(labels * num_cams + cameras, minlength=num_clusters * num_cams)
     counts = counts.reshape(num_clusters, num_cams)
     sizes = counts.sum(axis=1, keepdims=True)
-    if (sizes == 0).any():
-        raise ReIDError(
-            f"{where}: cluster {int(np.flatnonzero(sizes == 0)[0])} is empty; number "
-            "clusters with contiguous_labels first"
-        )
     share = counts / sizes
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
     return torch.from_numpy(np.log1p(entropy.clip(min=0))).float()

@@ -378,12 +378,14 @@ def cluster_centroids(features: Tensor, pseudo_labels: Tensor) -> Tensor:
             f"all {len(pseudo_labels)} images are outliers (-1), so there is no "
             "centroid; loosen the clustering (a larger eps, a smaller min_samples)"
         )
-    sizes = labels.bincount()
-    empty = (sizes == 0).nonzero().flatten()
-    if len(empty):
+    # No place for each number: it may be a long id instead of a cluster.
+    clusters, sizes = labels.unique(return_counts=True)
+    highest = int(clusters[-1])
+    if highest >= len(clusters):
+        place = torch.arange(len(clusters), device=clusters.device)
         raise ReIDError(
-            f"pseudo labels go up to {len(sizes) - 1} but {len(empty)} "
-            f"clusters are empty, the first is {int(empty[0])}; "
+            f"pseudo labels go up to {highest} but {highest + 1 - len(clusters)} "
+            f"clusters are empty, the first is {int((clusters == place).sum())}; "
             "number the clusters contiguously from 0"
         )
     features = features[member].detach().float()

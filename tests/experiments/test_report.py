@@ -258,3 +258,14 @@ def test_a_report_says_at_which_commit_a_method_was_verified(trial, tmp_path):
     (tmp_path / "verified.json").write_text(json.dumps(record))
     told = report("trial", preset="quick", data=TINY).notes[-1]
     assert told == "Made at commit 1234567."
+
+
+def test_a_row_without_cameras_says_so(trial):
+    trial(0, 0, 0.5)
+    assert "have no camera" not in str(report("trial", preset="quick", data=TINY))
+    job = Job("trial", ROWS[0], "quick", TINY, 0)
+    result = json.loads(job.file.read_text())
+    result["metrics"]["num_without_camera"] = 7
+    job.file.write_text(json.dumps(result))
+    notes = report("trial", preset="quick", data=TINY).notes
+    assert any(note.startswith("small: 7 images of query and") for note in notes)

@@ -406,5 +406,7 @@ def test_weights_without_clusters_or_cameras():
         camera_entropy_weights(torch.tensor([0, 0]), torch.tensor([0, -1]))
     with pytest.raises(ReIDError, match="cluster 0 is empty"):
         camera_entropy_weights(torch.tensor([1, 1]), torch.tensor([0, 1]))
+    with pytest.raises(ReIDError, match="cluster 1 is empty; number"):
+        camera_entropy_weights(torch.tensor([0, 2**62]), torch.tensor([0, 1]))
     with pytest.raises(ReIDError, match="2 pseudo labels and 1 camids"):
         camera_entropy_weights(torch.tensor([0, 0]), torch.tensor([0]))

@@ -353,3 +353,6 @@ def test_bad_centroids_are_refused():
         cluster_centroids(features, torch.full_like(labels, -1))
     with pytest.raises(ReIDError, match="1 clusters are empty, the first is 1"):
         cluster_centroids(features, labels.where(labels != 1, torch.tensor(0)))
+    # Long ids need no memory for all numbers up to them.
+    with pytest.raises(ReIDError, match="clusters are empty, the first is 0"):
+        cluster_centroids(features, labels + 2**62)
