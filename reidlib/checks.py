@@ -7,7 +7,6 @@ message of one line: where, what was given, what was expected, what to do.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Collection, Iterator, Sized
 from contextlib import contextmanager
@@ -386,21 +385,6 @@ def explain_classes(labels: Tensor, num_classes: int) -> Iterator[None]:
     except IndexError:
         check_classes(labels, num_classes)
         raise
-
-
-def check_utf8(path: str | os.PathLike[str]) -> None:
-    """Raise `ReIDError` if a path is not UTF-8.
-
-    Such a name can be opened, but not printed or written into an index, and OpenCV
-    crashes on it.
-    """
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        raise ReIDError(
-            f"the name {os.fsencode(path)!r} is not UTF-8; rename it, for instance "
-            "with convmv"
-        ) from None
 
 
 def check_positive(name: str, value: float) -> None:

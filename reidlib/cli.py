@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reidlib import __version__
 from reidlib.errors import ReIDError
+from reidlib.paths import check_utf8
 
 if TYPE_CHECKING:
     from reidlib.data.table import ReIDDataset
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        for word in words:
+            check_utf8(word)
         options, rest = _parser().parse_known_args(words)
         if rest and options.command is not _train:
             raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")

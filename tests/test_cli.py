@@ -402,3 +402,14 @@ def test_a_check_keeps_its_report_and_every_sheet(tiny_root, tmp_path, capsys):
     sheet.write_text("a holiday")
     assert "File exists" in failing([*words, sheet], capsys)
     assert sheet.read_text() == "a holiday"
+
+
+def test_names_that_are_not_utf8_are_refused_in_every_option(tiny_root, capsys):
+    name = os.fsdecode(b"caf\xe9")
+    for words in (
+        ["train", "direct", "--root", name],
+        ["train", "direct", "--root", tiny_root, "--out", name],
+        ["evaluate", name],
+        ["data", "check", tiny_root, "--sheet", f"{name}.png"],
+    ):
+        assert "is not UTF-8; rename it" in failing(words, capsys)

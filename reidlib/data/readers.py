@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from reidlib.checks import LARGEST_ID, check_utf8, whole_number
+from reidlib.checks import LARGEST_ID, whole_number
 from reidlib.data.table import (
     DISTRACTOR,
     JUNK,
@@ -25,6 +25,7 @@ from reidlib.data.table import (
     ReIDDataset,
 )
 from reidlib.errors import ReIDError
+from reidlib.paths import check_utf8
 
 if TYPE_CHECKING:
     from reidlib.synthcity import Dials

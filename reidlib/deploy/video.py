@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from reidlib.checks import check_count, check_number, check_utf8
+from reidlib.checks import check_count, check_number
 from reidlib.errors import ReIDError
+from reidlib.paths import check_utf8
 
 # OpenCV's detector was trained on windows of 64 x 128 pixels with a margin of 16
 # around the person (Dalal and Triggs, CVPR 2005); this share of each side remains.

@@ -294,7 +294,6 @@ def test_pipes_are_not_waited_for(market_root, write_images, tmp_path):
         open_dataset("veri776", root)
 
 
-
 def test_the_sheet_shows_each_image_in_its_place(write_images):
     root = write_images([f"{number}.png" for number in range(5)], size=(10, 20))
     table = ImageTable(root, [f"{i}.png" for i in range(5)], [1, 2, 3, 4, 5], [0] * 5)
