@@ -26,6 +26,7 @@ FLOORS = {
     "errors": -3,
     "paths": -3,
     "files": -3,
+    "terminal": -3,
     "checks": -2,
     "neighbors": -1,
     "engine": 1,

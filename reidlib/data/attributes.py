@@ -12,6 +12,7 @@ import numpy as np
 from reidlib.checks import whole_number
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
+from reidlib.paths import user_path
 
 _UPPER = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
 _LOWER = (
@@ -112,7 +113,7 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
     """
     from scipy.io import loadmat
 
-    file = Path(path)
+    file = user_path(path)
     if file.is_dir():
         file = file / "market_attribute.mat"
     if not file.is_file():

@@ -27,6 +27,7 @@ from reidlib.data.table import (
     ReIDDataset,
 )
 from reidlib.errors import ReIDError
+from reidlib.paths import user_path
 
 _SPLITS = ("train", "query", "gallery")
 _NAMED = 5
@@ -159,7 +160,7 @@ def check_path(
     said = [str(warning.message) for warning in told]
     report.warnings[:0] = [line for line in said if line not in report.warnings]
     try:
-        return report, _write_sheet(dataset, sheet, Path(path).resolve().stem)
+        return report, _write_sheet(dataset, sheet, user_path(path).resolve().stem)
     except ReIDError as error:  # minutes of reading are in the report
         report.no_sheet = str(error)
         return report, None
@@ -169,7 +170,7 @@ def _write_sheet(
     dataset: ReIDDataset, sheet: str | os.PathLike[str] | None, name: str
 ) -> Path:
     """Write a contact sheet to a file that is not there yet."""
-    file = Path(sheet or f"contact_sheet_{name}.jpg")
+    file = user_path(sheet or f"contact_sheet_{name}.jpg")
     number = 1
     while sheet is None and file.exists():
         number += 1

@@ -25,7 +25,7 @@ from reidlib.data.table import (
     ReIDDataset,
 )
 from reidlib.errors import ReIDError
-from reidlib.paths import check_utf8
+from reidlib.paths import check_utf8, user_path
 
 if TYPE_CHECKING:
     from reidlib.synthcity import Dials
@@ -150,7 +150,7 @@ def open_dataset(
         if kind != "synthcity":
             raise ReIDError(f"data set {kind!r} needs a folder: give its path as root")
         root = _draw_synthcity(size, seed, dials)
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     check_utf8(folder)
     if kind == "auto":
         kind = detect_kind(folder)
@@ -186,7 +186,7 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         >>> detect_kind(open_dataset("synthcity", size="tiny").root)
         'synthcity'
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     if root.is_file():
         return "csv"
     _require_folder(root)

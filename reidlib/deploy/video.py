@@ -13,7 +13,7 @@ import numpy as np
 
 from reidlib.checks import check_count, check_number
 from reidlib.errors import ReIDError
-from reidlib.paths import check_utf8
+from reidlib.paths import check_utf8, user_path
 
 # OpenCV's detector was trained on windows of 64 x 128 pixels with a margin of 16
 # around the person (Dalal and Triggs, CVPR 2005); this share of each side remains.
@@ -63,7 +63,7 @@ def crop_people(
             ...
         reidlib.errors.ReIDError: there is no video gone.avi; correct the path
     """
-    video, folder = Path(video), Path(folder)
+    video, folder = user_path(video), user_path(folder)
     index = folder / "index.csv"
     where = "crop_people"
     every = check_count(every, "every", where)

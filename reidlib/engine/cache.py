@@ -20,7 +20,7 @@ from reidlib.engine.manifest import library_hash, read_result
 from reidlib.engine.run import FEATURES, Run, RunConfig
 from reidlib.errors import DamagedError
 from reidlib.files import file_sha256, read_json
-from reidlib.paths import cache_dir
+from reidlib.paths import cache_dir, make_cache_folder
 
 ENTRY = "entry.json"
 """File in the folder of a cached run that says what the others must be."""
@@ -82,7 +82,7 @@ def cached_run(
     directory = run_folder(train, config, dataset)
     key = run_key(train, config, dataset)
     recipe, version = method_of(train)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(directory.parent)
 
     def make() -> dict[str, Any]:
         with Run(

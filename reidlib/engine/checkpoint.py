@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.files import partial
+from reidlib.paths import user_path
 
 _PLAIN = "reidlib-1"  # without a checksum
 _FORMAT = "reidlib-2"
@@ -33,7 +34,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         ReIDError: If the disk is full or the folder cannot be written. What was at
             ``path`` before is untouched, and no partial file is left behind.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with partial(path) as temporary:
             with temporary.open("wb") as file:
@@ -125,7 +126,7 @@ def load_checkpoint(path: str | Path, *fields: str) -> dict[str, Any]:
         DamagedError: If the file is missing, damaged (it holds a checksum), not a
             checkpoint of this library, or without one of the fields.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise DamagedError(
             f"no checkpoint at {path}; give the file that a run wrote", path

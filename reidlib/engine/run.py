@@ -12,13 +12,15 @@ import dataclasses
 import json
 import math
 import random
+import re
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -37,7 +39,10 @@ from reidlib.engine.checkpoint import (
     write_atomically,
 )
 from reidlib.engine.manifest import environment, read_manifest, read_result
+from reidlib.engine.memory import advice, is_out_of_memory
 from reidlib.errors import DamagedError, ReIDError
+from reidlib.paths import lock_folder, user_path
+from reidlib.terminal import say, watched
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,6 +53,8 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 FEATURES = "features.safetensors"
 """File in the folder of a run that holds the final features."""
+
+_TIMED_STEPS = 5  # after the first, for the time to expect
 
 # Recorded for each part of a resumed run: the parts may come from different machines.
 _PROVENANCE = ("commit", "versions", "hardware", "device", "started", "seconds")
@@ -84,7 +91,8 @@ class Run:
     ``result.json``.
 
     Args:
-        directory: The run's folder; created if it does not exist.
+        directory: The run's folder; created if it does not exist, and locked, so that
+            no other process works in it.
         recipe: Name of the recipe, for manifest and messages.
         version: Version of the recipe's method, increased when its results are meant to
             change.
@@ -92,16 +100,17 @@ class Run:
         dataset: The data that the run works on.
         resume: Resume after the last complete epoch in this folder, if there is one. A
             resumed run gives the same numbers as a run without interruption.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or another Lightning Fabric name.
-        progress: Show progress bars and log lines on standard error.
+        device: As for `open_fabric`.
+        progress: Show log lines and, on a terminal, progress bars on standard error.
         tensorboard: Write TensorBoard events.
         features: Write the final features to ``features.safetensors``.
         stop_after: Leave the ``with`` block after this many complete epochs, if more
             are left.
 
     Raises:
-        ReIDError: If the folder cannot be written, already holds a run and ``resume``
-            is not set, or holds a run with another configuration or other data.
+        ReIDError: If the folder cannot be written, is in use, already holds a run and
+            ``resume`` is not set, or holds a run with another configuration or other
+            data.
 
     Example:
         Use in a recipe (see ``reidlib/recipes/baseline.py``)::
@@ -134,7 +143,7 @@ class Run:
             raise ReIDError(
                 f"precision {config.precision!r} is unknown; choose one of {PRECISIONS}"
             )
-        self.directory = Path(directory)
+        self.directory = user_path(directory)
         self.recipe = recipe
         self.config = config
         self.dataset = dataset
@@ -151,6 +160,8 @@ class Run:
         self._tensorboard = tensorboard
         self._features = features
         self._stop_after = stop_after
+        self._told_duration = False
+        self._allocated = 0  # bytes of the GPU, before the first batch of an epoch
 
         settings = {
             "recipe": recipe,
@@ -166,10 +177,15 @@ class Run:
             },
         }
         self._checkpoint: dict[str, Any] | None = None
-        earlier = self._open(settings, resume)
+        self.fabric = open_fabric(device, config.precision)
+        self._make_folder()
+        try:
+            earlier = self._open(settings, resume)
+        except BaseException:
+            self._lock.release()
+            raise
         _seed_everything(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.fabric = open_fabric(device, config.precision)
         self.manifest = {
             **settings,
             **environment(),
@@ -182,8 +198,20 @@ class Run:
 
     # -- the folder ---------------------------------------------------------------
 
+    def _make_folder(self) -> None:
+        """Create the folder if it does not exist, and lock it."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(self.directory)
+            (self.directory / "log.txt").open("a").close()
+        except OSError as error:
+            raise ReIDError(
+                f"cannot write to {self.directory}: {error.strerror}; choose another "
+                "folder (--out)"
+            ) from error
+
     def _open(self, settings: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
-        """Create the folder, or check that the run in it can be resumed.
+        """Check that the folder is new, or that the run in it can be resumed.
 
         Returns:
             The provenance of the earlier parts of the run, oldest first.
@@ -205,14 +233,6 @@ class Run:
                 require_same(checkpoint, self._checkpoint, settings)
                 part = {name: before.get(name) for name in _PROVENANCE}
                 earlier = [*before.get("earlier", []), part]
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / "log.txt").open("a").close()
-        except OSError as error:
-            raise ReIDError(
-                f"cannot write to {self.directory}: {error.strerror}; choose another "
-                "folder (--out)"
-            ) from error
         return earlier
 
     @property
@@ -240,12 +260,16 @@ class Run:
         return result
 
     def __enter__(self) -> Run:
-        self._write_manifest("running")
-        self.log(f"{self.recipe} on {self.dataset.name}, {self.device}: {self.config}")
-        self._handler = signal.getsignal(signal.SIGTERM)
-        # A batch system ends a job with SIGTERM, which is treated like Ctrl-C.
-        if _in_main_thread():
-            signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.release)
+            # A complete run is read, and stays as it is.
+            self._was_complete = self.result_path.exists()
+            if not self._was_complete:
+                self._write_manifest("running")
+                about = f"{self.recipe} on {self.dataset.name}, {self.device}"
+                self.log(f"{about}: {self.config}")
+            stack.enter_context(ended_as_by_ctrl_c())
+            self._at_exit = stack.pop_all()
         return self
 
     def __exit__(
@@ -254,11 +278,20 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if _in_main_thread():
-            signal.signal(signal.SIGTERM, self._handler)
-        if kind is None or kind is _Stopped:
+        with self._at_exit:
+            if not self._was_complete or self.manifest["status"] == "complete":
+                self._end(error)
+            if self._writer is not None:
+                self._writer.close()
+        if error is not None and is_out_of_memory(error):
+            raise ReIDError(self._out_of_memory(error)) from error
+        return kind is _Stopped
+
+    def _end(self, error: BaseException | None) -> None:
+        """Write down how the run was left."""
+        if error is None or isinstance(error, _Stopped):
             status = "complete" if self.result_path.exists() else "stopped"
-        elif issubclass(kind, KeyboardInterrupt):
+        elif isinstance(error, KeyboardInterrupt):
             status = "interrupted"
             self.log(f"interrupted in epoch {self.epoch + 1}; {self._way_back()}")
         else:
@@ -267,19 +300,27 @@ class Run:
         try:
             self._write_manifest(status)
         except ReIDError:
-            if kind is None:  # never hide the first error behind a second one
+            if error is None:  # never hide the first error behind a second one
                 raise
-        if self._writer is not None:
-            self._writer.close()
-        return kind is _Stopped
 
     def _way_back(self) -> str:
-        if self.checkpoint_path.exists():
-            return (
-                f"{len(self.history)} complete epochs are kept in "
-                f"{self.checkpoint_path}: continue with --resume --out {self.directory}"
-            )
-        return "no epoch was complete, so there is nothing to resume"
+        """Say what is kept, and the command that continues."""
+        resume = "open it again with resume=True"
+        if "options" in self.manifest:  # written by the command line
+            resume = f"reidlib resume {shlex.quote(str(self.directory))}"
+        if not self.checkpoint_path.exists():
+            return f"no epoch was complete; start it again: {resume}"
+        history = self.history or (self._checkpoint or {}).get("history", [])
+        return (
+            f"{len(history)} complete epochs are kept in {self.checkpoint_path}; "
+            f"continue: {resume}"
+        )
+
+    def _out_of_memory(self, error: BaseException) -> str:
+        where = f"out of memory on {self.device} in epoch {self.epoch + 1}"
+        model = self._tracked.get("model")
+        way_out = advice(error, self.config, model, self.fabric, self._allocated)
+        return f"{where}; {way_out}; {self._way_back()} (with more memory)"
 
     def _write_manifest(self, status: str) -> None:
         self.manifest["status"] = status
@@ -358,7 +399,10 @@ class Run:
             self._checkpoint = None
         for epoch in range(self.epoch, count):
             self.epoch, self._record, self._losses = epoch, {}, []
-            start = time.monotonic()
+            start = self._epoch_began = time.monotonic()
+            self._epochs_left = count - epoch
+            if self.device.type == "cuda":
+                self._allocated = torch.cuda.memory_allocated(self.device)
             yield epoch
             self._record["seconds"] = round(time.monotonic() - start, 2)
             self._end_epoch(count)
@@ -368,7 +412,7 @@ class Run:
 
     def progress(self, items: Iterable[T], title: str, total: int | None = None) -> Any:
         """Iterate over ``items`` with a progress bar on standard error."""
-        if not self._show:
+        if not (self._show and watched()):
             return items
         title = f"epoch {self.epoch + 1} {title}"
         return tqdm(items, desc=title, total=total, leave=False, file=sys.stderr)
@@ -389,6 +433,26 @@ class Run:
         for optimizer in optimizers:
             optimizer.step()
         self._losses.append(loss.detach())
+        if not self._told_duration:
+            self._tell_duration()
+
+    def _tell_duration(self) -> None:
+        """Say once how long the training will take, by its first steps."""
+        steps, total = len(self._losses), getattr(self.config, "iterations", 0)
+        if steps not in (1, min(1 + _TIMED_STEPS, total)):
+            return
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.monotonic()
+        if steps == 1:  # which takes longer than those that follow
+            self._first_step = now
+            return
+        self._told_duration = True
+        step = (now - self._first_step) / (steps - 1)
+        epoch = self._first_step - self._epoch_began + (total - 1) * step
+        epochs = f"{self._epochs_left} epochs of {total} steps"
+        told = _duration(self._epochs_left * epoch)
+        self.log(f"about {told} for {epochs}, by the first {steps} steps")
 
     @property
     def mean_loss(self) -> float:
@@ -439,7 +503,7 @@ class Run:
     def log(self, message: str) -> None:
         """Write a line to ``log.txt`` and to standard error."""
         if self._show:
-            tqdm.write(message, file=sys.stderr)
+            say(message)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         # On a full disk the message itself matters, not a second error about the log.
         with (
@@ -512,7 +576,7 @@ class Run:
 
 
 def open_fabric(device: str, precision: str = "32-true") -> Fabric:
-    """Return Lightning Fabric on one device.
+    """Return Lightning Fabric in this process and on one device.
 
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, one GPU such as ``"cuda:1"``, or
@@ -524,16 +588,56 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     """
     # Imported here, because it takes a third of the library's import time.
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
-    name, _, number = device.partition(":")
-    devices: int | list[int] = [int(number)] if number.isdigit() else 1
+    name, colon, number = device.partition(":")
     try:
-        return Fabric(accelerator=name, devices=devices, precision=precision)  # type: ignore[arg-type]
-    except (RuntimeError, ValueError) as error:
+        if colon and not (name in ("cuda", "gpu") and re.fullmatch("[0-9]+", number)):
+            raise ReIDError("only a GPU has a number, from 0")
+        return Fabric(
+            accelerator=name,
+            devices=[int(number)] if colon else 1,
+            precision=precision,  # type: ignore[arg-type]
+            # It is one process: the tasks that SLURM or MPI count are not its own.
+            plugins=[LightningEnvironment()],
+        )
+    except Exception as error:  # Fabric has one of its own for each wrong name
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ReIDError(
-            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            "choose auto, cpu or cuda"
+            f"device {device!r} cannot be used here ({reason}); choose auto, cpu or "
+            "cuda"
         ) from error
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does.
+
+    A batch system ends a job with SIGTERM, and a terminal that is closed with SIGHUP.
+    What the caller ignores (as ``nohup`` does) stays ignored, and so is each signal
+    after the first: what is kept must not be stopped half-way.
+    """
+    import threading
+
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    mine = [n for n, old in before.items() if old not in (None, signal.SIG_IGN)]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for one in mine:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in mine:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, before[number])
 
 
 def _seed_everything(seed: int) -> None:
@@ -551,14 +655,10 @@ def _is_finite(module: nn.Module) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
-def _in_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()
-
-
-def _raise_keyboard_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _plain(value: Any) -> Any:

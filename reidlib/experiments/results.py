@@ -26,6 +26,7 @@ from reidlib.data.table import ReIDDataset
 from reidlib.engine.manifest import read_result
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import Row
+from reidlib.paths import user_path
 from reidlib.recipes import RECIPES
 from reidlib.synthcity import DRAWING, Dials, ensure_synthcity, split_sizes
 
@@ -40,7 +41,7 @@ def results_dir() -> Path:
     library, or, where it was installed without one, of the current folder.
     """
     if os.environ.get("REIDLIB_RESULTS"):
-        return Path(os.environ["REIDLIB_RESULTS"])
+        return user_path(os.environ["REIDLIB_RESULTS"])
     checkout = Path(reidlib.__file__).resolve().parents[1]
     return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "results"
 

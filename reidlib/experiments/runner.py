@@ -6,11 +6,10 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,13 @@ from tqdm.auto import tqdm
 from reidlib.engine.cache import cached_run, run_folder
 from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import changed_files, git_commit, read_manifest
-from reidlib.engine.run import DivergedError
+from reidlib.engine.run import DivergedError, ended_as_by_ctrl_c
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plan
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import CollapseError
+from reidlib.terminal import say, watched
 
 _MEMORY_PER_RUN = 4 << 30  # bytes that a run with the embedded backbone stays below
 
@@ -92,10 +92,10 @@ def reproduce(
     waiting = list({job.file: job for job in jobs if not _is_kept(job)}.values())
     if waiting:
         refuse_changed_code()
+    devices = _devices(device, processes, len(waiting))
     for city, seed in dict.fromkeys(city for job in waiting for city in job.cities):
         city.open(seed)  # drawn here, by all cores, and not by each process
-    devices = _devices(device, processes, len(waiting))
-    show = progress and bool(waiting)
+    show = progress and bool(waiting) and watched()
     outcomes: dict[Path, Outcome] = {}
     made = _make_all(waiting, devices, progress)
     # Closed here, so that Ctrl-C between two runs ends those of other processes too.
@@ -107,7 +107,7 @@ def reproduce(
             outcomes[outcome.job.file] = outcome
             bar.set_postfix_str(f"{outcome.job.row.name}, seed {outcome.job.seed}")
             if outcome.message:
-                tqdm.write(f"{outcome.status}: {outcome.message}", file=sys.stderr)
+                say(f"{outcome.status}: {outcome.message}")
     return [outcomes.get(job.file, Outcome(job, "kept")) for job in jobs]
 
 
@@ -225,7 +225,7 @@ def _make_all(
         for job in jobs:
             yield make_result(job, devices[0], progress)
         return
-    with tempfile.TemporaryDirectory() as locks, _terminated_as_interrupted():
+    with tempfile.TemporaryDirectory() as locks, ended_as_by_ctrl_c():
         with parallel_config(
             "loky",
             inner_max_num_threads=max(_cores() // len(devices), 1),
@@ -269,20 +269,3 @@ def _make(job: Job, devices: Sequence[str], locks: str) -> Outcome:
             lock = FileLock(Path(locks) / str(number), timeout=0)
             with contextlib.suppress(Timeout), lock:
                 return make_result(job, device)
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that no run goes on without its parent."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

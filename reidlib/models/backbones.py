@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
+from reidlib.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def build_backbone(
     source = "none, a random start"
     state: dict[str, Tensor] | None = None
     if weights is not None:
-        state, source = _read_weights(Path(weights)), f"file {weights}"
+        state, source = _read_weights(user_path(weights)), f"file {weights}"
     elif pretrained:
         state, source = _SOURCES[name](name)
     backbone = _BUILDERS[name](name, state, last_stride, source)

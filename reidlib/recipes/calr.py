@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +39,7 @@ from reidlib.labels.schedules import Schedule, discard_probability
 from reidlib.labels.weights import camera_entropy_weights
 from reidlib.losses.camera import CameraClassifier, camera_loss, reversal_strength
 from reidlib.losses.memory import ClusterMemory, Update
+from reidlib.paths import user_path
 from reidlib.recipes import calr_local
 from reidlib.recipes.diagnosis import (
     health,
@@ -194,6 +194,12 @@ PRESETS = {
 """``paper`` has the paper's settings, ``ibn`` the network of its ablations (Tables III
 to V), ``veri`` its size of vehicles, and ``code`` what the published code does where it
 differs."""
+
+PRESET_NOTES = {
+    "ibn": "as paper, with the network of its ablations",
+    "veri": "as paper, with its size of vehicles",
+    "code": "what its published code does, where that differs",
+}
 
 network = reid_network
 
@@ -398,7 +404,7 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     settings = json.loads(json.dumps(dataclasses.asdict(config.stage_1())))
     file = run.directory / calr_local.LABELS
     if config.local_labels or file.is_file():
-        path = Path(config.local_labels or file)
+        path = user_path(config.local_labels or file)
         saved = load_checkpoint(path, "labels")
         if saved.get("fingerprint") != fingerprint:
             raise ReIDError(

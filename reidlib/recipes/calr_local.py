@@ -27,7 +27,9 @@ from reidlib.recipes.settings import (
     PAPER,
     ContrastConfig,
     check_at_least,
+    check_batch,
     check_choices,
+    check_numbers,
     check_positive,
     small_presets,
 )
@@ -69,7 +71,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_numbers(self)
         check_at_least(self, epochs=1, iterations=1, num_labels=1, num_instances=1)
+        check_batch(self.num_labels, self.num_instances)
         check_positive(self, "num_clusters")
 
 

@@ -9,9 +9,9 @@ with a memory, `ClusteringConfig` of those that find them by a Jaccard distance,
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from reidlib.data.samplers import Replacement
@@ -59,8 +59,11 @@ class CommonConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_numbers(self)
         at_least = {"height": 16, "width": 8, "extract_batch": 1, "bn_splits": 1}
-        check_at_least(self, **at_least, frozen_stages=0)
+        check_at_least(self, **at_least, seed=0, frozen_stages=0, memory_budget=0)
+        if self.last_stride not in (1, 2):
+            raise ReIDError(f"last_stride is {self.last_stride}; give 1 or 2")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,15 +109,10 @@ class TrainingConfig(CommonConfig):
         check_at_least(
             self, epochs=1, iterations=1, num_labels=1, num_instances=1, lr_step=1
         )
-        check_at_least(self, weight_decay=0, pad=0, jitter=0, eval_every=0)
+        check_at_least(self, weight_decay=0, pad=0, lr_gamma=0, eval_every=0)
         check_positive(self, "lr")
-        check_share(self, "flip", "erasing")
-        if self.num_labels * self.num_instances % self.bn_splits:
-            raise ReIDError(
-                f"a batch of {self.num_labels} x {self.num_instances} images cannot be "
-                f"normalised in {self.bn_splits} equal chunks; choose bn_splits that "
-                "divides it"
-            )
+        check_share(self, "flip", "erasing", "jitter")
+        check_batch(self.num_labels, self.num_instances, self.bn_splits)
 
     def augmentation(self) -> TrainTransform:
         """Return the transform of training images."""
@@ -203,6 +201,14 @@ STEPS: Mapping[str, Mapping[str, float]] = {
 are compared at equal compute. ``quick`` is for a loop that a reader sees at work within
 a minute: few but large steps, and only the last stages learn."""
 
+PRESET_NOTES: Mapping[str, str] = {
+    "quick": "to watch it at work, at most a minute on two CPU cores",
+    "ablation": "as the tables of the book, at most three minutes on two CPU cores",
+    "course": "for a CPU or a small GPU, about 20 minutes on two CPU cores",
+    "paper": "the settings of the paper, for a GPU with 24 GB",
+}
+"""What each preset is for, in a line; a recipe adds those of its own."""
+
 PAPER: Mapping[str, Any] = {"backbone": "resnet50", "height": 256, "width": 128}
 """Network and images of full-size training on people."""
 
@@ -257,6 +263,56 @@ def check_choices(config: object) -> None:
             )
 
 
+_LARGEST = {
+    "seed": 2**32 - 1,
+    "memory_budget": 2**50,
+    "height": 4096,
+    "width": 4096,
+    "pad": 4096,
+}
+"""Largest value of a setting, where it is not a million: beyond it a training would not
+end, or no memory would do."""
+
+
+def check_numbers(config: object) -> None:
+    """Raise where a number is NaN, infinite or too large, or a count is not whole."""
+    for name, kind in get_type_hints(type(config)).items():
+        if kind not in (int, float):
+            continue
+        value: Any = getattr(config, name)
+        largest = _LARGEST.get(name, 10**6)
+        number = Integral if kind is int else Real
+        if isinstance(value, bool) or not isinstance(value, number):
+            wanted = "whole number" if kind is int else "number"
+            raise ReIDError(f"{name} is {value!r}; give a {wanted}")
+        if not abs(value) <= largest:  # NaN is not
+            raise ReIDError(f"{name} is {value}; it must be at most {largest}")
+
+
+def check_batch(num_labels: int, num_instances: int, bn_splits: int = 1) -> None:
+    """Raise unless batch norm can work on a batch of P x K images, or on its chunks.
+
+    The statistics of a channel need two images.
+    """
+    images = num_labels * num_instances
+    if images > 10**6:
+        raise ReIDError(
+            f"a batch of {num_labels} x {num_instances} images is too large; lower "
+            "num_labels or num_instances"
+        )
+    if images % bn_splits:
+        raise ReIDError(
+            f"a batch of {num_labels} x {num_instances} images cannot be normalised in "
+            f"{bn_splits} equal chunks; choose bn_splits that divides it"
+        )
+    if images // bn_splits < 2:
+        parts = f", in {bn_splits} chunks (bn_splits)," if bn_splits > 1 else ""
+        raise ReIDError(
+            f"a batch of {num_labels} x {num_instances} images{parts} has one image to "
+            "normalise by, and batch norm needs two; raise num_labels or num_instances"
+        )
+
+
 def check_at_least(config: object, **lowest: float) -> None:
     """Raise where a setting is below its lowest sensible value."""
     for name, low in lowest.items():
@@ -267,16 +323,16 @@ def check_at_least(config: object, **lowest: float) -> None:
 
 
 def check_positive(config: object, *names: str) -> None:
-    """Raise where a setting is not a finite number above 0."""
+    """Raise where a setting is not above 0."""
     for name in names:
-        if not 0 < getattr(config, name) < math.inf:  # NaN is neither
+        if not getattr(config, name) > 0:
             raise ReIDError(f"{name} is {getattr(config, name)}; it must be positive")
 
 
 def check_not_negative(config: object, *names: str) -> None:
-    """Raise where a setting is not a finite number from 0 up."""
+    """Raise where a setting is negative."""
     for name in names:
-        if not 0 <= getattr(config, name) < math.inf:  # NaN is neither
+        if not getattr(config, name) >= 0:
             raise ReIDError(
                 f"{name} is {getattr(config, name)}; give a number from 0 up"
             )

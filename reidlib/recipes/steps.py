@@ -31,6 +31,7 @@ from reidlib.losses.memory import cluster_centroids
 from reidlib.models.attention import add_attention
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.reid_net import ReIDNet, extract_features
+from reidlib.paths import user_path
 from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
     AttentionConfig,
@@ -90,7 +91,8 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
     """
     from reidlib.recipes import RECIPES
 
-    path, manifest = Path(path), Path(path) / "manifest.json"
+    path = user_path(path)
+    manifest = path / "manifest.json"
     if path.is_dir():
         path = path / "last.safetensors"
     checkpoint = load_checkpoint(path, "recipe", "config", "objects")
@@ -124,7 +126,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
 
 def result_of(path: str | Path) -> dict[str, Any]:
     """Read a result file, or that of a run's folder."""
-    path = Path(path)
+    path = user_path(path)
     if path.is_dir():
         path = path / "result.json"
     return read_result(path, "resume the run, which writes it at its end")

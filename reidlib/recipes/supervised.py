@@ -28,6 +28,7 @@ from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.recipes.settings import (
     PAPER,
     AttentionConfig,
+    check_not_negative,
     check_positive,
     small_presets,
 )
@@ -62,6 +63,7 @@ class Config(AttentionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "classifier_lr")
+        check_not_negative(self, "margin", "triplet_weight")
         if not 0 <= self.smoothing < 1:
             raise ReIDError(f"smoothing is {self.smoothing}; it must be in [0, 1)")
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.files import file_sha256, partial, read_json, remove_partials
-from reidlib.paths import cache_dir
+from reidlib.paths import cache_dir, make_cache_folder, user_path
 from reidlib.synthcity.dials import Dials
 from reidlib.synthcity.identities import ATTRIBUTES, DOWN_COLOURS, UP_COLOURS
 from reidlib.synthcity.renderer import encode
@@ -42,6 +42,7 @@ from reidlib.synthcity.world import (
     draw_shot,
     plan_world,
 )
+from reidlib.terminal import watched
 
 DRAWING = 1
 """Version of the drawing, increased when pictures are meant to change."""
@@ -151,7 +152,7 @@ def _draw_all(
         total=len(world.shots),
         desc=f"SynthCity {_size_name(size)}",
         unit="image",
-        disable=not progress,
+        disable=not (progress and watched()),
     ) as bar:
         if workers == 1:
             results: Iterable = (_draw_chunk(*call, chunk) for chunk in chunks)
@@ -281,7 +282,7 @@ def make_synthcity(
         ['bounding_box_test', 'bounding_box_train']
     """
     dials = dials or Dials()
-    target = Path(path).absolute()
+    target = user_path(path).absolute()
     if workers is None:
         workers = _usable_cores()
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
@@ -347,8 +348,8 @@ def ensure_synthcity(
     remove_partials(target.parent)
     if not _damage(target, identity):
         return target
+    make_cache_folder(target.parent)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             # Another process may have drawn it in the meantime.
             if damage := _damage(target, identity):

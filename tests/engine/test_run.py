@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -83,7 +86,7 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
         fit(run, stop_after=1)  # after the work of epoch 2, before its checkpoint
     manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
-    assert "continue with --resume" in (tmp_path / "cut" / "log.txt").read_text()
+    assert "open it again with resume=True" in (tmp_path / "cut/log.txt").read_text()
     with open_run(tmp_path / "cut", dataset, resume=True) as run:
         cut = fit(run)
     # Equal numbers alone prove nothing: a run from scratch would give them too.
@@ -98,14 +101,15 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
     assert "earlier" not in whole
 
 
-def test_sigterm_leaves_by_the_same_door_as_ctrl_c(tmp_path, dataset):
-    """A batch system ends a job with SIGTERM."""
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_leave_by_the_same_door_as_ctrl_c(tmp_path, dataset, number):
+    """A batch system ends a job with SIGTERM, a terminal that is closed with SIGHUP."""
+    before = signal.getsignal(number)
 
     def terminated(run):
         for epoch in run.epochs(3):
             if epoch:
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "run", dataset) as run:
         terminated(run)
@@ -113,7 +117,82 @@ def test_sigterm_leaves_by_the_same_door_as_ctrl_c(tmp_path, dataset):
     assert told["status"] == "interrupted"
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "interrupted in epoch 2; 1 complete epochs are kept" in log
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path, dataset):
+    """`nohup` ignores SIGHUP, so that a training survives its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with open_run(tmp_path / "run", dataset) as run:
+            signal.raise_signal(signal.SIGHUP)
+            fit(run)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.result()["status"] == "complete"
+
+
+def test_two_runs_do_not_work_in_one_folder(tmp_path, dataset):
+    with open_run(tmp_path / "run", dataset) as run:
+        for resume in (False, True):
+            with pytest.raises(
+                ReIDError, match=r"another process is working in .*--out"
+            ):
+                open_run(tmp_path / "run", dataset, resume=resume)
+        fit(run)
+    # Neither a run that was left nor one that was refused holds the folder.
+    with pytest.raises(ReIDError, match="already holds a run"):
+        open_run(tmp_path / "run", dataset)
+    with open_run(tmp_path / "run", dataset, resume=True) as run:
+        assert run.result()
+
+
+def test_a_complete_run_that_is_resumed_stays_as_it_is(tmp_path, dataset):
+    def content():
+        files = sorted((tmp_path / "run").iterdir())
+        return [(file, file.stat().st_mtime_ns, file.read_bytes()) for file in files]
+
+    with open_run(tmp_path / "run", dataset) as run:
+        fit(run)
+    before = content()
+    with open_run(tmp_path / "run", dataset, resume=True) as run:
+        assert run.result()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_run(tmp_path / "run", dataset, resume=True),
+    ):
+        raise KeyboardInterrupt
+    assert content() == before
+
+
+def test_the_time_to_expect_is_told_after_the_first_steps(tmp_path, dataset):
+    @dataclass(frozen=True)
+    class Longer(Settings):
+        iterations: int = 4
+
+    with open_run(tmp_path / "run", dataset, Longer()) as run:
+        fit(run)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    told = re.findall(r"about \d+ s for 3 epochs of 4 steps, by the first 4 steps", log)
+    assert len(told) == 1
+    assert log.index(told[0]) < log.index("epoch 1/3")
+
+
+@pytest.mark.parametrize("screen", ["pipe", "closed"])
+def test_a_screen_that_is_gone_does_not_end_a_training(
+    tmp_path, dataset, screen, monkeypatch
+):
+    read, write = os.pipe()
+    os.close(read)  # the reader, `head` for instance, has left
+    with os.fdopen(write, "w", buffering=1) as file, monkeypatch.context() as patch:
+        if screen == "closed":
+            file.close()
+        patch.setattr(sys, "stderr", file)
+        with open_run(tmp_path / "run", dataset, progress=True) as run:
+            list(run.progress(range(3), "no bar in a pipe"))
+            assert fit(run)["status"] == "complete"
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def test_a_step_moves_what_each_of_its_optimisers_holds(tmp_path, dataset):
@@ -147,9 +226,20 @@ def test_a_complete_run_has_its_result_and_others_have_none(tmp_path, dataset):
         assert run.result() == result
 
 
-def test_a_gpu_is_chosen_by_its_number():
-    with pytest.raises(ReIDError, match="device 'cuda:99' cannot be used here"):
-        open_fabric("cuda:99")
+@pytest.mark.parametrize(
+    "device",
+    ["cuda:99", "cuda:-1", "cuda:0,1", "cuda:x", "cuda:", "cpu:0", "tpu", "", "²"],
+)
+def test_a_device_that_cannot_be_had_is_named(device):
+    with pytest.raises(ReIDError, match=f"device '{device}' cannot be used here") as e:
+        open_fabric(device)
+    assert "\n" not in str(e.value)
+
+
+def test_what_a_batch_system_counts_is_not_the_business_of_one_process(monkeypatch):
+    for name, value in {"NTASKS": "4", "JOB_NAME": "train", "PROCID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert open_fabric("cpu").device == torch.device("cpu")
 
 
 def test_seeds_repeat_and_differ(tmp_path, dataset):

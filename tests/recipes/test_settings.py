@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -70,11 +72,32 @@ def test_settings_come_back_from_a_file_also_where_it_is_old(name):
         ({"lr": float("nan")}, "lr is nan"),
         ({"backbone": "vgg"}, "backbone is 'vgg'; choose from resnet50"),
         ({"replacement": "never"}, "replacement is 'never'; choose from scarce"),
+        ({"seed": -1}, "seed is -1"),
+        ({"last_stride": 3}, "last_stride is 3; give 1 or 2"),
+        ({"bn_splits": 256}, "batch norm needs two"),
+        ({"num_labels": 1, "num_instances": 1}, "batch norm needs two"),
+        ({"num_labels": 10**6, "num_instances": 10**6}, "is too large"),
+        ({"k1": 2.5}, "k1 is 2.5; give a whole number"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, message):
     with pytest.raises(ReIDError, match=message):
         baseline.Config(**changes)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_no_number_of_a_recipe_may_be_what_no_training_can_use(name):
+    """NaN, infinite, huge or negative; settings of a stage included."""
+    wrong = (math.nan, math.inf, -math.inf, 1e300, 10**400, -1, -0.5, "3", True)
+    config = RECIPES[name].PRESETS["quick"]
+    parts = {"": config}
+    parts |= {f: v for f, v in vars(config).items() if dataclasses.is_dataclass(v)}
+    for part in parts.values():
+        for setting, kind in get_type_hints(type(part)).items():
+            for value in wrong if kind in (int, float) else ():
+                with pytest.raises(ReIDError, match=f"{setting} is") as error:
+                    dataclasses.replace(part, **{setting: value})
+                assert "\n" not in str(error.value)
 
 
 def test_augmentation_follows_the_configuration():

@@ -1,0 +1,52 @@
+"""What is shown beside results: progress bars and lines on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+_quiet = False
+
+
+@contextlib.contextmanager
+def quiet(wanted: bool = True) -> Iterator[None]:
+    """Show neither bars nor lines inside this block.
+
+    Args:
+        wanted: False changes nothing.
+
+    Example:
+        >>> with quiet():
+        ...     say("not shown")
+    """
+    global _quiet
+    before, _quiet = _quiet, _quiet or wanted
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def watched() -> bool:
+    """Return whether somebody sees a progress bar: on a terminal, or in a notebook.
+
+    In a pipe or a file, each of its thousand states would be a line of its own.
+    """
+    screen = sys.stderr
+    if _quiet or screen is None or screen.closed:
+        return False
+    return type(screen).__module__.startswith("ipykernel") or screen.isatty()
+
+
+def say(message: str) -> None:
+    """Write a line to standard error, above a progress bar if there is one.
+
+    What cannot be written is lost: a training must survive the terminal that it was
+    started in, and whoever stopped reading its pipe.
+    """
+    if not _quiet and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            tqdm.write(message, file=sys.stderr)
