@@ -13,9 +13,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	then command -v $$python; break; fi; done)
 
 # Synthetic data and cached runs stay inside the checkout unless told otherwise. Notebooks
-# run in their own folder, so the path must be absolute.
-REIDLIB_CACHE ?= .cache/reidlib
-override REIDLIB_CACHE := $(abspath $(REIDLIB_CACHE))
+# run in their own folder, so the path must be absolute. ($(abspath) would take each word of
+# a path with blanks for a path; the library knows ~.)
+ifeq ($(strip $(REIDLIB_CACHE)),)
+override REIDLIB_CACHE := .cache/reidlib
+endif
+ifeq ($(filter /% ~%,$(firstword $(REIDLIB_CACHE))),)
+override REIDLIB_CACHE := $(CURDIR)/$(REIDLIB_CACHE)
+endif
 export REIDLIB_CACHE
 
 # A kernel called python3 in the user's home would otherwise come before the one in .venv.
@@ -50,7 +55,7 @@ book: $(INSTALLED) ## Render the book from the stored outputs
 # to is linked; the stored outputs stay as they are.
 live: $(INSTALLED) cities ## Execute every notebook on this machine and render that
 	$(EXECUTE) --to $(LIVE)/notebooks $(NOTEBOOKS)
-	ln -sfn $(addprefix $(CURDIR)/,_config.yml _toc.yml book reidlib results) $(LIVE)
+	ln -sfn $(addprefix ../../,_config.yml _toc.yml book reidlib results) $(LIVE)
 	$(RENDER) $(LIVE)
 	REIDLIB_BOOK=$(LIVE)/$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(LIVE)/$(HTML)/index.html"
@@ -112,10 +117,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "No Python 3.11 or newer was found. Install one, or name it:" \
 			"make PYTHON=/path/to/python3.11 book" >&2; exit 1; fi
-	@if ! $(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	@if ! "$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:" \
 			"apt-get install python3-venv" >&2; exit 1; fi
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements.lock > $(VENV)/uv.lock
 	@echo "Installing the locked packages into $(VENV) (about 6 GB on Linux with CUDA)"
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check \

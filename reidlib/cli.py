@@ -1,20 +1,24 @@
-"""The command line: ``reidlib data | train | evaluate | reproduce | report``."""
+"""The command line: ``reidlib data | train | resume | evaluate | ...``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
+import itertools
 import json
+import os
+import re
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from reidlib import __version__
 from reidlib.errors import ReIDError
-from reidlib.paths import check_utf8
+from reidlib.paths import check_utf8, new_folder, user_path
+from reidlib.terminal import quiet
 
 if TYPE_CHECKING:
     from reidlib.data.table import ReIDDataset
@@ -36,27 +40,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0, or 2 for invalid input (one line on standard error says why),
-        or 130 after Ctrl-C.
+        or 130 after Ctrl-C, or 141 if nobody reads what is printed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know ASCII alone
+            stream.reconfigure(errors="backslashreplace")
     try:
         for word in words:
             check_utf8(word)
-        options, rest = _parser().parse_known_args(words)
-        if rest and options.command is not _train:
-            raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
-        options.command(options, rest)
+        _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `head` has read enough. What is left to flush at the exit would fail again.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ReIDError, OSError) as error:
-        print(f"reidlib: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error), 2)
+    except (RuntimeError, MemoryError) as error:
+        from reidlib.engine.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        return _refused(f"out of memory ({reason}); try --device cpu", 2)
     except KeyboardInterrupt:
-        print("reidlib: stopped", file=sys.stderr)
-        return 130
+        return _refused("stopped", 130)
     return 0
 
 
+def _run(words: list[str]) -> None:
+    options, rest = _parser().parse_known_args(words)
+    if rest and options.command is not _train:
+        raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, user_path(value))
+    with quiet(getattr(options, "quiet", False)):
+        options.command(options, rest)
+
+
+def _refused(why: str, status: int) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"reidlib: {why}", file=sys.stderr, flush=True)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ReIDError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reidlib", description="Person re-identification from the command line."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -82,21 +121,47 @@ def _parser() -> argparse.ArgumentParser:
         help="train a method",
         add_help=False,
         allow_abbrev=False,  # --k must not be taken for an option that begins with k
-        description="Every field of the recipe's configuration is an option too: "
-        "reidlib train baseline --help lists them.",
+        description="Every setting of the recipe is an option too: reidlib train "
+        "RECIPE --help lists them.",
     )
     train.add_argument("recipe", choices=_RECIPES, nargs="?")
-    train.add_argument("--preset", choices=_PRESETS, default="course")
     train.add_argument(
-        "--out", type=Path, help="folder of the run (default: a new one)"
+        "--preset",
+        choices=_PRESETS,
+        metavar="PRESET",
+        help="group of settings (default: course)",
     )
-    train.add_argument("--resume", action="store_true", help="resume the run in --out")
+    train.add_argument(
+        "--out", type=Path, help="folder of the run (default: a new one in runs)"
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume the run in --out, with its settings and data",
+    )
     train.add_argument(
         "--source-root", type=Path, help="folder of labelled data to adapt from"
     )
-    train.add_argument("--source-data", choices=_KINDS, default="auto", help="its kind")
-    train.add_argument("-h", "--help", action="store_true")
-    train.set_defaults(command=_train)
+    train.add_argument("--source-data", choices=_KINDS, help="its kind")
+    train.add_argument("-h", "--help", action="store_true", help="show this help")
+    train.set_defaults(command=_train, parser=train)
+
+    resume = commands.add_parser(
+        "resume",
+        help="continue a run that was stopped, with its settings and data",
+        allow_abbrev=False,
+    )
+    resume.add_argument("out", type=Path, metavar="RUN", help="folder of the run")
+    resume.set_defaults(
+        command=_train,
+        recipe=None,
+        preset=None,
+        help=False,
+        resume=True,
+        source_root=None,
+        source_data=None,
+        parser=resume,
+    )
 
     evaluate = commands.add_parser("evaluate", help="score a trained model")
     evaluate.add_argument("run", type=Path, help="folder of a run, or its checkpoint")
@@ -138,36 +203,56 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data", choices=_KINDS[1:], help="kind of real data")
         command.add_argument("--root", type=Path, help="its folder")
 
-    for command in (train, evaluate):
+    for command in (train, resume, evaluate):
+        default = "synthcity" if command is train else "those of the run"
         command.add_argument(
-            "--data", choices=_KINDS, help="kind of data (default: synthcity)"
+            "--data", choices=_KINDS, help=f"kind of data (default: {default})"
         )
         command.add_argument(
             "--root", type=Path, help="its folder; the kind is then detected"
         )
         command.add_argument("--size", choices=_SIZES, help="size of SynthCity")
-        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument("--device", help="auto (default), cpu, cuda or cuda:1")
         command.add_argument(
             "--unreadable",
             choices=("refuse", "skip", "trust"),
-            default="refuse",
-            help="images that cannot be decoded: stop, leave out, or do not check",
+            help="images that cannot be decoded: refuse to start and name them "
+            "(default), skip them with a warning, or trust that there are none, which "
+            "saves reading all images first",
+        )
+    for command in (make, train, resume, evaluate, reproduce):
+        command.add_argument(
+            "--quiet", action="store_true", help="neither progress bars nor log lines"
         )
     return parser
 
 
+def _check_device(device: str) -> None:
+    """Raise if there is no such device: before a city is drawn or data are read."""
+    from reidlib.engine.run import open_fabric
+
+    open_fabric(device)
+
+
 def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
-    from reidlib.data import open_dataset
+    from reidlib.data import open_dataset, with_source
     from reidlib.synthcity import ensure_synthcity
 
     kind = options.data or ("auto" if options.root else "synthcity")
+    unreadable: Any = options.unreadable or "refuse"
     if options.root is not None and options.size is not None:
         raise ReIDError("--size draws SynthCity and --root reads a folder: omit one")
-    if options.root is not None:
-        return open_dataset(kind, options.root, unreadable=options.unreadable)
-    if kind != "synthcity":
+    if options.root is None and kind != "synthcity":
         raise ReIDError(f"--data {kind} needs --root, the folder that holds the data")
-    return open_dataset("synthcity", ensure_synthcity(options.size or default_size))
+    if options.root is not None:
+        dataset = open_dataset(kind, options.root, unreadable=unreadable)
+    else:
+        options.size = options.size or default_size
+        dataset = open_dataset("synthcity", ensure_synthcity(options.size))
+    if (root := getattr(options, "source_root", None)) is None:
+        return dataset
+    source = open_dataset(options.source_data or "auto", root, unreadable=unreadable)
+    return with_source(dataset, source)
 
 
 def _data_make(options: argparse.Namespace, rest: list[str]) -> None:
@@ -199,70 +284,151 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
+    from reidlib.recipes.settings import restore
+    from reidlib.recipes.steps import result_of
 
+    before = _recall_run(options) if options.resume else None
     if options.recipe is None:
         if not options.help:
             raise ReIDError(f"no recipe is given; name one of {', '.join(_RECIPES)}")
-        print(_train_usage("reidlib train RECIPE"))
-        print(
-            f"RECIPE is one of {', '.join(_RECIPES)}; its settings are listed by\n"
-            "reidlib train RECIPE --help"
-        )
+        print(options.parser.format_help())
+        print(f"RECIPE is one of {', '.join(_RECIPES)}")
         return
     recipe = RECIPES[options.recipe]
     if options.help:
         rest = [*rest, "--help"]
-    if options.preset not in recipe.PRESETS:
+    preset = options.preset or "course"
+    if preset not in recipe.PRESETS:
         raise ReIDError(
-            f"{options.recipe} has no preset {options.preset!r}; choose from "
+            f"{options.recipe} has no preset {preset!r}; choose from "
             f"{', '.join(recipe.PRESETS)}"
         )
-    default = recipe.PRESETS[options.preset]
-    program = f"reidlib train {options.recipe}"
+    default = recipe.PRESETS[preset]
+    if before is not None:
+        default = restore(recipe.Config, before["config"])
     if options.help:
         # The options of argparse; tyro then prints those of the recipe and exits.
-        print(_train_usage(program))
-    config = _configure(default, rest, program, options.preset)
-    if options.resume and options.out is None:
-        raise ReIDError("--resume needs --out, the folder of the run to resume")
+        print(f"{options.parser.format_help()}\n{_presets(recipe)}\n")
+    config = _configure(default, rest, f"reidlib train {options.recipe}", preset)
     if options.source_root is not None and options.recipe != "aff_scl":
         raise ReIDError(f"{options.recipe} does not adapt from a source; aff_scl does")
-    if options.source_root is None and options.source_data != "auto":
+    if options.source_root is None and options.source_data is not None:
         raise ReIDError("--source-data needs --source-root, the folder of the source")
     if options.source_root is not None and config.adaptation == "none":
         raise ReIDError(
             "--source-root is given and adaptation is 'none', so the source would not "
             "be used; add --adaptation joint, pretrain or source"
         )
-    dataset = _open(options, "tiny" if options.preset == "quick" else "course")
-    if options.source_root is not None:
-        dataset = _with_source(options, dataset)
-    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name = f"{options.recipe}-{options.preset}-{dataset.name}-s{config.seed}"
-    out = options.out or Path("runs") / f"{name}-{now}"
-    with Run(
+    if before and config == default and (options.out / "result.json").is_file():
+        # Nothing is left to do, and nothing to open.
+        print(f"run: {options.out} (complete)")
+        _print_result(options.out, result_of(options.out))
+        return
+    # What is wrong is said now, and not after the data are drawn or read.
+    _check_device(options.device or "auto")
+    recipe.network(config)
+    dataset = _open(options, "tiny" if preset == "quick" else "course")
+    out = options.out
+    if out is None:
+        data = options.root.stem if options.root else f"synthcity-{options.size}"
+        name = f"{options.recipe}-{preset}-{_slug(data)}-s{config.seed}"
+        out = new_folder(Path("runs"), name)
+    print(f"run: {out}", flush=True)
+    run = Run(
         out,
         recipe=options.recipe,
         version=recipe.VERSION,
         config=config,
         dataset=dataset,
         resume=options.resume,
-        device=options.device,
-    ) as run:
-        if source := getattr(dataset, "source", None):
-            told = {"name": source.name, "sha256": source.fingerprint()}
-            run.manifest["source"] = told
+        device=options.device or "auto",
+    )
+    chosen = {name: getattr(options, name) for name in _RECALLED} | {"preset": preset}
+    run.manifest["options"] = {
+        name: str(value.absolute()) if isinstance(value, Path) else value
+        for name, value in chosen.items()
+    }
+    if source := getattr(dataset, "source", None):
+        told = {"name": source.name, "sha256": source.fingerprint()}
+        run.manifest["source"] = told
+    with run:
         result = run.result() or recipe.train(config, dataset, run)
+    _print_result(out, result)
+
+
+def _print_result(folder: Path, result: dict[str, Any]) -> None:
     print(_table(result["metrics"]))
-    print(f"result: {out / 'result.json'}")
+    print(f"result: {folder / 'result.json'}")
 
 
-def _with_source(options: argparse.Namespace, target: ReIDDataset) -> ReIDDataset:
-    from reidlib.data import open_dataset, with_source
+def _slug(name: str) -> str:
+    """Return the letters and digits of a name, for the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "data"
 
-    kind, root = options.source_data, options.source_root
-    source = open_dataset(kind, root, unreadable=options.unreadable)
-    return with_source(target, source)
+
+_DATA = ("data", "root", "size", "unreadable", "source_root", "source_data")
+_RECALLED = ("preset", "device", *_DATA)
+
+
+def _recall_run(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Take what is not given from the run that is to be resumed.
+
+    Returns:
+        The manifest of the run, or None if there is no run in the folder yet.
+    """
+    from reidlib.engine.manifest import read_manifest
+
+    if options.out is None:
+        raise ReIDError("--resume needs --out, the folder of the run to resume")
+    if not (options.out / "manifest.json").is_file():
+        if options.recipe is None:
+            raise ReIDError(f"there is no run in {options.out}; give the folder of one")
+        return None
+    way_out = "restore it, or start the run again in another folder"
+    before = read_manifest(options.out / "manifest.json", way_out)
+    given = {"recipe": options.recipe, "preset": options.preset}
+    known = {"recipe": before.get("recipe"), **before.get("options", {})}
+    for name, value in given.items():
+        if value is not None and value != known.get(name, value):
+            raise ReIDError(
+                f"{options.out} holds a run with another {name} ({known[name]} there, "
+                f"{value} now); resume it unchanged, or choose another folder (--out)"
+            )
+    if known["recipe"] not in _RECIPES:
+        raise ReIDError(
+            f"{options.out} holds a run of {known['recipe']!r}, which is no recipe of "
+            "this version; resume it with the version that started it"
+        )
+    options.recipe = known["recipe"]
+    _recall(options, before, _RECALLED)
+    return before
+
+
+def _recall(
+    options: argparse.Namespace, manifest: dict[str, Any], names: Sequence[str]
+) -> None:
+    """Set the options that are not given to those that a run was started with."""
+    chosen = options.data or options.root or options.size
+    for name in names:
+        value = manifest.get("options", {}).get(name)
+        given = getattr(options, name, None) is not None
+        if given or value is None or (chosen and name in ("data", "root", "size")):
+            continue
+        setattr(options, name, Path(value) if name.endswith("root") else value)
+
+
+def _presets(recipe: ModuleType) -> str:
+    """Describe the presets of a recipe, a line each."""
+    from reidlib.recipes.settings import PRESET_NOTES
+
+    lines = ["presets:"]
+    for name, config in recipe.PRESETS.items():
+        note = {**PRESET_NOTES, **getattr(recipe, "PRESET_NOTES", {})}[name]
+        size = f"{config.backbone}, {config.height} x {config.width}"
+        if hasattr(config, "iterations"):
+            size += f", {config.epochs} epochs of {config.iterations} steps"
+        lines.append(f"  {name:10} {note} ({size})")
+    return "\n".join(lines)
 
 
 def _configure(default: Any, words: list[str], program: str, preset: str) -> Any:
@@ -285,20 +451,19 @@ def _configure(default: Any, words: list[str], program: str, preset: str) -> Any
         error: BaseException | None = leaving
         while error is not None and not isinstance(error, ReIDError):
             error = error.__context__
+        if error is None and leaving.code:
+            error = ReIDError(f"{_boxed(told.getvalue())}; see {program} --help")
         if error is not None:
             raise error from None
-        sys.stderr.write(told.getvalue())
         raise
 
 
-def _train_usage(program: str) -> str:
-    return (
-        f"usage: {program} [--preset {{{','.join(_PRESETS)}}}] "
-        f"[--data {{{','.join(_KINDS)}}}]\n"
-        "         [--root FOLDER] [--size {tiny,course,market}] [--out FOLDER] "
-        "[--resume]\n         [--source-root FOLDER] [--source-data KIND] "
-        "[--device {auto,cpu,cuda}] [SETTINGS]\n"
-    )
+def _boxed(text: str) -> str:
+    """Return the message in tyro's box, which has a title before and hints after it."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+    lines = ["" if set(line) <= {"-"} else line for line in lines]
+    message = itertools.dropwhile(lambda line: not line, lines[1:])
+    return " ".join(itertools.takewhile(bool, message)).rstrip(".")
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
@@ -309,10 +474,9 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.evaluation import evaluate
     from reidlib.recipes.steps import check_test_split, extract_test, load_model
 
+    device = open_fabric(options.device or "auto").device
     model, config = load_model(options.run)
-    dataset = _open(options, "course")
-    _check_same_data(options, dataset)
-    device = open_fabric(options.device).device
+    dataset = _open_for(options)
     if not len(dataset.query) or not len(dataset.gallery):
         raise ReIDError(f"{dataset.root} has no query or no gallery images to score")
     unscored = ""
@@ -359,23 +523,30 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         print(f"no scores: {unscored}")
 
 
-def _check_same_data(options: argparse.Namespace, dataset: ReIDDataset) -> None:
-    """Raise if no data are named and the default data are not those of the training."""
+def _open_for(options: argparse.Namespace) -> ReIDDataset:
+    """Open the data that are named or, if none are, those that the run was trained on.
+
+    Raises:
+        ReIDError: If none are named, and the data of the run are not where they were.
+    """
     from reidlib.engine.manifest import read_manifest
 
     folder = options.run if options.run.is_dir() else options.run.parent
     manifest = folder / "manifest.json"
-    chosen = options.data or options.root or options.size
-    if chosen or not manifest.is_file():
-        return
+    if options.data or options.root or options.size or not manifest.is_file():
+        return _open(options, "course")
     way_out = "name the data to score on with --size or --root"
-    trained = read_manifest(manifest, way_out)["dataset"]
+    before = read_manifest(manifest, way_out)
+    _recall(options, before, _DATA)
+    dataset = _open(options, "course")
+    trained = before["dataset"]
     if trained["sha256"] != dataset.fingerprint():
         raise ReIDError(
             f"{options.run} was trained on {trained['name']} with "
             f"{trained['images']['train']} training images, which are not those of "
-            "SynthCity course; name the data to score it on with --size or --root"
+            f"{dataset.root} now; name the data to score it on with --size or --root"
         )
+    return dataset
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
@@ -383,12 +554,15 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
 
     if (options.data is None) != (options.root is None):
         raise ReIDError("--data and --root belong together: give both or neither")
+    _check_device(options.device)
     if options.verify:
         return _verify(options)
     if options.table is None:
         raise ReIDError("no table is given; name a table, or give --verify")
-    if options.seeds < 1:
-        raise ReIDError(f"--seeds is {options.seeds}; a table needs one seed or more")
+    if not 1 <= options.seeds <= 1000:
+        raise ReIDError(
+            f"--seeds is {options.seeds}; a table needs one seed or more, at most 1000"
+        )
     data = Data(options.size, options.data or "auto", options.root)
     outcomes = reproduce(
         options.table,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shlex
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -131,12 +134,59 @@ def test_an_adapted_run_names_its_source(tiny_root, tmp_path):
     assert result["dataset"]["sha256"] != source.fingerprint()
 
 
-def test_an_unknown_setting_is_an_error(tiny_root, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["train", "baseline", "--root", str(tiny_root), "--epsilon", "0.5"])
-    assert left.value.code == 2
-    assert "epsilon" in capsys.readouterr().err
-    assert "unknown option" in failing(["evaluate", "x", "--epsilon", "1"], capsys)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("baseline --epsilon 0.5", "Unrecognized options: --epsilon"),
+        ("baseline --epochs many", "--epochs: invalid literal"),
+        ("baseline --epochs 3.5", "--epochs: invalid literal"),
+        ("baseline --clustering optics", "invalid choice 'optics'"),
+        ("baseline --preset tiny", "argument --preset: invalid choice: 'tiny'"),
+        ("baseline --seed -1", "seed is -1; it must be at least 0"),
+        ("baseline --seed 4294967296", "seed is 4294967296; it must be at most"),
+        ("baseline --lr-gamma nan", "lr_gamma is nan"),
+        ("baseline --num-labels 1 --num-instances 1", "batch norm needs two"),
+        ("calr --local.num-labels 1 --local.num-instances 1", "batch norm needs two"),
+        ("calr --local.num-clusters inf", "num_clusters is inf"),
+        ("baseline --frozen-stages 99", "frozen_stages is 99; tiny has 5 stages"),
+        ("baseline --backbone resnet50 --weights none.pth", "no weights at none.pth"),
+        ("baseline --device cuda:99", "device 'cuda:99' cannot be used here"),
+        ("baseline --device cpu:0", "device 'cpu:0' cannot be used here"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_before_any_data_are_opened(
+    words, message, tmp_path, capsys
+):
+    recipe, *rest = words.split()
+    nowhere = ["--root", tmp_path / "nowhere", "--out", tmp_path / "run"]
+    told = failing(["train", recipe, *QUICK, *nowhere, *rest], capsys)
+    assert message in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reproduce", "baseline", "--device", "cuda:99"],
+        ["reproduce", "--verify", "--device", "cuda:99"],
+        ["evaluate", "nowhere", "--device", "cuda:99"],
+        ["reproduce", "baseline", "--processes", "-1"],
+        ["reproduce", "baseline", "--seeds", "1000000000"],
+        ["data", "make", "synthcity", "city", "--size", "huge"],
+        ["data", "make", "synthcity", "city", "--seed", "-1"],
+        ["evaluate", "nowhere", "--epsilon", "1"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_option_is_one_line_before_a_city_is_drawn(
+    words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path / "results"))
+    wrong = [word for word in words if word.startswith("--")][-1]
+    assert wrong.lstrip("-") in failing(words, capsys)
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_unwritable_output_folder(tiny_root, tmp_path, capsys):
@@ -213,8 +263,28 @@ def test_a_finished_run_is_not_overwritten(trained, tiny_root, capsys):
     assert (trained / "result.json").read_bytes() == before
 
 
-def test_a_run_is_not_scored_silently_on_other_data(trained, capsys):
-    line = failing(["evaluate", trained], capsys)
+def test_a_run_is_scored_on_its_own_data_and_on_no_other_unasked(
+    trained, tmp_path, capsys
+):
+    assert main(["evaluate", str(trained), "--device", "cpu"]) == 0
+    result = json.loads((trained / "result.json").read_text())
+    assert f"{100 * result['metrics']['mAP']:.1f} %" in capsys.readouterr().out
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    manifest = json.loads((moved / "manifest.json").read_text())
+    other = str(ensure_synthcity("tiny", 100, progress=False))
+    for changed in ({"data": "auto", "root": other}, {"root": str(tmp_path / "gone")}):
+        options = manifest["options"] | changed
+        (moved / "manifest.json").write_text(
+            json.dumps(manifest | {"options": options})
+        )
+        line = failing(["evaluate", moved, "--device", "cpu"], capsys)
+        assert str(changed["root"]) in line
+    del manifest[
+        "options"
+    ]  # of an earlier version, or written without the command line
+    manifest["dataset"]["sha256"] = "of another city"
+    (moved / "manifest.json").write_text(json.dumps(manifest))
+    line = failing(["evaluate", moved, "--device", "cpu"], capsys)
     assert "was trained on" in line
     assert "--root" in line
 
@@ -225,9 +295,48 @@ def test_a_recipe_must_be_named(capsys):
     assert "baseline" in capsys.readouterr().out
 
 
-def test_resume_needs_a_folder(tiny_root, capsys):
+def test_resume_needs_a_folder_with_a_run(tiny_root, trained, tmp_path, capsys):
     words = ["train", "baseline", "--root", tiny_root, "--resume"]
     assert "--resume needs --out" in failing(words, capsys)
+    assert "there is no run in" in failing(["resume", tmp_path / "none"], capsys)
+    words = ["train", "calr", "--resume", "--out", trained]
+    assert "another recipe (baseline there, calr now)" in failing(words, capsys)
+    words = ["train", "--preset", "course", "--resume", "--out", trained]
+    assert "another preset (quick there, course now)" in failing(words, capsys)
+
+
+def test_a_complete_run_that_is_resumed_changes_nothing(trained, capsys):
+    def content():
+        return [(f, f.stat().st_mtime_ns, f.read_bytes()) for f in trained.iterdir()]
+
+    before = content()
+    for words in (["resume", str(trained)], ["train", "--resume", f"--out={trained}"]):
+        assert main(words) == 0
+        told = capsys.readouterr().out
+        assert told.startswith(f"run: {trained} (complete)")
+        assert "mAP" in told
+    assert content() == before
+
+
+def test_runs_without_a_folder_get_one_each(tiny_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    city = tmp_path / "My city"
+    city.symlink_to(tiny_root)
+    direct = ["train", "direct", "--preset", "quick", "--backbone", "tiny"]
+    direct += ["--height", "32", "--width", "16", "--device", "cpu", "--quiet"]
+    for number, root in (("1", str(city)), ("2", "~/My city")):
+        assert main([*direct, f"--root={root}"]) == 0
+        told = capsys.readouterr()
+        folder = f"runs/direct-quick-My-city-s0-{number}"
+        assert told.out.startswith(f"run: {folder}\n")
+        assert told.err == ""  # --quiet
+        assert (tmp_path / folder / "result.json").is_file()
+    # The shell leaves ~ alone after =.
+    figures = ["--json=~/figures.json", "--device=cpu"]
+    assert main(["evaluate", f"~/{folder}", *figures]) == 0
+    assert (tmp_path / "figures.json").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_checkpoint_that_is_none(tmp_path, capsys):
@@ -255,6 +364,37 @@ def test_a_synthcity_that_is_damaged(trained, tiny_root, tmp_path, capsys):
         line = failing([*words, "--root", city], capsys)
         assert "query has 2 of 160 images" in line
         assert "market-style" in line
+@pytest.mark.parametrize("recipe", ["baseline", "calr"])
+def test_the_help_of_a_recipe_describes_its_presets(recipe, capsys):
+    from reidlib.recipes import RECIPES
+
+    with pytest.raises(SystemExit) as left:
+        main(["train", recipe, "--help"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    listed = told.partition("presets:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(RECIPES[recipe].PRESETS)
+    assert all(len(line.split()) > 5 for line in listed)
+    assert "--unreadable" in told
+    assert "skip them with a warning" in " ".join(told.split())
+
+
+def test_a_terminal_that_knows_ascii_alone(monkeypatch):
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", file)
+    assert main(["train", "direct", "--root", "/stra\u00dfe/\udce9"]) == 2
+    file.flush()
+    assert rb"/stra\xdfe/\udce9" in file.buffer.getvalue()
+
+
+def test_a_reader_that_has_read_enough(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert main(["report", "baseline"]) == 141
+    assert capfd.readouterr().err == ""
 
 
 def test_a_checkpoint_of_another_model(trained, tmp_path, capsys):
@@ -286,10 +426,10 @@ def test_a_run_that_is_stopped_and_killed_is_resumed_to_the_numbers_of_a_whole_o
 ):
     """By Ctrl-C, and in the middle of an epoch by what no program can catch."""
     words = ["train", "baseline", *QUICK, "--root", str(tiny_root), "--epochs", "10"]
-    whole, cut, told = (tmp_path / name for name in ("whole", "cut", "told"))
+    whole, cut, told = (tmp_path / name for name in ("whole", "cut it", "told"))
 
-    def stopped(number, *more):
-        process = fork(main, [*words, "--out", str(cut), *more], told=told)
+    def stopped(number, words):
+        process = fork(main, words, told=told)
         before = epochs_in(cut)
         deadline = time.monotonic() + 300
         while epochs_in(cut) <= before:
@@ -303,11 +443,15 @@ def test_a_run_that_is_stopped_and_killed_is_resumed_to_the_numbers_of_a_whole_o
             "status"
         ]
 
-    assert stopped(signal.SIGINT) == (130, "interrupted")
-    assert "continue with --resume" in told.read_text()
-    assert stopped(signal.SIGKILL, "--resume") == (-signal.SIGKILL, "running")
+    first = [*words, "--out", str(cut)]
+    assert stopped(signal.SIGINT, first) == (130, "interrupted")
+    # The way back works as it is printed.
+    printed = told.read_text().partition("; continue: ")[2].splitlines()[0]
+    program, *back = shlex.split(printed)
+    assert program == "reidlib"
+    assert stopped(signal.SIGKILL, back) == (-signal.SIGKILL, "running")
     assert "Traceback" not in told.read_text()
-    assert main([*words, "--out", str(cut), "--resume"]) == 0
+    assert main(["train", "--resume", "--out", str(cut)]) == 0
     assert not list(cut.glob(".*partial*"))
     assert (cut / "log.txt").read_text().count("resumed after epoch") == 2
     assert main([*words, "--out", str(whole)]) == 0
