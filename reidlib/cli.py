@@ -376,16 +376,15 @@ def _recall_run(options: argparse.Namespace) -> dict[str, Any] | None:
     Returns:
         The manifest of the run, or None if there is no run in the folder yet.
     """
-    from reidlib.engine.manifest import read_manifest
-
     if options.out is None:
         raise ReIDError("--resume needs --out, the folder of the run to resume")
+    if options.out.is_file():  # the checkpoint, as for `evaluate`
+        options.out = options.out.parent
     if not (options.out / "manifest.json").is_file():
         if options.recipe is None:
             raise ReIDError(f"there is no run in {options.out}; give the folder of one")
         return None
-    way_out = "restore it, or start the run again in another folder"
-    before = read_manifest(options.out / "manifest.json", way_out)
+    before = _manifest_of(options.out)
     given = {"recipe": options.recipe, "preset": options.preset}
     known = {"recipe": before.get("recipe"), **before.get("options", {})}
     for name, value in given.items():
@@ -402,6 +401,14 @@ def _recall_run(options: argparse.Namespace) -> dict[str, Any] | None:
     options.recipe = known["recipe"]
     _recall(options, before, _RECALLED)
     return before
+
+
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of the run in a folder."""
+    from reidlib.engine.manifest import read_manifest
+
+    way_out = "restore it, or choose another folder"
+    return read_manifest(folder / "manifest.json", way_out)
 
 
 def _recall(
@@ -529,14 +536,11 @@ def _open_for(options: argparse.Namespace) -> ReIDDataset:
     Raises:
         ReIDError: If none are named, and the data of the run are not where they were.
     """
-    from reidlib.engine.manifest import read_manifest
-
     folder = options.run if options.run.is_dir() else options.run.parent
-    manifest = folder / "manifest.json"
-    if options.data or options.root or options.size or not manifest.is_file():
+    chosen = options.data or options.root or options.size
+    if chosen or not (folder / "manifest.json").is_file():
         return _open(options, "course")
-    way_out = "name the data to score on with --size or --root"
-    before = read_manifest(manifest, way_out)
+    before = _manifest_of(folder)
     _recall(options, before, _DATA)
     dataset = _open(options, "course")
     trained = before["dataset"]

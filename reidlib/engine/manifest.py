@@ -27,6 +27,7 @@ _MANIFEST: dict[str, Any] = {
     "config": dict,
     "dataset": {"name": str, "sha256": str, "images": {"*": int}},
     "earlier": list,
+    "options": dict,
 }
 _RESULT: dict[str, Any] = {
     **_MANIFEST,

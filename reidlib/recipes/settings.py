@@ -282,7 +282,8 @@ def check_numbers(config: object) -> None:
         value: Any = getattr(config, name)
         largest = _LARGEST.get(name, 10**6)
         number = Integral if kind is int else Real
-        if isinstance(value, bool) or not isinstance(value, number):
+        valid = isinstance(value, number) and not isinstance(value, bool)
+        if not valid:
             wanted = "whole number" if kind is int else "number"
             raise ReIDError(f"{name} is {value!r}; give a {wanted}")
         if not abs(value) <= largest:  # NaN is not
