@@ -279,6 +279,10 @@ ENDLESS = tuple(
 class PressedBetweenRuns(io.StringIO):
     """A screen at which Ctrl-C is pressed when the bar tells of the second run."""
 
+    def isatty(self) -> bool:
+        """Return that it is a terminal: nowhere else is there a bar."""
+        return True
+
     def write(self, text: str) -> int:
         """Write, or be interrupted, once."""
         before, whole = self.getvalue(), self.getvalue() + text
