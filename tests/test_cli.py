@@ -174,6 +174,7 @@ def test_a_wrong_setting_is_one_line_before_any_data_are_opened(
         ["reproduce", "baseline", "--seeds", "1000000000"],
         ["data", "make", "synthcity", "city", "--size", "huge"],
         ["data", "make", "synthcity", "city", "--seed", "-1"],
+        ["data", "make", "synthcity", "city", "--workers", "1000000"],
         ["evaluate", "nowhere", "--epsilon", "1"],
     ],
     ids=" ".join,
@@ -364,6 +365,8 @@ def test_a_synthcity_that_is_damaged(trained, tiny_root, tmp_path, capsys):
         line = failing([*words, "--root", city], capsys)
         assert "query has 2 of 160 images" in line
         assert "market-style" in line
+
+
 @pytest.mark.parametrize("recipe", ["baseline", "calr"])
 def test_the_help_of_a_recipe_describes_its_presets(recipe, capsys):
     from reidlib.recipes import RECIPES

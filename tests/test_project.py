@@ -258,6 +258,24 @@ def test_every_target_that_is_written_about_exists():
         assert written <= targets, page
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("/content/drive/My Drive/cache", "/content/drive/My Drive/cache"),
+        ("My Drive/cache", f"{ROOT}/My Drive/cache"),
+        ("~/My cache", "~/My cache"),
+        ("", f"{ROOT}/.cache/reidlib"),
+    ],
+)
+def test_make_takes_the_cache_that_it_is_given(given, used):
+    environment = {**os.environ, "REIDLIB_CACHE": given, "MAKEFLAGS": ""}
+    words = ["make", "--print-data-base", "--dry-run", "help"]
+    told = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.findall(r"^REIDLIB_CACHE :?= (.*)$", told, re.MULTILINE) == [used]
+
+
 def test_an_installed_library_has_all_of_its_files():
     package = ROOT / "reidlib"
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["reidlib"]

@@ -285,8 +285,11 @@ def make_synthcity(
     target = user_path(path).absolute()
     if workers is None:
         workers = _usable_cores()
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ReIDError(f"workers {workers!r}: give an integer from 1, or nothing")
+    whole = isinstance(workers, int) and not isinstance(workers, bool)
+    if not whole or not 1 <= workers <= 1024:
+        raise ReIDError(
+            f"workers {workers!r}: give an integer from 1 to 1024, or nothing"
+        )
     plan_world(size, seed, dials)  # raises its errors before anything is written
     if target.exists() and not target.is_dir():
         raise ReIDError(f"{target} is a file: name a folder that does not exist yet")
