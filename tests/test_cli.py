@@ -280,10 +280,9 @@ def test_a_run_is_scored_on_its_own_data_and_on_no_other_unasked(
         )
         line = failing(["evaluate", moved, "--device", "cpu"], capsys)
         assert str(changed["root"]) in line
-    del manifest[
-        "options"
-    ]  # of an earlier version, or written without the command line
-    manifest["dataset"]["sha256"] = "of another city"
+    # Written without the command line: the data are those of the default, which are
+    # others.
+    del manifest["options"]
     (moved / "manifest.json").write_text(json.dumps(manifest))
     line = failing(["evaluate", moved, "--device", "cpu"], capsys)
     assert "was trained on" in line
@@ -385,9 +384,9 @@ def test_the_help_of_a_recipe_describes_its_presets(recipe, capsys):
 def test_a_terminal_that_knows_ascii_alone(monkeypatch):
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stderr", file)
-    assert main(["train", "direct", "--root", "/stra\u00dfe/\udce9"]) == 2
+    assert main(["train", "direct", "--root", "/stra\u00dfe"]) == 2
     file.flush()
-    assert rb"/stra\xdfe/\udce9" in file.buffer.getvalue()
+    assert rb"/stra\xdfe" in file.buffer.getvalue()
 
 
 def test_a_reader_that_has_read_enough(monkeypatch, tmp_path, capfd):
