@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -77,8 +78,15 @@ def _run(words: list[str]) -> None:
     for name, value in vars(options).items():
         if isinstance(value, Path):
             setattr(options, name, user_path(value))
-    with quiet(getattr(options, "quiet", False)):
+    with quiet(getattr(options, "quiet", False)), warnings.catch_warnings():
+        warnings.showwarning = _warn
+        # It stands beside the scores.
+        warnings.filterwarnings("ignore", message=".* have no camera: matches of one")
         options.command(options, rest)
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    print(f"reidlib: warning: {message}", file=sys.stderr)
 
 
 def _refused(why: str, status: int) -> int:

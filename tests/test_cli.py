@@ -515,15 +515,27 @@ def index_of(city, folder, columns="path,pid,camid,split", unknown=(), splits=()
     return write_index(folder, "\n".join(lines))
 
 
-@pytest.mark.filterwarnings("ignore:.* have no camera")
 def test_unknown_cameras_are_said_beside_the_scores(trained, tiny, tmp_path, capsys):
     folder = index_of(tiny, tmp_path / "index", unknown=(2,))
     words = ["--root", str(folder), "--device", "cpu"]
     out = tmp_path / "scores.json"
     assert main(["evaluate", str(trained), *words, "--json", str(out)]) == 0
     told = f"{len(tiny.query)} images of query and gallery have no camera: matches of"
-    assert told in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert told in said.out
+    assert "camera" not in said.err  # and only there
     assert json.loads(out.read_text())["num_without_camera"] == len(tiny.query)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(trained, tiny_root, tmp_path, capsys):
+    folder = shutil.copytree(tiny_root, tmp_path / "market")
+    (folder / "manifest.json").unlink()
+    (folder / "query" / "notes.docx").touch()
+    assert main(["evaluate", str(trained), "--root", str(folder)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("reidlib: warning: ")
+    assert "notes.docx" in line
 
 
 def test_people_without_identity_are_looked_for(trained, tiny, tmp_path, capsys):

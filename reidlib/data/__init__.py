@@ -1,5 +1,7 @@
 """Images with identities and cameras: tables, readers, tensors, batches."""
 
+from typing import Any
+
 from reidlib.data.adaptation import AdaptationDataset, with_source
 from reidlib.data.attributes import MarketAttributes, read_market_attributes
 from reidlib.data.check import Report, check_dataset, check_path, contact_sheet
@@ -59,3 +61,12 @@ __all__ = [
     "unreadable_images",
     "with_source",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Scripts that were written before it moved import it from here.
+    if name == "crop_people":
+        from reidlib.deploy import crop_people
+
+        return crop_people
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

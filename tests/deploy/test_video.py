@@ -216,3 +216,11 @@ def test_the_index_lists_every_crop_once(index):
     assert {row["path"] for row in rows} == crops
     assert len(rows) == len(crops)
     assert all(float(row["score"]) >= 0.5 for row in rows)
+
+
+def test_it_is_also_found_where_it_was_first():
+    from reidlib import data
+
+    assert data.crop_people is crop_people
+    with pytest.raises(AttributeError, match="no attribute 'crop_persons'"):
+        _ = data.crop_persons
