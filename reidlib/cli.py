@@ -79,7 +79,7 @@ def _run(words: list[str]) -> None:
         if isinstance(value, Path):
             setattr(options, name, user_path(value))
     with quiet(getattr(options, "quiet", False)), warnings.catch_warnings():
-        warnings.showwarning = _warn
+        warnings.showwarning = _warn  # type: ignore[assignment]
         # It stands beside the scores.
         warnings.filterwarnings("ignore", message=".* have no camera: matches of one")
         options.command(options, rest)
