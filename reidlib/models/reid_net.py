@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -32,10 +32,8 @@ class ReIDNet(nn.Module):
         backbone: Name of the backbone, see `build_backbone`.
         pooling: ``"gap"`` for the mean, ``"gem"`` for the generalised mean.
         pretrained: Load ImageNet weights.
-        frozen_stages: Number of leading stages that keep their weights and statistics,
-            also in train mode: 0 none, 1 the stem, n the stem and the first n - 1
-            groups of blocks (a ResNet has 4 of them, an EfficientNet 7 and a last
-            convolution).
+        frozen_stages: Number of leading stages that keep their weights, see
+            `Backbone.freeze`.
         last_stride: Stride of the last down-sampling; 1 removes it.
         weights: File with ImageNet weights, instead of the usual source.
 
@@ -72,24 +70,10 @@ class ReIDNet(nn.Module):
         self.pool = _POOLINGS[pooling]()
         self.neck = nn.BatchNorm1d(self.num_features)
         self.neck.bias.requires_grad_(False)
-        num_stages = len(self.backbone.stages)
-        if not 0 <= frozen_stages <= num_stages:
-            raise ReIDError(
-                f"frozen_stages is {frozen_stages}; {backbone} has {num_stages} "
-                f"stages: give 0 to {num_stages}"
-            )
-        self.frozen_stages = frozen_stages
-        self.backbone.stages[:frozen_stages].requires_grad_(False)
-        self.train()
+        self.backbone.freeze(frozen_stages)
 
     forward_methods = ("embed",)
     """What may be called beside ``forward`` when a run has wrapped the network."""
-
-    def train(self, mode: bool = True) -> ReIDNet:
-        """Set the mode; frozen stages stay in eval mode."""
-        super().train(mode)
-        self.backbone.stages[: self.frozen_stages].eval()
-        return self
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features before and after the neck.
@@ -111,12 +95,17 @@ class ReIDNet(nn.Module):
 
 
 @torch.inference_mode()
-def extract_features(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+def extract_features(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the features of all images.
 
     Args:
         model: Network in any mode; it is put into eval mode, and back after it.
         batches: Normalised images, ``(B, 3, H, W)`` each, on the device of the model.
+        forward: What to call in the place of the model, such as a method of it.
 
     Returns:
         ``(N, D)`` float32 features on the CPU, without a graph.
@@ -129,7 +118,7 @@ def extract_features(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
         torch.Size([8, 6])
     """
     with eval_mode(model):
-        features = [model(batch).float().cpu() for batch in batches]
+        features = [(forward or model)(batch).float().cpu() for batch in batches]
     if not features:
         raise ReIDError("no batch of images to extract features from; give one or more")
     with torch.inference_mode(False):
