@@ -14,12 +14,15 @@ from reidlib.clustering.quality import (
     cluster_quality,
     quality_within_cameras,
 )
+from reidlib.clustering.selection import ClusterCurve, cluster_curve
 from reidlib.clustering.within_cameras import cluster_within_cameras
 
 __all__ = [
+    "ClusterCurve",
     "ClusterQuality",
     "KMeans",
     "agglomerative",
+    "cluster_curve",
     "cluster_quality",
     "cluster_within_cameras",
     "dbscan",

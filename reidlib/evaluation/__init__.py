@@ -16,6 +16,7 @@ from reidlib.evaluation.open_set import (
 )
 from reidlib.evaluation.pairs import Pairs, pair_distances
 from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
+from reidlib.evaluation.reliability import Reliability, reliability
 from reidlib.evaluation.rerank import k_reciprocal_rerank
 from reidlib.evaluation.thresholds import TradeOff, trade_off
 
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluation",
     "MatchRates",
     "Pairs",
+    "Reliability",
     "TradeOff",
     "camera_thresholds",
     "cosine_distance",
@@ -36,6 +38,7 @@ __all__ = [
     "match_rates",
     "pair_distances",
     "rates_by_cameras",
+    "reliability",
     "squared_euclidean_distance",
     "take_people_out",
     "top_matches",

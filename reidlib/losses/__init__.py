@@ -14,7 +14,7 @@ from reidlib.losses.memory import (
     cluster_centroids,
     hardest_instances,
 )
-from reidlib.losses.smoothing import smoothed_cross_entropy
+from reidlib.losses.smoothing import smoothed_cross_entropy, soft_cross_entropy
 from reidlib.losses.symmetric import (
     SymmetricLosses,
     SymmetricMemory,
@@ -39,4 +39,5 @@ __all__ = [
     "reversal_strength",
     "reverse_gradient",
     "smoothed_cross_entropy",
+    "soft_cross_entropy",
 ]

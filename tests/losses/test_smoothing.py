@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from reidlib.errors import ReIDError
-from reidlib.losses import smoothed_cross_entropy
+from reidlib.labels import uniform_targets
+from reidlib.losses import smoothed_cross_entropy, soft_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -46,3 +47,39 @@ def test_bad_input_is_refused():
         smoothed_cross_entropy(torch.zeros(2, 3), torch.tensor([0, 1]), 1.0)
     with pytest.raises(ReIDError, match="labels go from 0 to 3"):
         smoothed_cross_entropy(torch.zeros(2, 3), torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 3, 4)])
+def test_soft_cross_entropy_equals_a_loop(shape):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(*shape, generator=generator)
+    targets = torch.rand(6, 4, generator=generator).softmax(dim=1)
+    wide = targets if len(shape) == 2 else targets[:, None]
+    total, rows = 0.0, 0
+    for index, row in enumerate(logits.view(6, -1, 4).tolist()):
+        for values in row:
+            norm = math.log(sum(math.exp(value) for value in values))
+            for value, target in zip(values, targets[index].tolist(), strict=True):
+                total -= target * (value - norm)
+            rows += 1
+    loss = soft_cross_entropy(logits, wide)
+    assert loss.item() == pytest.approx(total / rows, rel=1e-5)
+
+
+def test_soft_cross_entropy_of_even_smoothing_is_that_of_pytorch():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    soft = soft_cross_entropy(logits, uniform_targets(labels, 3, 0.2))
+    torch.testing.assert_close(soft, smoothed_cross_entropy(logits, labels, 0.2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = soft_cross_entropy(logits.bfloat16(), uniform_targets(labels, 3, 0.2))
+    assert half.dtype == torch.float32
+
+
+def test_soft_cross_entropy_refuses_shapes_that_do_not_fit():
+    for logits, targets in (
+        (torch.zeros(2, 3), torch.zeros(2, 4)),
+        (torch.zeros(2, 3), torch.zeros(2, 2, 3)),
+        (torch.zeros(0, 3), torch.zeros(0, 3)),
+    ):
+        with pytest.raises(ReIDError, match=r"give \(\.\.\., C\) of both"):
+            soft_cross_entropy(logits, targets)
