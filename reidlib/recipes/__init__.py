@@ -6,7 +6,15 @@ what is measured with the identities that no method sees.
 
 from types import ModuleType
 
-from reidlib.recipes import aff_scl, baseline, calr, calr_local, direct, supervised
+from reidlib.recipes import (
+    aff_scl,
+    baseline,
+    calr,
+    calr_local,
+    cals,
+    direct,
+    supervised,
+)
 
 RECIPES: dict[str, ModuleType] = {
     "direct": direct,
@@ -14,6 +22,7 @@ RECIPES: dict[str, ModuleType] = {
     "calr_local": calr_local,
     "calr": calr,
     "aff_scl": aff_scl,
+    "cals": cals,
     "supervised": supervised,
 }
 """Every recipe by the name that the command line knows it by."""
@@ -24,6 +33,7 @@ __all__ = [
     "baseline",
     "calr",
     "calr_local",
+    "cals",
     "direct",
     "supervised",
 ]

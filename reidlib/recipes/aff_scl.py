@@ -39,6 +39,7 @@ from reidlib.recipes.settings import (
     SMALL_CLUSTERS,
     AttentionConfig,
     ClusteringConfig,
+    ContrastConfig,
     check_at_least,
     check_not_negative,
     check_positive,
@@ -68,7 +69,7 @@ PATIENCE = 3
 
 
 @dataclass(frozen=True)
-class Config(ClusteringConfig, AttentionConfig):
+class Config(ContrastConfig, ClusteringConfig, AttentionConfig):
     """Settings of AFF_SCL.
 
     The defaults are the paper's, and what its ancestors' public code has for the

@@ -26,6 +26,7 @@ from reidlib.recipes.settings import (
     PAPER,
     SMALL_CLUSTERS,
     ClusteringConfig,
+    ContrastConfig,
     check_at_least,
     small_presets,
 )
@@ -47,7 +48,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(ClusteringConfig):
+class Config(ContrastConfig, ClusteringConfig):
     """Settings of the unsupervised baseline."""
 
     clustering: Literal["dbscan", "infomap", "kmeans", "agglomerative"] = "dbscan"

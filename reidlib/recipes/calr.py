@@ -74,7 +74,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(ClusteringConfig):
+class Config(ContrastConfig, ClusteringConfig):
     """Settings of CALR.
 
     The defaults follow the paper, and its published code for temperature, momentum and

@@ -2,7 +2,7 @@
 
 A recipe's ``Config`` inherits what it needs: `CommonConfig` of every recipe,
 `TrainingConfig` of those that train, `ContrastConfig` of those that contrast clusters
-with a memory, `ClusteringConfig` of those that find them by a Jaccard distance, and
+with a memory, `ClusteringConfig` of those that may find them by a Jaccard distance, and
 `AttentionConfig` of those whose network may attend.
 """
 
@@ -20,7 +20,12 @@ from reidlib.errors import ReIDError
 from reidlib.models.attention import Attention
 
 Backbone = Literal[
-    "resnet50", "resnet50_ibn_a", "efficientnet_b0", "efficientnet_lite0", "tiny"
+    "resnet50",
+    "resnet50_ibn_a",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_lite2",
+    "tiny",
 ]
 
 T = TypeVar("T")
@@ -141,7 +146,7 @@ class ContrastConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class ClusteringConfig(ContrastConfig):
+class ClusteringConfig(TrainingConfig):
     """Settings of recipes whose clusters may span cameras."""
 
     k1: int = 30

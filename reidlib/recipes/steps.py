@@ -355,20 +355,28 @@ def end_epoch(
 # -- features and scores -----------------------------------------------------------
 
 
-def extract(model: nn.Module, images: ImageSource, config: CommonConfig) -> Tensor:
+def extract(
+    model: nn.Module,
+    images: ImageSource,
+    config: CommonConfig,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the features of all images, without augmentation.
 
     Args:
         model: Network in any mode; it is put into eval mode and back.
         images: N images.
         config: For the number of images at once.
+        forward: What to call in the place of the network, such as a method of it.
 
     Returns:
-        ``(N, D)`` float32 L2-normalised features, on the CPU.
+        ``(N, D)`` float32 L2-normalised features, on the CPU; what ``forward`` returns,
+        if it is given.
     """
     normalise = TestTransform()
     index = sequential_batches(len(images), config.extract_batch)
-    return extract_features(model, (normalise(b) for b in images.batches(index)))
+    batches = (normalise(batch) for batch in images.batches(index))
+    return extract_features(model, batches, forward)
 
 
 def extract_test(

@@ -48,6 +48,8 @@ _SMALL = {
     "num_instances": 4,
 }
 _JACCARD = {"k1": 10, "k2": 4, "eps": 0.6}
+# A map of 4 rows, one for each band.
+_CALS = {**_SMALL, "last_stride": 1, "num_clusters": 12, "alpha": 0.3}
 _CALR = {
     "k": 8,
     "min_similarity": 0.2,
@@ -98,6 +100,28 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
             **_SMALL,
             **_CALR,
             **{"refinement": "none", "weighting": "none", "beta": 0.0},
+        },
+    },
+    "cals": {
+        "predictions, sigmoid": {**_CALS},
+        "DBSCAN, dcls, no attention": {
+            **_CALS,
+            **_JACCARD,
+            **{"clustering": "dbscan", "smoothing": "dcls", "attention": "none"},
+        },
+        "strength, softmax, both descriptors": {
+            **_CALS,
+            **{"smoothing": "strength", "attention": "softmax", "descriptor": "both"},
+        },
+        "literal, clustered again, local descriptors": {
+            **_CALS,
+            **{"smoothing": "literal", "recluster": True, "descriptor": "local"},
+        },
+        "confusion": {**_CALS, "smoothing": "confusion"},
+        "identities, noise by camera, uniform": {
+            **_CALS,
+            **{"clustering": "identities", "noise": 0.3, "noise_kind": "camera"},
+            "smoothing": "uniform",
         },
     },
     "aff_scl": {
