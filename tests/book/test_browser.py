@@ -8,7 +8,6 @@ import functools
 import http.server
 import io
 import os
-import shutil
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from browser import FLAGS, find_browser
 from PIL import Image
 from playwright.async_api import (
     Browser,
@@ -30,19 +30,6 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["index", *sorted(parse_toc_yaml(ROOT / "_toc.yml"))]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MACOS = (
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 # Pages that are open at the same time.
 TABS = 2 * (os.cpu_count() or 1)
 # Milliseconds after which a page hangs, however slow the machine is.
@@ -53,11 +40,6 @@ ALL_PICTURES = """Promise.all([...document.images].map((image) => {
   return image.decode().catch(() => null);
 }))"""
 LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
-MISSING = (
-    "no Chromium or Chrome was found to open the book with: install one (Debian and "
-    "Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), name one "
-    "in REIDLIB_BROWSER, or set REIDLIB_BROWSER=none to go without these tests"
-)
 
 
 def picture(*colour: int) -> str:
@@ -77,16 +59,6 @@ CONTENTS = {
     picture(0, 0, 0, 0): "transparent: data:image/png",
     picture(9, 9, 9, 255): None,
 }
-
-
-def find_browser() -> str | None:
-    """The browser to use: the one named by ``REIDLIB_BROWSER``, else the system's."""
-    named = os.environ.get("REIDLIB_BROWSER")
-    if named:
-        return named
-    found = [shutil.which(name) for name in NAMES]
-    found += [path for path in MACOS if Path(path).is_file()]
-    return next((path for path in found if path), None)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -209,10 +181,6 @@ def found(address) -> dict[str, list[str]]:
     The keys are the names of the pages, ``search``, and the pieces of ``CONTENTS``.
     """
     executable = find_browser()
-    if executable == "none":
-        pytest.skip("REIDLIB_BROWSER=none")
-    if executable is None:
-        pytest.fail(MISSING)
 
     async def look_at_all() -> dict[str, list[str]]:
         tabs, found = asyncio.Semaphore(TABS), {}
