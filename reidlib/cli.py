@@ -293,7 +293,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
-    from reidlib.recipes.steps import result_of
+    from reidlib.recipes.steps import check_requirements, result_of
 
     before = _recall_run(options) if options.resume else None
     if options.recipe is None:
@@ -334,6 +334,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         return
     # What is wrong is said now, and not after the data are drawn or read.
     _check_device(options.device or "auto")
+    check_requirements(config)
     recipe.network(config)
     dataset = _open(options, "tiny" if preset == "quick" else "course")
     out = options.out

@@ -571,3 +571,21 @@ def test_names_that_are_not_utf8_are_refused_in_every_option(tiny_root, capsys):
         ["data", "check", tiny_root, "--sheet", f"{name}.png"],
     ):
         assert "is not UTF-8; rename it" in failing(words, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["baseline", "--clustering", "infomap"], "infomap is not installed"),
+        (["calr", "--local-labels", "/gone/labels"], "no checkpoint at /gone/labels"),
+    ],
+    ids=["a package", "a file"],
+)
+def test_what_is_missing_is_said_before_a_city_is_drawn(
+    words, told, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    if "infomap" in words:
+        monkeypatch.setitem(sys.modules, "infomap", None)  # as if not installed
+    assert told in failing(["train", *words, "--preset", "quick"], capsys)
+    assert not any(tmp_path.iterdir())

@@ -32,6 +32,7 @@ from reidlib.recipes.settings import (
 )
 from reidlib.recipes.steps import (
     batches,
+    check_requirements,
     end_epoch,
     extract,
     filled,
@@ -113,6 +114,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     Returns:
         The content of the result file.
     """
+    check_requirements(config)
     images = open_training_images(dataset, config, run.device)
     across = config.cross_camera and dataset.train.has_cameras
     camids = torch.from_numpy(dataset.train.camids) if across else None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib.clustering.infomap import infomap, require_infomap
+from reidlib.clustering.infomap import infomap
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
 from reidlib.engine.checkpoint import (
@@ -58,6 +58,7 @@ from reidlib.recipes.settings import (
 )
 from reidlib.recipes.steps import (
     batches,
+    check_requirements,
     end_epoch,
     extract,
     filled,
@@ -266,7 +267,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         CollapseError: If an epoch leaves fewer than two clusters.
     """
     check_cameras(dataset)
-    check_infomap(config)
+    check_requirements(config)
     images = open_training_images(dataset, config, run.device)
     cameras, numbers = np.unique(dataset.train.camids, return_inverse=True)
     camids = torch.from_numpy(numbers).long()  # from 0 without gaps
@@ -464,9 +465,3 @@ def check_cameras(dataset: ReIDDataset) -> None:
             f"all training images of {name} come from one camera: there is no other to "
             f"refine by or to align with; {instead}"
         )
-
-
-def check_infomap(config: Config) -> None:
-    """Raise if Infomap is asked for and missing: better now than after stage 1."""
-    if config.clustering == "infomap":
-        require_infomap("calr")

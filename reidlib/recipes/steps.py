@@ -16,6 +16,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 
 from reidlib.clustering.dbscan import dbscan
+from reidlib.clustering.infomap import require_infomap
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.data.check import training_problem
 from reidlib.data.images import ImageSource, open_images
@@ -198,6 +199,18 @@ def log_weights(run: Run, model: nn.Module) -> None:
     told = dict.fromkeys(source for source in sources if isinstance(source, str))
     run.manifest["weights"] = "; ".join(told)
     run.log(f"weights: {run.manifest['weights']}")
+
+
+def check_requirements(config: CommonConfig) -> None:
+    """Raise if a package or a file that the settings name is missing.
+
+    Better now than at the first clustering, or after the data were drawn.
+    """
+    if getattr(config, "clustering", None) == "infomap":
+        require_infomap("clustering")
+    local_labels = getattr(config, "local_labels", None)
+    if local_labels:
+        load_checkpoint(user_path(local_labels), "labels")
 
 
 def open_training_images(

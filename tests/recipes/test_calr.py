@@ -487,7 +487,7 @@ def test_data_without_cameras_is_refused_and_the_baseline_offered(
 
 def test_a_missing_infomap_is_said_before_stage_one(people, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "infomap", None)  # as if it were not installed
-    with pytest.raises(ReIDError, match=r"^calr: .*\(--clustering dbscan\)"):
+    with pytest.raises(ReIDError, match=r"^clustering: .*\(--clustering dbscan\)"):
         train(calr, small(), people, tmp_path / "run")
     assert "stage 1" not in (tmp_path / "run" / "log.txt").read_text()
 
