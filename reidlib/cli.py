@@ -30,7 +30,16 @@ _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
 # Repeated here, because importing the recipes takes seconds.
 _RECIPES = ("direct", "baseline", "calr_local", "calr", "aff_scl", "cals", "supervised")
-_PRESETS = ("quick", "ablation", "course", "paper", "ibn", "veri", "code")
+_PRESETS = (
+    "quick",
+    "ablation",
+    "course",
+    "paper",
+    "paper_baseline",
+    "ibn",
+    "veri",
+    "code",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

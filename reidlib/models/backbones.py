@@ -87,6 +87,7 @@ class Backbone(nn.Module):
     Attributes:
         num_channels: Channels of the feature map.
         source: Where the weights come from, in words.
+        name: What it is called.
     """
 
     def __init__(self, stages: list[nn.Module], num_channels: int, source: str) -> None:
@@ -94,6 +95,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.num_channels = num_channels
         self.source = source
+        self.name = "the backbone"
         self.frozen = 0
 
     def freeze(self, count: int) -> None:
@@ -109,7 +111,7 @@ class Backbone(nn.Module):
         """
         if not 0 <= count <= len(self.stages):
             raise ReIDError(
-                f"frozen_stages is {count}; the backbone has {len(self.stages)} "
+                f"frozen_stages is {count}; {self.name} has {len(self.stages)} "
                 f"stages: give 0 to {len(self.stages)}"
             )
         self.frozen = count
@@ -203,6 +205,7 @@ def build_backbone(
     elif pretrained:
         state, source = _SOURCES[name](name)
     backbone = _BUILDERS[name](name, state, last_stride, source)
+    backbone.name = name
     logger.info("%s: weights: %s", name, source)
     return backbone
 

@@ -13,6 +13,9 @@ from reidlib.errors import ReIDError
 from reidlib.evaluation import cosine_distance, pair_distances, ranking
 from reidlib.evaluation import squared_euclidean_distance as squared
 
+# Tables of these tests are made at random, also without cameras.
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no camera")
+
 
 def table(pids, camids):
     return ImageTable(Path("data"), ("x",) * len(pids), pids, camids)

@@ -143,9 +143,7 @@ def test_mode_is_restored_after_an_error():
 def test_bad_settings_are_refused():
     with pytest.raises(ReIDError, match="pooling 'max' is unknown"):
         ReIDNet(LITE0, "max")
-    with pytest.raises(
-        ReIDError, match="frozen_stages is 6; the backbone has 5 stages"
-    ):
+    with pytest.raises(ReIDError, match="frozen_stages is 6; resnet50 has 5 stages"):
         ReIDNet("resnet50", pretrained=False, frozen_stages=6)
     with pytest.raises(ReIDError, match="frozen_stages is -1"):
         ReIDNet(LITE0, frozen_stages=-1)
