@@ -30,8 +30,14 @@ FILE = "verified.json"
 
 TOLERANCE = 0.01
 """Largest difference of a figure, relative to it where it is above 1. Published runs of
-four recipes differ by 0.0017 at most. The full CALR, whose stage 1 trains in each
-camera first, differs by 0.028; whether rounding does that is not known yet."""
+four recipes differ by 0.0017 at most."""
+
+TOLERANCES = {"calr": 0.05}
+"""The same for recipes that rounding moves farther. Stage 1 of CALR trains and clusters
+in each camera before the first epoch, and a cluster that falls otherwise changes what
+refinement discards. On the machine where this was measured, today's code and the code
+that made the published run differ from it by the same 0.0278; with two threads instead
+of one, today's code differs from it by 0.0203."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no figure differs by more than `TOLERANCE`."""
-        return self.largest[1] <= TOLERANCE
+        """Whether no figure differs by more than the recipe's tolerance."""
+        return self.largest[1] <= TOLERANCES.get(self.job.row.recipe, TOLERANCE)
 
 
 def verify(

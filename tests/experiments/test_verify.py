@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,9 @@ from support import SMALL, fork, in_copy
 from reidlib.cli import main
 from reidlib.errors import ReIDError
 from reidlib.experiments import runner, verified, verify
-from reidlib.experiments.plans import Plan, Row, plans
-from reidlib.experiments.results import Data
+from reidlib.experiments.plans import Plan, Row, plan, plans
+from reidlib.experiments.results import Data, Job
+from reidlib.experiments.verify import Verification
 
 ROOT = Path(__file__).parents[2]
 TINY = Data("tiny")
@@ -156,3 +158,13 @@ def test_a_changed_library_is_found_out(results, tmp_path):
     assert "baseline: DIFFERS" in told.read_text()
     assert "direct: as published" in told.read_text()
     assert set(verified()) == {"direct"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "difference", "passes"),
+    [("baseline", 0.02, False), ("calr", 0.03, True), ("calr", 0.06, False)],
+)
+def test_calr_is_allowed_what_rounding_does_to_it(recipe, difference, passes):
+    (row,) = (row for row in plan("CALR-T1").rows if row.name == "CALR, GAP")
+    job = Job("CALR-T1", dataclasses.replace(row, recipe=recipe), "ablation", Data(), 0)
+    assert Verification(job, {"purity": difference}).passed == passes
