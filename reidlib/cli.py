@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         or 130 after Ctrl-C, or 141 if nobody reads what is printed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    width = os.environ.get("COLUMNS", "")
+    if width.isdigit() and int(width) < 40:  # help in a column of 1 never ends
+        os.environ["COLUMNS"] = "40"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know ASCII alone
             stream.reconfigure(errors="backslashreplace")
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for word in words:
             check_utf8(word)
         _run(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the shell has closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         # `head` has read enough. What is left to flush at the exit would fail again.
         with contextlib.suppress(OSError, ValueError):
@@ -299,6 +303,7 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.data import ReIDDataset
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
@@ -322,7 +327,13 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         )
     default = recipe.PRESETS[preset]
     if before is not None:
-        default = restore(recipe.Config, before["config"])
+        try:
+            default = restore(recipe.Config, before["config"])
+        except (TypeError, ValueError) as error:
+            raise ReIDError(
+                f"{options.out / 'manifest.json'} is damaged ({error}); restore it, or "
+                "start the run again in another folder"
+            ) from error
     if options.help:
         # The options of argparse; tyro then prints those of the recipe and exits.
         print(f"{options.parser.format_help()}\n{_presets(recipe)}\n")
@@ -369,6 +380,8 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     if source := getattr(dataset, "source", None):
         told = {"name": source.name, "sha256": source.fingerprint()}
         run.manifest["source"] = told
+        # Of the target alone, on which the run is scored without its source.
+        run.manifest["target"] = {"sha256": ReIDDataset.fingerprint(dataset)}
     with run:
         result = run.result() or recipe.train(config, dataset, run)
     _print_result(out, result)
@@ -384,8 +397,8 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40] or "data"
 
 
-_DATA = ("data", "root", "size", "unreadable", "source_root", "source_data")
-_RECALLED = ("preset", "device", *_DATA)
+_DATA = ("data", "root", "size", "unreadable")
+_RECALLED = ("preset", "device", *_DATA, "source_root", "source_data")
 
 
 def _recall_run(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -528,6 +541,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
             data = json.dumps({"dataset": dataset.name, **scores}, indent=1)
             write_atomically(options.json, data.encode())
     if options.figure is not None:
+        os.environ["MPLBACKEND"] = "agg"  # a file is drawn, whatever else is set
         import matplotlib.pyplot as plt
 
         from reidlib.plotting import plot_retrievals, use_style
@@ -562,7 +576,8 @@ def _open_for(options: argparse.Namespace) -> ReIDDataset:
     _recall(options, before, _DATA)
     dataset = _open(options, "course")
     trained = before["dataset"]
-    if trained["sha256"] != dataset.fingerprint():
+    known = before.get("target", trained).get("sha256")
+    if known != dataset.fingerprint():
         raise ReIDError(
             f"{options.run} was trained on {trained['name']} with "
             f"{trained['images']['train']} training images, which are not those of "

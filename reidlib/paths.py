@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -144,6 +145,12 @@ def check_utf8(path: str | os.PathLike[str]) -> None:
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeDecodeError):
+            os.fsencode(path).decode()
+            raise ReIDError(
+                f"the name {os.fsencode(path)!r} cannot be read in a locale that knows "
+                "ASCII alone; set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            ) from None
         raise ReIDError(
             f"the name {os.fsencode(path)!r} is not UTF-8; rename it, for instance "
             "with convmv"

@@ -8,8 +8,10 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support import fork, full_disk, without_times
@@ -123,7 +125,7 @@ def test_a_source_that_cannot_be_adapted_from(tiny_root, tmp_path, capsys):
     assert "adaptation is 'none'" in failing(words, capsys)
 
 
-def test_an_adapted_run_names_its_source(tiny_root, tmp_path):
+def test_an_adapted_run_names_its_source(tiny_root, tmp_path, capsys):
     city, out = ensure_synthcity("tiny", 100, progress=False), tmp_path / "run"
     words = ["train", "aff_scl", *QUICK, "--root", str(tiny_root), "--out", str(out)]
     words += ["--source-root", str(city), "--adaptation", "source"]
@@ -132,6 +134,10 @@ def test_an_adapted_run_names_its_source(tiny_root, tmp_path):
     source = open_dataset("synthcity", city)
     assert result["source"]["sha256"] == source.fingerprint()
     assert result["dataset"]["sha256"] != source.fingerprint()
+    # Its source is not needed to score it.
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--device", "cpu"]) == 0
+    assert f"{100 * result['metrics']['mAP']:.1f} %" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -589,3 +595,32 @@ def test_what_is_missing_is_said_before_a_city_is_drawn(
         monkeypatch.setitem(sys.modules, "infomap", None)  # as if not installed
     assert told in failing(["train", *words, "--preset", "quick"], capsys)
     assert not any(tmp_path.iterdir())
+
+
+def test_nothing_is_printed_where_the_shell_has_closed_the_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["report", "baseline"]) == 0
+
+
+def test_a_figure_is_drawn_whatever_backend_is_set(trained, tmp_path):
+    picture = tmp_path / "found.png"
+    words = ["evaluate", str(trained), "--figure", str(picture), "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "reidlib.cli", *words],
+        env={**os.environ, "MPLBACKEND": "bogus"},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 1000
+
+
+def test_settings_that_are_damaged_name_the_file(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    file = run / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["config"]["seed"] = []
+    file.write_text(json.dumps(manifest))
+    line = failing(["resume", run], capsys)
+    assert f"{file} is damaged (seed is []" in line

@@ -12,6 +12,7 @@ import pytest
 from reidlib.errors import ReIDError
 from reidlib.paths import (
     cache_dir,
+    check_utf8,
     lock_folder,
     make_cache_folder,
     new_folder,
@@ -72,3 +73,13 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     for folder in (tmp_path / "file" / "cache", Path("/proc/nope/cache")):
         with pytest.raises(ReIDError, match="set REIDLIB_CACHE"):
             make_cache_folder(folder)
+
+
+def test_a_name_that_only_the_locale_cannot_read_is_told_from_one_that_is_no_utf8():
+    for name, way_out in (
+        ("o\udcc3\udcb6", "set LC_ALL=C.UTF-8"),
+        ("\udce9", "convmv"),
+    ):
+        with pytest.raises(ReIDError, match=way_out):
+            check_utf8(name)
+    check_utf8("ö")

@@ -35,7 +35,12 @@ def write_atomically(path: Path, data: bytes) -> None:
             ``path`` before is untouched, and no partial file is left behind.
     """
     path = user_path(path)
+    if path.is_symlink():
+        path = path.resolve()  # the link stays one
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)  # a pipe or a device: never replaced by a file
+            return
         with partial(path) as temporary:
             with temporary.open("wb") as file:
                 file.write(data)

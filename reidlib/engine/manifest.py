@@ -21,13 +21,15 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "
 _PACKAGE_ROOT = Path(reidlib.__file__).resolve().parent  # notebooks have a link to it
 
 _NUMBER = (int, float, type(None))  # NaN is written as null
+_SCORES = ("mAP", "mINP", "num_queries", "num_unmatched")
 _MANIFEST: dict[str, Any] = {
     "recipe": str,
     "version": int,
     "config": dict,
     "dataset": {"name": str, "sha256": str, "images": {"*": int}},
+    "target": {"sha256": str},
     "earlier": list,
-    "options": dict,
+    "options": {"*": (str, type(None))},
 }
 _RESULT: dict[str, Any] = {
     **_MANIFEST,
@@ -36,9 +38,8 @@ _RESULT: dict[str, Any] = {
     "seconds": _NUMBER,
     "epochs": list,
     "metrics": {
-        "cmc": {"*": _NUMBER},
-        "mAP": _NUMBER,
-        "mINP": _NUMBER,
+        "cmc": {"*": (int, float)},
+        **dict.fromkeys(_SCORES, (int, float)),
         "diagnosis": {"kmeans": {"*": _NUMBER}, "same_camera_share": _NUMBER},
     },
 }
@@ -74,6 +75,10 @@ def read_result(file: Path, way_out: str) -> dict[str, Any]:
         raise DamagedError(
             f"{file} is damaged (neither metrics nor an error in it); {way_out}", file
         )
+    scores = result.get("metrics", {})
+    missing = [name for name in ("cmc", *_SCORES) if name not in scores]
+    if "mAP" in scores and missing:
+        raise DamagedError(f"{file} is damaged (no {missing[0]!r}); {way_out}", file)
     return result
 
 

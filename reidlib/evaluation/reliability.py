@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reidlib.checks import Array, check_count, check_same_length
+from reidlib.checks import Array, check_array, check_count, check_same_length
 from reidlib.errors import ReIDError
 
 
@@ -57,7 +57,14 @@ def reliability(confidence: Array, correct: Array, num_bins: int = 15) -> Reliab
     """
     where = "reliability"
     num_bins = check_count(num_bins, "num_bins", where)
-    value, right = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    value = check_array(confidence, "confidence", where).cpu().double().numpy()
+    told = check_array(correct, "correct", where).cpu()
+    right = told.bool().numpy()
+    if told.ndim != 1 or not bool(((told == 0) | (told == 1)).all()):
+        raise ReIDError(
+            f"{where}: correct has shape {tuple(told.shape)} or values other than true "
+            "and false; give (N,) bool"
+        )
     check_same_length(where, confidence=value, correct=right)
     if value.ndim != 1 or not len(value) or not ((value >= 0) & (value <= 1)).all():
         raise ReIDError(

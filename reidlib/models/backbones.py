@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import pickle
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -299,6 +300,8 @@ def _load(
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a file of the user."""
     state: Any
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ReIDError(f"{path} is no file; give a .pth or .safetensors file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -312,7 +315,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         ) from None
     # Each format has its own error for a broken file, and a directory has another.
     except Exception as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0] or "it is empty or cut"
+        if isinstance(error, pickle.UnpicklingError):
+            # PyTorch's own words advise to load it all the same.
+            reason = "it holds other things than tensors, or is no such file"
         raise ReIDError(
             f"cannot read weights from {path} ({reason}); give a .pth or .safetensors "
             "file with a state dict"

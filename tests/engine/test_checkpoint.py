@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -149,3 +151,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
     save_checkpoint(path, whole)  # there is room again
     assert load_checkpoint(path)["epoch"] == 2
+
+
+def test_a_pipe_is_written_to_and_a_link_stays_a_link(tmp_path):
+    pipe, link, file = (tmp_path / name for name in ("pipe", "link", "file"))
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomically(pipe, b"scores")
+    reader.join()
+    assert read == [b"scores"]
+    assert pipe.is_fifo()
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"

@@ -27,9 +27,9 @@ from reidlib.engine import (
     save_checkpoint,
 )
 from reidlib.engine.cache import cached_features, cached_run, run_key
-from reidlib.engine.manifest import library_hash
+from reidlib.engine.manifest import library_hash, read_manifest, read_result
 from reidlib.engine.run import open_fabric
-from reidlib.errors import ReIDError
+from reidlib.errors import DamagedError, ReIDError
 
 
 @dataclass(frozen=True)
@@ -604,3 +604,36 @@ def test_the_commit_of_changed_code_says_so(tmp_path, monkeypatch):
     (package / "new.py").write_text("")
     assert manifest.git_commit() == f"{commit}-dirty"
     assert manifest.changed_files() == ["reidlib/new.py"]
+
+
+WHOLE = {
+    "recipe": "baseline",
+    "version": 1,
+    "config": {},
+    "dataset": {"name": "x", "sha256": "y", "images": {}},
+}
+SCORES = {"cmc": {"1": 0.5}, "mAP": 0.4, "mINP": 0.1, "num_queries": 2}
+SCORES |= {"num_unmatched": 0}
+
+
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        *((read_manifest, {"options": {"preset": v}}) for v in ([1], {"a": 1}, True)),
+        (read_manifest, {"options": {"root": 3}}),
+        *(
+            (read_result, {"metrics": {k: v for k, v in SCORES.items() if k != gone}})
+            for gone in SCORES
+            if gone != "mAP"
+        ),
+        (read_result, {"metrics": {**SCORES, "cmc": {"1": None}}}),
+        (read_result, {"metrics": {**SCORES, "num_queries": None}}),
+    ],
+)
+def test_a_part_of_another_kind_is_told_as_damage(read, content, tmp_path):
+    file = tmp_path / "file.json"
+    file.write_text(json.dumps(WHOLE | {"metrics": SCORES}))
+    assert read(file, "restore it")
+    file.write_text(json.dumps(WHOLE | content))
+    with pytest.raises(DamagedError, match=r"file.json is damaged .*; restore it"):
+        read(file, "restore it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from reidlib.errors import ReIDError
 from reidlib.evaluation import reliability
@@ -31,11 +32,19 @@ def test_a_classifier_that_knows_what_it_knows_has_no_error():
     assert reliability(np.zeros(8), np.zeros(8, bool)).error == 0
 
 
+def test_tensors_of_any_precision_are_taken():
+    confidence = torch.tensor([0.5, 0.75], dtype=torch.bfloat16)
+    assert reliability(confidence, torch.tensor([0, 1])).error == 0.375
+
+
 def test_bad_input_is_refused():
     right = np.array([True, False])
     for bad in ([0.5, 1.1], [0.5, np.nan], [-0.1, 0.5]):
         with pytest.raises(ReIDError, match=r"probabilities in \[0, 1\]"):
             reliability(np.array(bad), right)
+    for bad in (right[:, None], np.array([0.5, 1.0]), np.array(["0", "1"])):
+        with pytest.raises(ReIDError, match=r"correct (has shape|are of type)"):
+            reliability(np.array([0.5, 0.5]), bad)
     with pytest.raises(ReIDError, match="2 confidence and 1 correct"):
         reliability(np.array([0.5, 0.5]), right[:1])
     with pytest.raises(ReIDError, match="num_bins is 0"):

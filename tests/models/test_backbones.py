@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import pickle
 
 import pytest
 import timm
@@ -186,6 +188,18 @@ def test_bad_weight_files_are_refused(tmp_path, lite0_file):
         (tmp_path / name).write_text("not weights")
         with pytest.raises(ReIDError, match=f"cannot read weights from .*{name}"):
             build_backbone("resnet50", weights=tmp_path / name)
+    for name, content in (("empty.pth", b""), ("empty.safetensors", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ReIDError, match=r"cannot read .*\(.+\)"):
+            build_backbone("resnet50", weights=tmp_path / name)
+    # Nothing in it is executed, and nothing advises to execute it.
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(print, 2))
+    with pytest.raises(ReIDError, match="other things than tensors") as told:
+        build_backbone("resnet50", weights=tmp_path / "evil.pth")
+    assert "weights_only" not in str(told.value)
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ReIDError, match=r"pipe.pth is no file"):
+        build_backbone("resnet50", weights=tmp_path / "pipe.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ReIDError, match="holds no state dict"):
         build_backbone("resnet50", weights=tmp_path / "list.pth")
