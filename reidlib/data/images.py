@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -51,9 +53,10 @@ def read_image(
     images of more than 8 bits (of thermal and depth cameras) do not say which value is
     white. Whole numbers are read as 8, 10, 12, 14, 16 or more bits: the fewest that
     hold the image's highest value. Floats are read from 0, black, to 1, white, and
-    refused beyond. Orientation tags (EXIF) are ignored, because the crops of
-    re-identification data sets are stored upright. Resizing is bicubic with
-    anti-aliasing, as in the papers.
+    refused beyond. So are such images whose 0 is white, and colours of 16 bits per
+    channel that use less than 15 of them. Orientation tags (EXIF) are ignored, because
+    the crops of re-identification data sets are stored upright. Resizing is bicubic
+    with anti-aliasing, as in the papers.
 
     Args:
         path: Image file.
@@ -63,8 +66,8 @@ def read_image(
         ``(H, W, 3)`` uint8.
 
     Raises:
-        ReIDError: If the file is missing, empty, truncated or not an image, or if its
-            values do not say what is white.
+        ReIDError: If the file is missing, empty, truncated or not an image, if its
+            values do not say what is white, or if the size is none.
 
     Example:
         >>> import tempfile
@@ -74,6 +77,8 @@ def read_image(
         >>> read_image(file, size=(4, 2)).shape
         (4, 2, 3)
     """
+    if size is not None:
+        _check_size(size)
     file = Path(path)
     try:
         if not file.is_file():  # to read a named pipe would wait for ever
@@ -106,8 +111,19 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     try:
         with Image.open(io.BytesIO(content)) as file:
             image: Image.Image = file
+            deep_colour = bool(re.search(";16[BLN]", str(file.tile)))
+            white_is_zero, signed = _tiff_meaning(file)
             if file.mode.startswith(("I", "F")):
+                if white_is_zero:
+                    raise ReIDError(
+                        "holds values of more than 8 bits of which 0 is white; save "
+                        "it with 0 as black"
+                    )
                 image = Image.fromarray(_eight_bits(np.asarray(file)))
+            elif signed:  # Pillow reads them modulo 256
+                image = Image.fromarray(_eight_bits(np.asarray(file).view(np.int8)))
+            elif deep_colour:
+                _check_deep_colour(file)
             image = image.convert("RGB")
             if size is not None and image.size != size[::-1]:
                 image = image.resize(size[::-1], Image.Resampling.BICUBIC)
@@ -117,6 +133,25 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow reports some broken PNG and BMP files with these.
         raise OSError(str(error)) from error
+
+
+def _tiff_meaning(file: Image.Image) -> tuple[bool, bool]:
+    """Return whether 0 is white, and whether values have a sign."""
+    if not isinstance(file, TiffImagePlugin.TiffImageFile):
+        return False, False
+    formats = file.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    white = file.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return white, 2 in np.atleast_1d(formats)
+
+
+def _check_deep_colour(file: Image.Image) -> None:
+    """Raise if colours of 16 bits hold fewer; Pillow keeps the high byte alone."""
+    colours = [file.getchannel(c) for c in file.getbands() if c not in "Aa"]
+    if max(np.asarray(colour).max() for colour in colours) < 1 << 6:
+        raise ReIDError(
+            "holds colours of 16 bits that use 14 of them at most, of which none is "
+            "known to be white; save it with 8 bits per channel"
+        )
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
@@ -139,7 +174,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _why(file: Path, error: Exception) -> str:
-    if not file.exists():
+    if not os.path.exists(file):  # no error where the name is too long
         return f"{file} does not exist; restore it, or read the data set again"
     if not file.is_file():
         return f"{file} is a folder, a pipe or a device, not a file; remove it"
@@ -343,8 +378,12 @@ def open_images(
     return StreamedImages(table, size, device, workers)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or min(size) < 1:
+def _check_size(size: object) -> None:
+    if (
+        not isinstance(size, tuple | list)
+        or len(size) != 2
+        or not all(isinstance(n, Integral) and n > 0 for n in size)
+    ):
         raise ReIDError(
             f"image size {size!r}: give height and width in pixels, for instance "
             "(128, 64)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,116 @@ def test_values_of_unknown_meaning_are_refused(tmp_path, low, high, kind, told):
     assert "damaged" not in str(caught.value)
 
 
+def write_deep_colours(file: Path, values: np.ndarray, bands: int) -> None:
+    """Write 16 bits per channel, as PNG or TIFF; Pillow writes neither."""
+    height, width = values.shape
+    pixels = np.repeat(values[..., None], bands, axis=2)
+    if bands in (2, 4):
+        pixels[..., -1] = 65535  # alpha
+    if file.suffix == ".png":
+        kind = {2: 4, 3: 2, 4: 6}[bands]
+        lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+        header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+        file.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + b"".join(
+                struct.pack(">I", len(data))
+                + name
+                + data
+                + struct.pack(">I", zlib.crc32(name + data))
+                for name, data in chunks
+            )
+        )
+        return
+    write_tiff(file, pixels.astype("<u2"), photometric=2, sample_format=1)
+
+
+def write_tiff(
+    file: Path, pixels: np.ndarray, photometric: int, sample_format: int
+) -> None:
+    """Write an uncompressed TIFF with tags of choice."""
+    height, width, bands = pixels.shape
+    bits = 8 * pixels.dtype.itemsize
+    tags = [
+        (256, width),
+        (257, height),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 0),
+        (277, bands),
+        (278, height),
+        (279, pixels.nbytes),
+        (338, 2),
+        (339, sample_format),
+    ]
+    tags = [tag for tag in tags if tag[0] != 338 or bands == 4]
+    after = 8 + 2 + 12 * len(tags) + 4
+    directory = struct.pack("<H", len(tags))
+    for tag, value in tags:
+        if tag in (258, 339) and bands > 1:
+            place = after if tag == 258 else after + 2 * bands
+            directory += struct.pack("<HHII", tag, 3, bands, place)
+        else:
+            value = after + 4 * bands if tag == 273 else value
+            directory += struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value)
+    file.write_bytes(
+        struct.pack("<2sHI", b"II", 42, 8)
+        + directory
+        + struct.pack("<I", 0)
+        + struct.pack(f"<{bands}H", *[bits] * bands)
+        + struct.pack(f"<{bands}H", *[sample_format] * bands)
+        + pixels.tobytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "bands"),
+    [("x.png", 2), ("x.png", 3), ("x.png", 4), ("x.tif", 3), ("x.tif", 4)],
+)
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_colours_are_read_right_or_refused(tmp_path, name, bands, bits):
+    values = (RAMP * (2**bits - 1)).astype(np.uint16)
+    write_deep_colours(tmp_path / name, values, bands)
+    if bits == 16:
+        pixels = read_image(tmp_path / name).astype(int)
+        assert abs(pixels - 255 * RAMP[..., None]).max() <= 1
+        return
+    with pytest.raises(ReIDError, match=r"colours of 16 bits .*; save it with 8 bits"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("values", "photometric", "sample_format", "told"),
+    [
+        (RAMP * 65535, 0, 1, "of which 0 is white; save it with 0 as black"),
+        (RAMP.astype(np.float32), 0, 3, "of which 0 is white; save it with 0 as black"),
+        ((255 * RAMP - 128).astype(np.int8), 1, 2, "holds values from -128 to 127, of"),
+        (np.array([[-300, 5]], np.int16), 1, 2, "holds values from -300 to 5, of"),
+    ],
+)
+def test_tiff_tags_that_turn_the_meaning_of_values_are_heeded(
+    tmp_path, values, photometric, sample_format, told
+):
+    if values.dtype == np.float64:
+        values = values.astype(np.uint16)
+    write_tiff(tmp_path / "x.tif", values[..., None], photometric, sample_format)
+    with pytest.raises(ReIDError, match=told):
+        read_image(tmp_path / "x.tif")
+
+
+def test_whole_numbers_with_a_sign_are_read_where_none_is_negative(tmp_path):
+    values = np.array([[0, 5, 127]], np.int8)
+    write_tiff(tmp_path / "x.tif", values[..., None], 1, 2)
+    assert read_image(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 5, 127]
+
+
+def test_a_name_that_is_too_long_names_no_file(tmp_path):
+    with pytest.raises(ReIDError, match="does not exist; restore it"):
+        read_image(tmp_path / f"{'x' * 300}.jpg")
+
+
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
@@ -206,8 +318,10 @@ def test_broken_files_are_named_in_one_line(write_images, name, how, message):
     assert str(root / name) in reasons[1]
 
 
-@pytest.mark.parametrize("size", [(0, 64), (128,), (-1, 3)])
+@pytest.mark.parametrize("size", [(0, 64), (128,), (-1, 3), (2.5, 3), "ab", 7])
 def test_sizes_that_make_no_image_are_refused(table, size):
+    with pytest.raises(ReIDError, match=r"^image size .* give height and width"):
+        read_image(table.file(0), size)
     for call in (InMemoryImages, StreamedImages, open_images):
         with pytest.raises(ReIDError, match="give height and width in pixels"):
             call(table, size)
