@@ -9,7 +9,9 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +57,7 @@ _MSMT_LAYOUTS = (
 )
 _CSV_NAME = "index.csv"
 _SYNTHCITY_MARK = "manifest.json"
-_MARKET_NAME = re.compile(r"^(-?[0-9]+)_c([0-9]+)")
+_MARKET_NAME = re.compile(r"^(-?[0-9]+)_c([0-9]+)(?=s[0-9]|[\W_]|$)")
 _COLUMNS = {
     "path": (),
     "pid": ("pid", "person", "personid", "identity", "vehicle", "vehicleid"),
@@ -63,11 +65,18 @@ _COLUMNS = {
     "split": ("split", "set", "subset", "partition"),
 }
 """Columns of an index, each with the names that are nearly it (letters alone)."""
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf")
+_SPLIT_VALUES = {
+    *("train", "training", "query", "probe", "gallery", "test", "testing"),
+    *("val", "valid", "validation", "trainval"),
+}
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,4})?|nan|[+-]?inf")
 _LONG_CAMERA = 10_000
 """From here up a camera's number is an address or a date, and is replaced."""
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
-"""What Windows and macOS put into folders (lower case); names with a dot, too."""
+_LITTER = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+    *("__macosx", "icon\r", "@eadir"),
+)
+"""What systems put into folders (lower case); names that begin with a dot, too."""
 
 Records = list[tuple[str, int, int]]
 """Rows as read: path relative to the root, person number, camera number."""
@@ -109,8 +118,8 @@ def open_dataset(
               ``pid``, ``camid`` and ``split`` (train, query or gallery; train if
               there is no such column). An empty field is an unknown person or
               camera. Further columns become `ImageTable.attributes`. A column that is
-              nearly called like one of these (``camera``, ``PID``) is refused, where
-              the right one is missing.
+              nearly called like one of these (``camera``, ``PID``), or holds splits,
+              is refused, where the right one is missing.
         root: The folder or its parent folder, or the index file. None with
             ``"synthcity"`` draws the city into the cache.
         size: SynthCity's size, used when it is drawn.
@@ -150,7 +159,7 @@ def open_dataset(
         if kind != "synthcity":
             raise ReIDError(f"data set {kind!r} needs a folder: give its path as root")
         root = _draw_synthcity(size, seed, dials)
-    folder = user_path(root)
+    folder = _root_path(root)
     check_utf8(folder)
     if kind == "auto":
         kind = detect_kind(folder)
@@ -158,7 +167,8 @@ def open_dataset(
         raise ReIDError(
             f"data set kind {kind!r} is not known: choose one of {', '.join(KINDS)}"
         )
-    dataset = _READERS[kind](folder, keep_junk=keep_junk, validation=validation)
+    with _explained(folder):
+        dataset = _READERS[kind](folder, keep_junk=keep_junk, validation=validation)
     _check_zero(dataset)
     difference = count_difference(dataset)
     if difference:
@@ -186,7 +196,12 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         >>> detect_kind(open_dataset("synthcity", size="tiny").root)
         'synthcity'
     """
-    root = user_path(root)
+    root = _root_path(root)
+    with _explained(root):
+        return _detect(root)
+
+
+def _detect(root: Path) -> str:
     if root.is_file():
         return "csv"
     _require_folder(root)
@@ -210,6 +225,25 @@ def detect_kind(root: str | os.PathLike[str]) -> str:
         f"layout), {_MSMT_LISTS[0]} (MSMT17), {_VERI_FOLDERS[0]} (VeRi-776) and "
         f"{_CSV_NAME}, found {_listing(root)}; give the folder that holds one of these"
     )
+
+
+def _root_path(root: object) -> Path:
+    if not isinstance(root, str | os.PathLike):
+        raise ReIDError(f"root is {root!r}; give the path of a folder or of an index")
+    return user_path(root)
+
+
+@contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    """Turn errors of the file system, a name that is too long, into one line."""
+    try:
+        yield
+    except OSError as error:
+        where = root if error.filename is None else error.filename
+        raise ReIDError(
+            f"{where} cannot be read ({error.strerror or error}); correct the path or "
+            "list that leads there, or restore or remove it"
+        ) from error
 
 
 def _is_synthcity(mark: Path) -> bool:
@@ -312,6 +346,12 @@ def _read_msmt17(
         for rows, listing in zip(records, listings, strict=True):
             _check_listed(folder, [row[0] for row in rows], listing)
     people = 1 + max(pid for _path, pid, _cam in records[0])
+    last = 1 + people + max(pid for rows in records[1:] for _path, pid, _cam in rows)
+    if last > LARGEST_ID:
+        raise ReIDError(
+            f"{folder}: the people of training and those of test, numbered one after "
+            f"the other, go up to {last}, beyond {LARGEST_ID}; number each from 0"
+        )
     records = [
         [(path, pid + step if pid >= 0 else pid, cam) for path, pid, cam in rows]
         for rows, step in zip(records, (1, 1 + people, 1 + people), strict=True)
@@ -326,7 +366,12 @@ def _msmt_list(folder: Path, sub: str, listing: str) -> Records:
         fields = path.rsplit("/", 1)[-1].split("_")
         person = whole_number(pid)
         camera = whole_number(fields[2]) if len(fields) > 2 else None
-        if person is None or camera is None or min(person, camera) < 0:
+        if (
+            person is None
+            or camera is None
+            or min(person, camera) < 0
+            or whole_number("".join(fields[3:4])) is not None  # a camera like 1_0
+        ):
             raise ReIDError(
                 f"{folder / listing} line {number} reads {line[:60]!r}: expected "
                 "'<folder>/<person>_<image>_<camera>_....jpg <person>'; take the list "
@@ -353,6 +398,13 @@ def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
     for split in np.unique(splits):
         listed = [row[where] for row, own in zip(rows, splits) if own == split]
         _check_listed(folder, listed, index.name)
+    train = {_place(folder, row[where]) for row, s in zip(rows, splits) if s == "train"}
+    for row, split in zip(rows, splits):
+        if split != "train" and _place(folder, row[where]) in train:
+            raise ReIDError(
+                f"{index} lists {row[where]} in train and in {split}; a score on "
+                "images of the training set says nothing, keep one line"
+            )
     pids = _csv_ids(index, header, rows, "pid", UNKNOWN)
     camids = _csv_ids(index, header, rows, "camid", NO_CAMERA)
     unknown = sorted(set(splits.tolist()) - set(_SPLITS))
@@ -384,12 +436,15 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
             f"{index} is not a CSV file in UTF-8 ({error}); save it as one"
         ) from error
     header, body = (rows[0], rows[1:]) if rows else ([], [])
-    _check_header(index, header)
     if "path" not in header:
+        line = ",".join(header)
+        cells = [cell.strip(" \"'") for cell in re.split("[;\t|]", line)]
         raise ReIDError(
-            f"{index} has no column 'path' (its first line reads "
-            f"{','.join(header)[:80]!r}); expected path[,pid][,camid][,split]"
+            f"{index} has no column 'path' (its first line reads {line[:80]!r}); "
+            "expected path[,pid][,camid][,split]"
+            f"{', separated by commas' if 'path' in cells else ''}"
         )
+    _check_header(index, header)
     if not body:
         raise ReIDError(f"{index} lists no image; add one line per image")
     for number, row in enumerate(body, start=2):
@@ -397,6 +452,14 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
             raise ReIDError(
                 f"{index} line {number} has {len(row)} fields for {len(header)} "
                 "columns; write one value per column, quoted where it holds a comma"
+            )
+    for name in header if "split" not in header else ():
+        values = set(_csv_column(header, body, name)) - {""}
+        if values and {value.lower() for value in values} <= _SPLIT_VALUES:
+            raise ReIDError(
+                f"{index} has no column 'split', and its column {name!r} holds "
+                f"{', '.join(sorted(values)[:3])}, so that all images would be "
+                "training images; call it 'split', and write train, query or gallery"
             )
     return header, body
 
@@ -414,7 +477,9 @@ def _check_header(index: Path, header: list[str]) -> None:
             )
         for name in set(header) - set(_COLUMNS) if column not in header else ():
             word = re.sub("[^a-z]", "", name.lower())
-            if difflib.get_close_matches(word, near, n=1, cutoff=0.8):
+            if difflib.get_close_matches(word, near, n=1, cutoff=0.8) or (
+                column == "camid" and word.startswith("cam")
+            ):
                 raise ReIDError(
                     f"{index} has a column {name!r} and no column {column!r}; rename "
                     f"it to {column!r}, or to something else if it holds something else"
@@ -453,15 +518,18 @@ def _csv_ids(
 def _parsed(column: Sequence[str]) -> np.ndarray:
     """Return a further column as int64, as float64, or as text where it is neither.
 
-    Whole numbers that are too long stay text: as floats, different ones would be equal.
+    Numbers that are too long stay text: as floats, different ones would be equal.
     """
     cells = [cell.lower() for cell in column]
     whole = [cell for cell in cells if re.fullmatch("[+-]?[0-9]+", cell)]
     fits = all(len(cell) < 20 and abs(int(cell)) < 2**63 for cell in whole)
     if fits and len(whole) == len(cells):
         return np.array([int(cell) for cell in cells], dtype=np.int64)
-    if fits and all(_FLOAT.fullmatch(cell) for cell in cells):
-        return np.array([float(cell) for cell in cells])
+    exact = all(abs(int(cell)) <= 2**53 for cell in whole) if fits else False
+    if exact and all(_FLOAT.fullmatch(cell) for cell in cells):
+        numbers = {cell: float(cell) for cell in cells if cell != "nan"}
+        if len(set(numbers.values())) == len({Decimal(cell) for cell in numbers}):
+            return np.array([float(cell) for cell in cells])
     return np.array(column)
 
 
@@ -487,7 +555,7 @@ def _scan(
     for name in names:
         match = pattern.match(name.rsplit("/", 1)[-1])
         pid, camid = map(whole_number, match.groups()) if match else (None, None)
-        if pid is None or camid is None:
+        if pid is None or camid is None or pid < JUNK:
             unmatched.append(name)
         else:
             records.append((name, pid, camid))
@@ -495,7 +563,8 @@ def _scan(
         raise ReIDError(
             f"{folder}: {len(unmatched)} of {len(names)} file names in {sub} do not "
             f"begin with <person>_c<camera>, the first is {unmatched[0]}; rename them, "
-            f"or write an index and open it as 'csv'; numbers go up to {LARGEST_ID}"
+            f"or write an index and open it as 'csv'; numbers go up to {LARGEST_ID}, "
+            f"and people from {JUNK}, which is junk"
         )
     return records
 
@@ -576,7 +645,9 @@ def _check_zero(dataset: ReIDDataset) -> None:
 def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
     if not names:
         raise ReIDError(f"{folder / listing} lists no image; unpack the data set again")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    places = Counter(_place(folder, name) for name in names)
+    twice = [name for name in names if places[_place(folder, name)] > 1]
+    twice = list({_place(folder, name): name for name in twice}.values())
     if twice:
         raise ReIDError(
             f"{folder / listing} lists {len(twice)} files twice, the first is "
@@ -591,11 +662,17 @@ def _check_listed(folder: Path, names: Sequence[str], listing: str) -> None:
         )
 
 
+def _place(folder: Path, name: str) -> str:
+    """Return a listed file's path in one spelling: ``./x.jpg`` is ``x.jpg``."""
+    place = folder / name
+    return os.path.realpath(place) if ".." in place.parts else str(place)
+
+
 def _lines(path: Path) -> list[str]:
     if not path.is_file():  # to read a named pipe would wait for ever
         raise ReIDError(f"{path} is not a file; unpack it again")
     try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise ReIDError(f"{path} is not a text file; unpack it again") from error
     return [line for line in lines if line]

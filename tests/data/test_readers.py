@@ -168,6 +168,25 @@ def test_msmt17_list_errors(write_images):
         open_dataset("msmt17", root)
 
 
+@pytest.mark.filterwarnings("ignore:msmt17 in .* is not the published")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            f"0000/0000_000_02_0303morning_0018_0.jpg {2**62 - 1}\n",
+            "go up to .* beyond",
+        ),
+        ("0000/0000_000_1_0_0303morning_0018_0.jpg 0\n", "list_query.txt line 1 reads"),
+    ],
+)
+def test_msmt17_numbers_that_cannot_be_are_refused(write_images, line, message):
+    root = msmt_root(write_images)
+    write_images([f"test/{line.split()[0]}"], root="MSMT17_V1")
+    (root / "list_query.txt").write_text(line)
+    with refused(message):
+        open_dataset("msmt17", root)
+
+
 VERI_NAMES = [
     "image_train/0001_c001_00016450_0.jpg",
     "image_train/0001_c020_00016460_0.jpg",
@@ -185,6 +204,8 @@ def test_veri776_by_file_names_and_by_lists(write_images):
     assert rows(dataset.train) == [(VERI_NAMES[0], 1, 0), (VERI_NAMES[1], 1, 19)]
     assert rows(dataset.gallery)[1] == (VERI_NAMES[4], 2, 2)
     (root / "name_train.txt").write_text("0001_c020_00016460_0.jpg\n")
+    assert open_dataset("veri776", root).train.paths == (VERI_NAMES[1],)
+    (root / "name_train.txt").write_text("0001_c020_00016460_0.jpg\n", "utf-8-sig")
     assert open_dataset("veri776", root).train.paths == (VERI_NAMES[1],)
     (root / "name_train.txt").write_text("0009_c020_00016460_0.jpg\n")
     with refused("name_train.txt: 1 of 1 listed files do not exist"):
@@ -265,6 +286,16 @@ def test_the_published_counts_are_accepted_in_silence(tmp_path):
         (f"path,camid\n1.jpg,{'9' * 5000}\n", "camid '9999.*' is not a whole number"),
         ("path,pid,pid\n1.jpg,1,2\n", "index.csv has 2 columns 'pid'; keep one"),
         ("path,split\n1.jpg,val\n", "split 'val' is not known; write train, query or"),
+        ("path\n1.jpg\n./1.jpg\n", "lists 1 files twice, the first is ./1.jpg; keep"),
+        (
+            "path,split\n1.jpg,train\n../set/1.jpg,query\n",
+            "lists ../set/1.jpg in train and in query",
+        ),
+        ("path;pid\n1.jpg;1\n", r"no column 'path' .*\[,split\], separated by commas"),
+        ('"path"\tpid\n1.jpg\t1\n', "no column 'path' .*, separated by commas"),
+        ("path,fold\n1.jpg,train\n2.jpg,Test\n", "column 'fold' holds Test, train, so"),
+        ("path,x\n1.jpg,query\n2.jpg,\n", "column 'x' holds query, so that all"),
+        (f"path\n{'x' * 300}.jpg\n", "xx.jpg cannot be read"),
         ("path,pid\n1.jpg,0\n", "have person id 0, which marks a distractor"),
     ],
 )
@@ -280,7 +311,10 @@ def test_csv_errors(write_images, text, message):
 @pytest.mark.parametrize(
     ("column", "names"),
     [
-        ("camid", "cam CamID camera camera_id Camera-ID cams cmaid camid2"),
+        (
+            "camid",
+            "cam CamID camera camera_id Camera-ID cams cmaid camid2 cam_no camnum",
+        ),
         ("pid", "PID id Id person person_id identity vehicleID pids"),
         ("split", "Split splits set subset spilt"),
     ],
@@ -306,6 +340,9 @@ def test_further_columns_keep_what_they_hold(write_images):
         "mixed": ([f"{2**63}", "0.5"], [f"{2**63}", "0.5"]),
         "uid": ([f"{2**63 - 1}", "-1"], [2**63 - 1, -1]),
         "score": (["1e-3", " .5"], [0.001, 0.5]),
+        "gap": ([f"{2**53 + 1}", "nan"], [f"{2**53 + 1}", "nan"]),
+        "long": ([f"{2**53}.0", f"{2**53 + 1}.0"], [f"{2**53}.0", f"{2**53 + 1}.0"]),
+        "same": (["0.10", "0.1"], [0.1, 0.1]),
     }
     lines = [",".join(["path", *columns])]
     for row in range(2):
@@ -383,6 +420,55 @@ def test_file_names_without_person_and_camera_are_counted(market_root, write_ima
         "1 of 3 file names in query do not begin with <person>_c<camera>, the first is "
         "query/portrait.jpg; rename them, or write an index and open it as 'csv'"
     ):
+        open_dataset("market-style", market_root)
+
+
+@pytest.mark.parametrize(
+    "name", ["0002_c1²_x.jpg", "0002_c1e5.jpg", "0002_c1s.jpg", "-2_c1.jpg"]
+)
+def test_file_names_of_other_forms_are_refused(market_root, write_images, name):
+    write_images([f"bounding_box_test/{name}"])
+    with refused(f"1 of 6 file names .* do not begin .* first is .*{name}; rename"):
+        open_dataset("market-style", market_root)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("0002_c1s1_000451_03.jpg", (2, 1)),
+        ("0001_c2_f0046182.jpg", (1, 2)),
+        ("0002_c002_00030600_0.jpg", (2, 2)),
+        ("0002_c12-7.jpeg", (2, 12)),
+        ("-01_c3.jpg", (JUNK, 3)),
+    ],
+)
+def test_published_file_names_are_read(write_images, name, row):
+    names = ["bounding_box_train/0001_c0.png", f"bounding_box_test/{name}"]
+    root = write_images([*names, "query/0002_c1_x.jpg"])
+    gallery = open_dataset("market-style", root, keep_junk=True).gallery
+    assert rows(gallery) == [(names[1], *row)]
+
+
+def test_litter_is_ignored(market_root, recwarn):
+    for name in ("$RECYCLE.BIN", "@eaDir", "Icon\r", "ehthumbs.db"):
+        (market_root / "query" / name).mkdir()
+    assert len(open_dataset("market-style", market_root).query) == 2
+    assert not recwarn.list
+
+
+def test_errors_of_the_file_system_are_told_in_one_line(market_root):
+    with refused("root is 5; give the path of a folder or of an index"):
+        open_dataset("csv", 5)
+    for kind in ("auto", "csv"):
+        with refused("xx cannot be read .*; correct the path"):
+            open_dataset(kind, market_root / ("x" * 300))
+    loop = market_root / "query" / "0003_c1_loop.jpg"
+    loop.symlink_to(loop)
+    with refused("0003_c1_loop.jpg cannot be read .*restore or remove it"):
+        open_dataset("market-style", market_root)
+    (market_root / "query").rename(market_root / "away")
+    (market_root / "query").write_text("")
+    with refused("query cannot be read .*; correct the path"):
         open_dataset("market-style", market_root)
 
 
