@@ -382,7 +382,7 @@ def _check_size(size: object) -> None:
     if (
         not isinstance(size, tuple | list)
         or len(size) != 2
-        or not all(isinstance(n, Integral) and n > 0 for n in size)
+        or not all(isinstance(n, Integral) and int(n) > 0 for n in size)
     ):
         raise ReIDError(
             f"image size {size!r}: give height and width in pixels, for instance "

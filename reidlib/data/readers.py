@@ -398,9 +398,10 @@ def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
     for split in np.unique(splits):
         listed = [row[where] for row, own in zip(rows, splits) if own == split]
         _check_listed(folder, listed, index.name)
-    train = {_place(folder, row[where]) for row, s in zip(rows, splits) if s == "train"}
-    for row, split in zip(rows, splits):
-        if split != "train" and _place(folder, row[where]) in train:
+    places = [_place(folder, row[where]) for row in rows]
+    trained = {p for p, split in zip(places, splits) if split == "train"}
+    for row, place, split in zip(rows, places, splits):
+        if split != "train" and place in trained:
             raise ReIDError(
                 f"{index} lists {row[where]} in train and in {split}; a score on "
                 "images of the training set says nothing, keep one line"
