@@ -112,7 +112,12 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
         with Image.open(io.BytesIO(content)) as file:
             image: Image.Image = file
             deep_colour = bool(re.search(";16[BLN]", str(file.tile)))
-            white_is_zero, signed = _tiff_meaning(file)
+            white_is_zero, signed, garbled = _tiff_meaning(file)
+            if garbled:
+                raise ReIDError(
+                    "holds 16 bits per channel, one channel after the other, which is "
+                    "not read; save it with 8 bits per channel"
+                )
             if file.mode.startswith(("I", "F")):
                 if white_is_zero:
                     raise ReIDError(
@@ -135,13 +140,19 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
         raise OSError(str(error)) from error
 
 
-def _tiff_meaning(file: Image.Image) -> tuple[bool, bool]:
-    """Return whether 0 is white, and whether values have a sign."""
+def _tiff_meaning(file: Image.Image) -> tuple[bool, bool, bool]:
+    """Return whether 0 is white, values have a sign, and Pillow garbles them.
+
+    It reads uncompressed planes of 16 bits as planes of 8.
+    """
     if not isinstance(file, TiffImagePlugin.TiffImageFile):
-        return False, False
+        return False, False, False
     formats = file.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
     white = file.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    return white, 2 in np.atleast_1d(formats)
+    bits = file.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    planes = file.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    garbled = planes and len(bits) > 1 and max(bits) > 8 and file.tile[0][0] == "raw"
+    return white, 2 in np.atleast_1d(formats), garbled
 
 
 def _check_deep_colour(file: Image.Image) -> None:

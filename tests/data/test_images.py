@@ -252,6 +252,28 @@ def test_whole_numbers_with_a_sign_are_read_where_none_is_negative(tmp_path):
     assert read_image(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 5, 127]
 
 
+def test_planes_of_16_bits_are_refused(tmp_path):
+    lists = {
+        258: [16] * 3,
+        273: [158, 160, 162],
+        279: [2] * 3,
+    }
+    single = {256: 1, 257: 1, 259: 1, 262: 2, 277: 3, 278: 1, 284: 2}
+    directory, beyond = b"", b""
+    for tag in sorted(lists | single):
+        if tag in single:
+            directory += struct.pack("<HHII", tag, 3, 1, single[tag])
+        else:
+            directory += struct.pack("<HHII", tag, 3, 3, 134 + len(beyond))
+            beyond += struct.pack("<3HH", *lists[tag], 0)
+    content = struct.pack("<2sHIH", b"II", 42, 8, 10) + directory + bytes(4) + beyond
+    assert len(content) == 158
+    pixels = np.array([200 << 8, 100 << 8, 50 << 8], "<u2").tobytes()
+    (tmp_path / "x.tif").write_bytes(content + pixels)
+    with pytest.raises(ReIDError, match="one channel after the other"):
+        read_image(tmp_path / "x.tif")
+
+
 def test_a_name_that_is_too_long_names_no_file(tmp_path):
     with pytest.raises(ReIDError, match="does not exist; restore it"):
         read_image(tmp_path / f"{'x' * 300}.jpg")
