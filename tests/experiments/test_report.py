@@ -36,6 +36,7 @@ def trial(tmp_path, monkeypatch):
             kmeans = {"nmi_pid": 0.5, "nmi_cam": 0.25}
             diagnosis = {"kmeans": kmeans, "same_camera_share": 0.4}
             metrics = {"cmc": {"1": 0.5}, "mAP": score, "diagnosis": diagnosis}
+            metrics |= {"mINP": 0.1, "num_queries": 10, "num_unmatched": 0}
             result["metrics"] = metrics
         job.file.parent.mkdir(parents=True, exist_ok=True)
         job.file.write_text(json.dumps(result))
