@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0, or 2 for invalid input (one line on standard error says why),
-        or 130 after Ctrl-C, or 141 if nobody reads what is printed.
+        or 130 after Ctrl-C, or 141 if the reader of a pipe has ended.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     width = os.environ.get("COLUMNS", "")
@@ -523,7 +523,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     except ReIDError as error:
         if options.figure is None:
             raise
-        unscored = str(error)  # whoever only looks for a person needs no identity
+        unscored = str(error)  # a search for a person needs no identity
     print(
         f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
         f"{len(dataset.gallery)} gallery images"

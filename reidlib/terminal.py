@@ -31,7 +31,7 @@ def quiet(wanted: bool = True) -> Iterator[None]:
 
 
 def watched() -> bool:
-    """Return whether somebody sees a progress bar: on a terminal, or in a notebook.
+    """Return whether a progress bar is seen: on a terminal, or in a notebook.
 
     In a pipe or a file, each of its thousand states would be a line of its own.
     """
@@ -45,7 +45,7 @@ def say(message: str) -> None:
     """Write a line to standard error, above a progress bar if there is one.
 
     What cannot be written is lost: a training must survive the terminal that it was
-    started in, and whoever stopped reading its pipe.
+    started in, and the program that read its pipe.
     """
     if not _quiet and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed

@@ -127,6 +127,12 @@ def slider_figure(
     )
 
 
+def _shown(value: float, measure: Measure) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{measure.digits}f} {html.escape(measure.unit)}".rstrip()
+
+
 def _table(
     values: Mapping[str, Sequence[float]],
     measures: Sequence[Measure],
@@ -142,7 +148,7 @@ def _table(
     rows = "".join(
         f"<tr><th>{html.escape(category)}</th>"
         + "".join(
-            f"<td>{value:.{measure.digits}f} {html.escape(measure.unit)}</td>"
+            f"<td>{_shown(value, measure)}</td>"
             for value, measure in zip(row, measures, strict=True)
         )
         + "</tr>"

@@ -32,7 +32,7 @@ from reidlib.paths import user_path
 _SPLITS = ("train", "query", "gallery")
 _NAMED = 5
 _LEAST_PIXELS = 8
-"""Height and width below which an image shows nobody."""
+"""Height and width below which no person can be seen."""
 
 
 @dataclass
@@ -446,8 +446,8 @@ def _check_files(report: Report, tables: dict[str, ImageTable], workers: int) ->
         found = report.problems if len(names) == len(tables[split]) else report.warnings
         found.append(
             f"{len(names)} of {len(tables[split])} images of {split} are less than "
-            f"{_LEAST_PIXELS} pixels high or wide and show nobody: {_some(names)}; "
-            "remove them, or make larger ones"
+            f"{_LEAST_PIXELS} pixels high or wide, too small to show a person: "
+            f"{_some(names)}; remove them, or make larger ones"
         )
     _check_copies(report, tables, [group for group in copies.values() if group[1:]])
 

@@ -243,12 +243,11 @@ def make_labels(
         table: Their table; identities are read only if ``clustering`` asks for them.
         config: Settings.
     """
-    descriptors = extract(model, images, config, model.descriptors)  # (N, 1 + bands, C)
-    whole, local = split_descriptors(descriptors)
-    if config.clustering == "identities":
-        labels = torch.from_numpy(table.labels)
-    else:
-        labels = cluster(whole, config)
+    known, dcls = config.clustering == "identities", config.smoothing == "dcls"
+    if not known or dcls:
+        descriptors = extract(model, images, config, model.descriptors)
+        whole, local = split_descriptors(descriptors)  # of (N, 1 + bands, C)
+    labels = torch.from_numpy(table.labels) if known else cluster(whole, config)
     if config.noise:
         generator = torch.Generator().manual_seed(config.seed)
         member = labels >= 0
@@ -261,7 +260,7 @@ def make_labels(
             kind=config.noise_kind,
             camids=camids,
         )
-    if config.smoothing != "dcls":
+    if not dcls:
         nothing = labels[:, None][:, :0]
         return Labels(labels, torch.zeros(len(labels)), nothing, nothing)
     k = min(config.dcls_neighbors, len(labels) - 1)

@@ -119,3 +119,14 @@ def test_figures_that_cannot_be_drawn_are_refused():
         slider_figure(
             lambda noise: {"a": [1, 2]}, one, measures, caption="", start={"noise": 0}
         )
+
+
+def test_the_table_has_a_dash_where_a_figure_is_not_defined():
+    shown = slider_figure(
+        lambda noise: {"a": [float("nan")]},
+        {"noise": ("Noise", [0])},
+        [Measure("Accuracy", 100, "%")],
+        caption="",
+        start={"noise": 0},
+    )
+    assert "<td>–</td>" in shown.data
