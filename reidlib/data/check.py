@@ -547,6 +547,11 @@ def _check_identities(report: Report, tables: dict[str, ImageTable]) -> None:
             f"only: {_some([f'{pid:04d}' for pid in alone])}; they give no positive "
             "pairs across cameras"
         )
+    if len(people := np.unique(train.pids[train.pids > DISTRACTOR])) == 1:
+        report.warnings.append(
+            f"train has one identity, {people[0]:04d}: nothing can be learned from it "
+            "by supervised training; leave pid empty where it is unknown"
+        )
     test = np.concatenate([tables["query"].pids, tables["gallery"].pids])
     shared = np.intersect1d(train.pids, test)
     shared = shared[shared > DISTRACTOR]

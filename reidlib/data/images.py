@@ -135,7 +135,12 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
             return np.asarray(image)
     except ReIDError:
         raise
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ReIDError(
+            f"has {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels or more, too many for a "
+            "crop of a person; save it smaller"
+        ) from error
+    except (SyntaxError, ValueError) as error:
         # Pillow reports some broken PNG and BMP files with these.
         raise OSError(str(error)) from error
 
@@ -196,7 +201,10 @@ def _why(file: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         with file.open("rb") as stream:
             head = stream.read(12)
-        return f"{file} is not an image (it begins with {head!r}); restore or remove it"
+        return (
+            f"{file} is not an image of a kind that is read (it begins with {head!r}); "
+            "restore or remove it, or save it as PNG or JPEG"
+        )
     if isinstance(error, ReIDError):
         return f"{file} {error}"
     return f"{file} is damaged ({error}); restore or remove it"

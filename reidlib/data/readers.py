@@ -60,7 +60,10 @@ _SYNTHCITY_MARK = "manifest.json"
 _MARKET_NAME = re.compile(r"^(-?[0-9]+)_c([0-9]+)(?=s[0-9]|[\W_]|$)")
 _COLUMNS = {
     "path": (),
-    "pid": ("pid", "person", "personid", "identity", "vehicle", "vehicleid"),
+    "pid": (
+        *("pid", "vid", "person", "personid", "vehicle", "vehicleid", "identity"),
+        *("label", "subject", "individual", "pedestrian"),
+    ),
     "camid": ("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
     "split": ("split", "set", "subset", "partition"),
 }

@@ -111,6 +111,13 @@ def test_images_without_camera_or_identity_are_counted(tmp_path):
     assert "1 of 3 images of gallery have no camera: gallery/1.jpg; same-" in problem
 
 
+def test_one_identity_is_told(tmp_path):
+    splits = {**GOOD, "train": [(7, 0), (7, 1), (7, 2)]}
+    problems, (warning,) = findings(tmp_path, **splits)
+    assert problems == []
+    assert "train has one identity, 0007: nothing can be learned" in warning
+
+
 def test_people_seen_by_one_camera_are_counted(tmp_path):
     splits = {**GOOD, "train": [(1, 0), (1, 1), (2, 0), (2, 0), (5, 3)]}
     problems, (warning,) = findings(tmp_path, **splits)

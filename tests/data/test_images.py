@@ -317,7 +317,7 @@ def break_file(file: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("text", r"is not an image \(it begins with b'this is a sh'\); restore or"),
+        ("text", r"is not an image of a kind that is read \(it begins with b'this is"),
         ("empty", r"is empty \(0 bytes\); restore or remove it"),
         ("truncated", r"is damaged \(.*\); restore or remove it"),
         ("missing", "does not exist; restore it, or read the data set again"),
@@ -338,6 +338,12 @@ def test_broken_files_are_named_in_one_line(write_images, name, how, message):
     reasons = unreadable_images(table)
     assert list(reasons) == [1]
     assert str(root / name) in reasons[1]
+
+
+def test_an_image_of_too_many_pixels_is_not_called_damaged(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "x.png")
+    with pytest.raises(ReIDError, match=r"x.png has 178,956,970 pixels or more, too"):
+        read_image(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("size", [(0, 64), (128,), (-1, 3), (2.5, 3), "ab", 7])

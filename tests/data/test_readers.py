@@ -315,7 +315,7 @@ def test_csv_errors(write_images, text, message):
             "camid",
             "cam CamID camera camera_id Camera-ID cams cmaid camid2 cam_no camnum",
         ),
-        ("pid", "PID id Id person person_id identity vehicleID pids"),
+        ("pid", "PID id Id person person_id identity vehicleID pids vid label subject"),
         ("split", "Split splits set subset spilt"),
     ],
 )
