@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from reidlib import __version__
 from reidlib.errors import ReIDError
@@ -62,9 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for word in words:
             check_utf8(word)
-        _run(words)
-        if sys.stdout is not None:  # as it is where the shell has closed it
-            sys.stdout.flush()
+        _check_here()
+        try:
+            _run(words)
+        finally:  # after --help, too, which leaves by SystemExit
+            if sys.stdout is not None:  # as it is where the shell has closed it
+                sys.stdout.flush()
     except BrokenPipeError:
         # `head` has read enough. What is left to flush at the exit would fail again.
         with contextlib.suppress(OSError, ValueError):
@@ -82,6 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refused("stopped", 130)
     return 0
+
+
+def _check_here() -> None:
+    """Raise if the current folder was removed: torch would end without a reason."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ReIDError(
+            f"the current folder is gone ({error.strerror}); change to another"
+        ) from error
 
 
 def _run(words: list[str]) -> None:
@@ -115,6 +128,16 @@ class _Parser(argparse.ArgumentParser):
         raise ReIDError(f"{message}; see {self.prog} --help")
 
 
+def _whole(word: str) -> int:
+    """Return a whole number, written as one: ``int`` would read 1_0 as 10."""
+    from reidlib.checks import whole_number
+
+    number = whole_number(word)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="reidlib", description="Person re-identification from the command line."
@@ -128,8 +151,10 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("what", choices=["synthcity"])
     make.add_argument("path", type=Path, help="folder to write; it must not exist yet")
     make.add_argument("--size", choices=_SIZES, default="course")
-    make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--workers", type=int, help="processes (default: one per core)")
+    make.add_argument("--seed", type=_whole, default=0)
+    make.add_argument(
+        "--workers", type=_whole, help="processes (default: one per core)"
+    )
     make.set_defaults(command=_data_make)
     check = data_commands.add_parser("check", help="report problems of a data set")
     check.add_argument("path", type=Path, help="folder, or CSV file")
@@ -196,11 +221,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
 
     reproduce = commands.add_parser("reproduce", help="train the runs of a table")
-    reproduce.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    reproduce.add_argument("--seeds", type=_whole, default=3, help="number of seeds")
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
     reproduce.add_argument(
         "--processes",
-        type=int,
+        type=_whole,
         help="runs at once (default: one per GPU or, without a GPU, one per core)",
     )
     reproduce.add_argument(
@@ -307,7 +332,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.run import Run
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
-    from reidlib.recipes.steps import check_requirements, result_of
+    from reidlib.recipes.steps import check_network, check_requirements, result_of
 
     before = _recall_run(options) if options.resume else None
     if options.recipe is None:
@@ -355,7 +380,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     # What is wrong is said now, and not after the data are drawn or read.
     _check_device(options.device or "auto")
     check_requirements(config)
-    recipe.network(config)
+    check_network(recipe.network(config), config)
     dataset = _open(options, "tiny" if preset == "quick" else "course")
     out = options.out
     if out is None:
@@ -409,11 +434,12 @@ def _recall_run(options: argparse.Namespace) -> dict[str, Any] | None:
     """
     if options.out is None:
         raise ReIDError("--resume needs --out, the folder of the run to resume")
+    given_out = options.out
     if options.out.is_file():  # the checkpoint, as for `evaluate`
         options.out = options.out.parent
     if not (options.out / "manifest.json").is_file():
         if options.recipe is None:
-            raise ReIDError(f"there is no run in {options.out}; give the folder of one")
+            raise ReIDError(f"there is no run in {given_out}; give the folder of one")
         return None
     before = _manifest_of(options.out)
     given = {"recipe": options.recipe, "preset": options.preset}
@@ -473,6 +499,7 @@ def _configure(default: Any, words: list[str], program: str, preset: str) -> Any
     """Return the configuration with the fields that ``words`` set."""
     import tyro
 
+    _check_written_numbers(type(default), words)
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
@@ -494,6 +521,18 @@ def _configure(default: Any, words: list[str], program: str, preset: str) -> Any
         if error is not None:
             raise error from None
         raise
+
+
+def _check_written_numbers(kind: type, words: list[str]) -> None:
+    """Raise where a number is written with underscores: Python reads 1_0 as 10."""
+    name = ""
+    for part in itertools.chain.from_iterable(word.split("=", 1) for word in words):
+        held: Any = kind  # by a name such as local.num_clusters: a recipe in another
+        for field in name.replace("-", "_").split("."):
+            held = get_type_hints(held).get(field) if isinstance(held, type) else None
+        if "_" in part and held in (int, float):
+            raise ReIDError(f"--{name} is {part!r}; write a number without underscores")
+        name = part.removeprefix("--") if part.startswith("--") else ""
 
 
 def _boxed(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -156,6 +157,11 @@ def test_an_adapted_run_names_its_source(tiny_root, tmp_path, capsys):
         ("calr --local.num-clusters inf", "num_clusters is inf"),
         ("baseline --frozen-stages 99", "frozen_stages is 99; tiny has 5 stages"),
         ("baseline --backbone resnet50 --weights none.pth", "no weights at none.pth"),
+        ("baseline --seed 1_0", "--seed is '1_0'; write a number without underscores"),
+        ("baseline --lr=1_0e-3", "--lr is '1_0e-3'; write a number without"),
+        ("calr --local.num-clusters 1_0", "--local.num-clusters is '1_0'; write"),
+        ("baseline --temperature 1e-320", "temperature is 1e-320; give 0, or 1e-20"),
+        ("cals --bands 5", "a map of 4 x 2 places cannot be cut into 5 bands"),
         ("baseline --device cuda:99", "device 'cuda:99' cannot be used here"),
         ("baseline --device cpu:0", "device 'cpu:0' cannot be used here"),
     ],
@@ -181,6 +187,8 @@ def test_a_wrong_setting_is_one_line_before_any_data_are_opened(
         ["data", "make", "synthcity", "city", "--size", "huge"],
         ["data", "make", "synthcity", "city", "--seed", "-1"],
         ["data", "make", "synthcity", "city", "--workers", "1000000"],
+        ["data", "make", "synthcity", "city", "--seed", "1_0"],
+        ["reproduce", "baseline", "--seeds", "1_0"],
         ["evaluate", "nowhere", "--epsilon", "1"],
     ],
     ids=" ".join,
@@ -305,6 +313,8 @@ def test_resume_needs_a_folder_with_a_run(tiny_root, trained, tmp_path, capsys):
     words = ["train", "baseline", "--root", tiny_root, "--resume"]
     assert "--resume needs --out" in failing(words, capsys)
     assert "there is no run in" in failing(["resume", tmp_path / "none"], capsys)
+    (file := tmp_path / "notes.txt").write_text("")
+    assert f"there is no run in {file};" in failing(["resume", file], capsys)
     words = ["train", "calr", "--resume", "--out", trained]
     assert "another recipe (baseline there, calr now)" in failing(words, capsys)
     words = ["train", "--preset", "course", "--resume", "--out", trained]
@@ -403,6 +413,22 @@ def test_a_reader_that_has_read_enough(monkeypatch, tmp_path, capfd):
         monkeypatch.setattr(sys, "stdout", file)
         assert main(["report", "baseline"]) == 141
     assert capfd.readouterr().err == ""
+
+
+def test_help_that_cannot_be_written(monkeypatch, capsys):
+    with Path("/dev/full").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert "No space left" in failing(["--help"], capsys)
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+def test_a_current_folder_that_was_removed(tmp_path, monkeypatch, capsys):
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the current folder is gone" in failing(["evaluate", "x"], capsys)
 
 
 def test_a_checkpoint_of_another_model(trained, tmp_path, capsys):

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import random
 import re
 import shlex
@@ -603,6 +604,8 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
         )
     except Exception as error:  # Fabric has one of its own for each wrong name
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if told := ", ".join(name for name in os.environ if name.startswith("LT_")):
+            reason += f"; Lightning also reads {told} of the environment: unset them"
         raise ReIDError(
             f"device {device!r} cannot be used here ({reason}); choose auto, cpu or "
             "cuda"

@@ -279,6 +279,10 @@ _LARGEST = {
 end, or no memory would do."""
 
 
+_SMALLEST = 1e-20
+"""Smallest value of a number that is not 0: 1 over a smaller one may be infinite."""
+
+
 def check_numbers(config: object) -> None:
     """Raise where a number is NaN, infinite or too large, or a count is not whole."""
     for name, kind in get_type_hints(type(config)).items():
@@ -293,6 +297,8 @@ def check_numbers(config: object) -> None:
             raise ReIDError(f"{name} is {value!r}; give a {wanted}")
         if not abs(value) <= largest:  # NaN is not
             raise ReIDError(f"{name} is {value}; it must be at most {largest}")
+        if 0 < abs(value) < _SMALLEST:
+            raise ReIDError(f"{name} is {value}; give 0, or {_SMALLEST} or more")
 
 
 def check_batch(num_labels: int, num_instances: int, bn_splits: int = 1) -> None:

@@ -213,6 +213,19 @@ def check_requirements(config: CommonConfig) -> None:
         load_checkpoint(user_path(local_labels), "labels")
 
 
+def check_network(network: nn.Module, config: CommonConfig) -> None:
+    """Raise if the network does not take images of the size of the configuration.
+
+    One black image is tried: better now than after the data were drawn or read.
+
+    Args:
+        network: As the recipe builds it.
+        config: For the size of the images.
+    """
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, config.height, config.width))
+
+
 def open_training_images(
     dataset: ReIDDataset, config: CommonConfig, device: torch.device
 ) -> ImageSource:

@@ -236,6 +236,12 @@ def test_a_device_that_cannot_be_had_is_named(device):
     assert "\n" not in str(e.value)
 
 
+def test_a_variable_of_lightning_that_is_in_the_way_is_named(monkeypatch):
+    monkeypatch.setenv("LT_PRECISION", "half-hearted")
+    with pytest.raises(ReIDError, match="reads LT_PRECISION of the environment"):
+        open_fabric("cpu")
+
+
 def test_what_a_batch_system_counts_is_not_the_business_of_one_process(monkeypatch):
     for name, value in {"NTASKS": "4", "JOB_NAME": "train", "PROCID": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
