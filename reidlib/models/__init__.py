@@ -1,5 +1,12 @@
 """Backbones, pooling, and the network that the recipes share."""
 
+from reidlib.models.appearance import (
+    AppearanceBranch,
+    FeaturePyramid,
+    HierarchicalDecoder,
+    LocalAttention,
+    stripe_loss,
+)
 from reidlib.models.attention import (
     AFF,
     ChannelAttention,
@@ -7,13 +14,20 @@ from reidlib.models.attention import (
     SpatialAttention,
     add_attention,
 )
+from reidlib.models.attributes import (
+    AttributeBranch,
+    ConvLSTM,
+    PyramidAttention,
+    attribute_loss,
+    head_loss,
+)
 from reidlib.models.backbones import BACKBONES, IBN, Backbone, build_backbone
 from reidlib.models.batch_norm import split_batch_norm, untracked_statistics
 from reidlib.models.cost import Cost, network_cost
 from reidlib.models.dual_branch import (
-    BranchClassifiers,
     DualBranchNet,
     LocalSoftAttention,
+    PartClassifiers,
     branch_predictions,
     split_descriptors,
 )
@@ -25,24 +39,34 @@ __all__ = [
     "AFF",
     "BACKBONES",
     "IBN",
+    "AppearanceBranch",
+    "AttributeBranch",
     "Backbone",
-    "BranchClassifiers",
     "ChannelAttention",
     "ChannelSpatialAttention",
+    "ConvLSTM",
     "Cost",
     "DualBranchNet",
+    "FeaturePyramid",
     "GeM",
     "GlobalAveragePool",
+    "HierarchicalDecoder",
+    "LocalAttention",
     "LocalSoftAttention",
+    "PartClassifiers",
+    "PyramidAttention",
     "ReIDNet",
     "SpatialAttention",
     "add_attention",
+    "attribute_loss",
     "branch_predictions",
     "build_backbone",
     "extract_features",
     "grad_cam",
+    "head_loss",
     "network_cost",
     "split_batch_norm",
     "split_descriptors",
+    "stripe_loss",
     "untracked_statistics",
 ]

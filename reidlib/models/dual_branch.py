@@ -87,7 +87,7 @@ class DualBranchNet(nn.Module):
     The map F of the backbone (CALS-E1) is averaged over all places, the global
     descriptor g of CALS-E3, and attended and cut into bands, the local descriptors of
     CALS-E4. The classifiers over pseudo labels are a module of their own,
-    `BranchClassifiers`, since their number of classes changes with the clusters.
+    `PartClassifiers`, since their number of classes changes with the clusters.
 
     Args:
         backbone: Name of the backbone, see `build_backbone`.
@@ -181,30 +181,30 @@ def split_descriptors(descriptors: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(whole, dim=1), F.normalize(local, dim=1)
 
 
-class BranchClassifiers(nn.Module):
-    """A fully connected layer over the pseudo labels for each descriptor.
+class PartClassifiers(nn.Module):
+    """A fully connected layer over the classes for each part of an image.
 
-    One for the global descriptor (CALS-E3) and one for each band (CALS-E4), with
-    nothing in common.
+    In CALS one for the global descriptor (CALS-E3) and one for each band (CALS-E4), in
+    QAFM one for each stripe (QAFM-E7), with nothing in common.
 
     Args:
-        num_features: C.
-        num_classes: Number of pseudo labels.
-        bands: Number of bands.
+        num_features: D, the length of a descriptor.
+        num_classes: Number of classes.
+        num_parts: P.
 
     Example:
-        >>> BranchClassifiers(8, 3)(torch.zeros(2, 5, 8)).shape
+        >>> PartClassifiers(8, 3, 5)(torch.zeros(2, 5, 8)).shape
         torch.Size([2, 5, 3])
     """
 
-    def __init__(self, num_features: int, num_classes: int, bands: int = 4) -> None:
+    def __init__(self, num_features: int, num_classes: int, num_parts: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Linear(num_features, num_classes) for _ in range(1 + bands)
+            nn.Linear(num_features, num_classes) for _ in range(num_parts)
         )
 
     def forward(self, descriptors: Tensor) -> Tensor:
-        """Return ``(B, 1 + bands, classes)`` logits of ``(B, 1 + bands, C)``."""
+        """Return ``(B, P, classes)`` logits of ``(B, P, D)`` descriptors."""
         each = zip(self.layers, descriptors.unbind(dim=1), strict=True)
         return torch.stack([layer(one) for layer, one in each], dim=1)
 
@@ -213,7 +213,7 @@ def branch_predictions(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return what each branch predicts; the local one is the mean of its bands.
 
     Args:
-        logits: ``(B, 1 + bands, classes)`` from `BranchClassifiers`.
+        logits: ``(B, 1 + bands, classes)`` from `PartClassifiers`.
 
     Returns:
         Two ``(B, classes)`` distributions, float32: global and local.

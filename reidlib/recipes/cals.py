@@ -39,9 +39,9 @@ from reidlib.labels.smoothing import (
 )
 from reidlib.losses.smoothing import soft_cross_entropy
 from reidlib.models.dual_branch import (
-    BranchClassifiers,
     Descriptor,
     DualBranchNet,
+    PartClassifiers,
     SoftAttentionKind,
     branch_predictions,
     split_descriptors,
@@ -283,7 +283,8 @@ def classifiers(
     model: DualBranchNet, labels: Labels, config: Config, run: Run
 ) -> tuple[Any, Any, Any]:
     """Return classifiers over the labels, their optimiser, and their confusions."""
-    heads = BranchClassifiers(model.num_channels, labels.num_classes, config.bands)
+    parts = 1 + config.bands
+    heads = PartClassifiers(model.num_channels, labels.num_classes, parts)
     optimizer = adam(config, [(heads, config.classifier_lr)])
     confusion = ConfusionMatrix(labels.num_classes).to(run.device)
     return *run.setup(heads, optimizer), confusion

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from reidlib.errors import ReIDError
 from reidlib.models import (
-    BranchClassifiers,
     DualBranchNet,
     LocalSoftAttention,
+    PartClassifiers,
     branch_predictions,
     split_descriptors,
 )
@@ -82,7 +82,7 @@ def test_descriptors_are_those_of_the_map_and_features_have_length_1():
 
 
 def test_classifiers_share_nothing_and_each_sees_its_own_descriptor():
-    heads = BranchClassifiers(6, 3, bands=2)
+    heads = PartClassifiers(6, 3, 3)
     each = torch.randn(4, 3, 6, requires_grad=True)
     logits = heads(each)
     for place, layer in enumerate(heads.layers):

@@ -16,7 +16,7 @@ from support import SMALL, Interrupted, losses, train, without_times
 from reidlib.clustering import cluster_quality
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.models import BranchClassifiers
+from reidlib.models import PartClassifiers
 from reidlib.recipes import cals
 from reidlib.recipes.steps import (
     CollapseError,
@@ -61,7 +61,7 @@ def test_an_epoch_is_what_the_equations_say(smoothing, people, tmp_path):
     labels = kept_labels(tmp_path / "run")
 
     model = untrained(cals, config)
-    heads = BranchClassifiers(model.num_channels, 8)
+    heads = PartClassifiers(model.num_channels, 8, 5)
     generator = torch.Generator().manual_seed(config.seed)
     images = open_split(people.train, config, CPU)
     run = SimpleNamespace(generator=generator)
@@ -216,7 +216,7 @@ def test_the_judge_counts_what_a_dictionary_counts(people, tmp_path):
     objects = load_checkpoint(tmp_path / "run" / "last.safetensors")["objects"]
     labels = kept_labels(tmp_path / "run").tolist()
     model, _ = load_model(tmp_path / "run")
-    heads = BranchClassifiers(64, 8)
+    heads = PartClassifiers(64, 8, 5)
     heads.load_state_dict(objects["heads"])
     images = open_split(people.train, config, CPU)
     each = extract(model, images, config, model.descriptors)
