@@ -1,5 +1,6 @@
 """Distances, re-ranking, the scores of a ranking, and thresholds of a distance."""
 
+from reidlib.evaluation.attributes import AttributeScores, score_attributes
 from reidlib.evaluation.calibration import (
     CameraRates,
     CameraThresholds,
@@ -22,6 +23,7 @@ from reidlib.evaluation.thresholds import TradeOff, trade_off
 
 __all__ = [
     "Alarms",
+    "AttributeScores",
     "CameraRates",
     "CameraThresholds",
     "Evaluation",
@@ -39,6 +41,7 @@ __all__ = [
     "pair_distances",
     "rates_by_cameras",
     "reliability",
+    "score_attributes",
     "squared_euclidean_distance",
     "take_people_out",
     "top_matches",
