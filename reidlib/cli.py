@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 _KINDS = ("synthcity", "market1501", "msmt17", "veri776", "market-style", "csv")
 _SIZES = ("tiny", "course", "market")
 # Repeated here, because importing the recipes takes seconds.
-_RECIPES = ("direct", "baseline", "calr_local", "calr", "aff_scl", "cals", "supervised")
+_RECIPES = (
+    *("direct", "baseline", "calr_local", "calr", "aff_scl", "cals", "supervised"),
+    "qafm",
+)
 _PRESETS = (
     "quick",
     "ablation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,11 @@ from filelock import FileLock
 from torch import Tensor
 
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.checkpoint import load_checkpoint, write_atomically
+from reidlib.engine.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
 from reidlib.engine.manifest import library_hash, read_result
 from reidlib.engine.run import FEATURES, Run, RunConfig
 from reidlib.errors import DamagedError
@@ -143,3 +148,29 @@ def cached_features(directory: Path) -> dict[str, Tensor]:
         ``query`` and ``gallery``.
     """
     return load_checkpoint(directory / FEATURES)
+
+
+def cached_tensors(
+    name: str, key: object, make: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Compute tensors, or return those that were computed earlier with the same key.
+
+    Args:
+        name: What they are; a folder of the cache.
+        key: What they depend on beside the code, as JSON takes it.
+        make: Computes them.
+
+    Returns:
+        The tensors, on the CPU.
+    """
+    text = json.dumps([key, library_hash()], sort_keys=True)
+    folder = cache_dir() / name
+    file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+    make_cache_folder(folder)
+    with FileLock(f"{file}.lock"):
+        with contextlib.suppress(DamagedError):  # then they are made again
+            if file.is_file():
+                return load_checkpoint(file)
+        made = make()
+        save_checkpoint(file, made)
+    return made

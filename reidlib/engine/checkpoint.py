@@ -108,6 +108,13 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     write_atomically(Path(path), save(tensors, metadata))
 
 
+def weights_hash(model: nn.Module) -> str:
+    """Return a hash of names, types and values of all that a network holds."""
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_flatten(model.state_dict(), "", tensors))
+    return _checksum(structure, {name: t.cpu() for name, t in tensors.items()})
+
+
 def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
     """Return a hash over all that is loaded: structure, names, types and bytes."""
     digest = hashlib.sha256(structure.encode())

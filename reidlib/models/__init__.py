@@ -31,6 +31,12 @@ from reidlib.models.dual_branch import (
     branch_predictions,
     split_descriptors,
 )
+from reidlib.models.fused import (
+    Branches,
+    FusedNet,
+    QualityEncoder,
+    denormalise,
+)
 from reidlib.models.grad_cam import grad_cam
 from reidlib.models.pooling import GeM, GlobalAveragePool
 from reidlib.models.reid_net import ReIDNet, extract_features
@@ -42,12 +48,14 @@ __all__ = [
     "AppearanceBranch",
     "AttributeBranch",
     "Backbone",
+    "Branches",
     "ChannelAttention",
     "ChannelSpatialAttention",
     "ConvLSTM",
     "Cost",
     "DualBranchNet",
     "FeaturePyramid",
+    "FusedNet",
     "GeM",
     "GlobalAveragePool",
     "HierarchicalDecoder",
@@ -55,12 +63,14 @@ __all__ = [
     "LocalSoftAttention",
     "PartClassifiers",
     "PyramidAttention",
+    "QualityEncoder",
     "ReIDNet",
     "SpatialAttention",
     "add_attention",
     "attribute_loss",
     "branch_predictions",
     "build_backbone",
+    "denormalise",
     "extract_features",
     "grad_cam",
     "head_loss",

@@ -13,6 +13,7 @@ from reidlib.recipes import (
     calr_local,
     cals,
     direct,
+    qafm,
     supervised,
 )
 
@@ -24,6 +25,7 @@ RECIPES: dict[str, ModuleType] = {
     "aff_scl": aff_scl,
     "cals": cals,
     "supervised": supervised,
+    "qafm": qafm,
 }
 """Every recipe by the name that the command line knows it by."""
 
@@ -35,5 +37,6 @@ __all__ = [
     "calr_local",
     "cals",
     "direct",
+    "qafm",
     "supervised",
 ]

@@ -354,7 +354,7 @@ def end_epoch(
     run: Run,
     model: nn.Module,
     dataset: ReIDDataset,
-    schedule: LRScheduler,
+    schedule: LRScheduler | None = None,
     kept: Mapping[str, Tensor] | None = None,
     *,
     falls: bool = True,
@@ -366,13 +366,15 @@ def end_epoch(
         run: The run.
         model: The network.
         dataset: Data with a test split, or without.
-        schedule: The schedule of the rate.
+        schedule: The schedule of the rate; None where the recipe sets the rates.
         kept: Tensors that the checkpoint shall hold.
         falls: Whether the epoch counts for the schedule.
     """
-    if falls:
-        schedule.step()
-    run.record(loss=run.mean_loss, lr=schedule.get_last_lr()[0])
+    run.record(loss=run.mean_loss)
+    if schedule is not None:
+        if falls:
+            schedule.step()
+        run.record(lr=schedule.get_last_lr()[0])
     run.keep(**(kept or {}))
     if config.eval_every and (run.epoch + 1) % config.eval_every == 0:
         run.record(test=score(model, dataset, config, run.device))

@@ -50,6 +50,14 @@ _SMALL = {
 _JACCARD = {"k1": 10, "k2": 4, "eps": 0.6}
 # A map of 4 rows, one for each band.
 _CALS = {**_SMALL, "last_stride": 1, "num_clusters": 12, "alpha": 0.3}
+# A map of 4 x 2 places of stride 16.
+_QAFM = {
+    **_SMALL,
+    **{"attribute_epochs": 1, "warmup_epochs": 1, "frozen_epochs": 0, "epochs": 1},
+    **{"features": 32, "fused_features": 32, "pyramid_width": 16},
+    **{"decoder_channels": 16, "attribute_hidden": 8, "quality_height": 32},
+    **{"quality_width": 16, "quality_backbone": "efficientnet_lite0"},
+}
 _CALR = {
     "k": 8,
     "min_similarity": 0.2,
@@ -124,6 +132,24 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
             "smoothing": "uniform",
         },
     },
+    "qafm": {
+        "ratio, isolated": {**_QAFM},
+        "the published code": {
+            **_QAFM,
+            **{"gradients": "accumulated", "decoder_channels": 1, "memory": "one"},
+            **{"local_attention": True, "activation": True, "alpha_loss": "identity"},
+        },
+        "as printed, one encoder, anchor, frozen": {
+            **_QAFM,
+            **{"alpha_loss": "linear", "alpha_weighs": "appearance", "epochs": 2},
+            **{"shared_encoder": True, "identifiability": "anchor"},
+            "frozen_epochs": 1,
+        },
+        "shuffled attributes, fixed alpha": {
+            **_QAFM,
+            **{"attributes": "shuffled", "alpha_loss": "none", "fixed_alpha": 0.3},
+        },
+    },
     "aff_scl": {
         "predictions": {**_SMALL, **_JACCARD},
         "features, mined against the hard": {
@@ -159,8 +185,8 @@ by 0.14, 0.22, 0.05 and 0.08."""
 
 
 @functools.cache
-def people() -> ReIDDataset:
-    """Return twelve people of SynthCity ``tiny`` to learn from and ten to look for."""
+def people(count: int = 12) -> ReIDDataset:
+    """Return some people of SynthCity ``tiny`` to learn from and ten to look for."""
     tiny = open_dataset("synthcity", ensure_synthcity("tiny", progress=False))
 
     def first(table: ImageTable, count: int) -> ImageTable:
@@ -168,7 +194,10 @@ def people() -> ReIDDataset:
         return table[np.isin(table.pids, chosen)]
 
     return ReIDDataset(
-        "twelve", first(tiny.train, 12), first(tiny.query, 10), first(tiny.gallery, 10)
+        "twelve",
+        first(tiny.train, count),
+        first(tiny.query, 10),
+        first(tiny.gallery, 10),
     )
 
 
@@ -178,6 +207,8 @@ def data_of(recipe: str, settings: dict[str, Any]) -> ReIDDataset:
     if recipe == "calr_local":
         one = city.train[city.train.camids == 0]
         return ReIDDataset("camera 0", one, city.query[:0], city.gallery[:0])
+    if recipe == "qafm":  # of fewer, all have the same in some attribute
+        return people(26)
     if settings.get("adaptation", "none") == "none":
         return city
     other = open_dataset("synthcity", ensure_synthcity("tiny", 100, progress=False))

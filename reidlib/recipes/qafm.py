@@ -1,0 +1,566 @@
+"""QAFM: appearance, soft biometrics and image quality (El Arajna et al.).
+
+Identities and attributes are known. The appearance branch learns identities, the
+attribute branch 27 attributes, and a small perceptron learns from the quality of an
+image how much each of them counts in the descriptor.
+
+Stage 1 trains the attribute branch alone. In stage 2 four optimisers train the two
+branches, the last layer and the weight alpha, each by a loss of its own. One training
+gives the figures of every fixed alpha as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reidlib.data.attributes import ATTRIBUTE_GROUPS, read_market_attributes
+from reidlib.data.images import ImageSource
+from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.engine.cache import cached_tensors
+from reidlib.engine.checkpoint import weights_hash
+from reidlib.engine.run import Run
+from reidlib.errors import ReIDError
+from reidlib.evaluation.attributes import score_attributes
+from reidlib.evaluation.ranking import evaluate
+from reidlib.losses.smoothing import smoothed_cross_entropy
+from reidlib.losses.triplet import batch_hard_triplet
+from reidlib.models.appearance import stripe_loss
+from reidlib.models.attributes import attribute_loss
+from reidlib.models.backbones import build_backbone
+from reidlib.models.dual_branch import PartClassifiers
+from reidlib.models.fused import FusedNet, QualityEncoder
+from reidlib.quality.fusion import AlphaWeighs, weight_loss
+from reidlib.quality.identifiability import (
+    Definition,
+    Identifiability,
+    measure_identifiability,
+)
+from reidlib.recipes.diagnosis import diagnose
+from reidlib.recipes.settings import (
+    PAPER,
+    Backbone,
+    TrainingConfig,
+    check_at_least,
+    check_not_negative,
+    check_positive,
+    check_share,
+    small_presets,
+)
+from reidlib.recipes.steps import (
+    adam,
+    batches,
+    end_epoch,
+    extract,
+    log_weights,
+    open_split,
+    open_training_images,
+)
+from reidlib.recipes.supervised import check_identities
+
+VERSION = 1
+"""1: the first."""
+
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
+"""The fixed weights of the paper's Table 4."""
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Settings of QAFM.
+
+    The defaults are the paper's; it does not say how long stage 1 takes, nor how many
+    stripes there are. ``pooling``, ``last_stride``, ``lr_step`` and ``lr_gamma`` have
+    no influence.
+    """
+
+    epochs: int = 120
+    """Number of epochs of stage 2."""
+    attribute_epochs: int = 60
+    """Number of epochs of stage 1."""
+    num_instances: int = 4
+    """K: images of each person."""
+    warmup_epochs: int = 10
+    """Epochs over which the rates of stage 2 rise; then they fall as a cosine."""
+    frozen_epochs: int = 10
+    """First epochs of stage 2, in which the two branches do not learn."""
+    branch_rate: float = 0.1
+    """Factor of the branches' rates after that."""
+    gradients: Literal["isolated", "accumulated"] = "isolated"
+    """Each loss reaches its own part, as the paper says, or whatever it depends on, as
+    in its code."""
+    shared_encoder: bool = False
+    """One encoder for both branches."""
+    features: int = 1024
+    """Length of the descriptor of each branch."""
+    pyramid_width: int = 1024
+    """Channels of the appearance pyramid."""
+    decoder_channels: int = 256
+    """Channels that its decoder keeps; 1 in the published code."""
+    local_attention: bool = False
+    """Attention in each quarter of the map, as in the published code."""
+    horizontal: int = 4
+    """Stripes from top to bottom."""
+    vertical: int = 2
+    """Stripes from left to right."""
+    attribute_hidden: int = 256
+    """Channels inside of the attribute branch."""
+    memory: Literal["groups", "one"] = "groups"
+    """Steps of the ConvLSTM: one for each group of attributes, or one for all."""
+    attributes: Literal["right", "shuffled", "none"] = "right"
+    """What the attribute branch learns: the annotation, that of another person, which
+    still tells people apart, or nothing."""
+    fused_features: int = 1000
+    """Length of the final descriptor."""
+    activation: bool = False
+    """Batch norm and ReLU behind the last layer, as in the published code."""
+    alpha_loss: Literal["ratio", "linear", "identity", "none"] = "ratio"
+    """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
+    the loss of the identities; none: it stays at fixed_alpha."""
+    fixed_alpha: float = 0.5
+    """alpha, where it is not learned."""
+    alpha_weighs: AlphaWeighs = "attributes"
+    """What alpha weighs, see `weigh`."""
+    alpha_hidden: int = 32
+    """Width of the perceptron of alpha; 0: a single neuron."""
+    identifiability: Definition = "pairs"
+    """Which distances the score is the mean of."""
+    quality_backbone: Backbone = "resnet50"
+    """Network that measures the quality, with ImageNet weights."""
+    quality_height: int = 384
+    """Height of the images that it sees."""
+    quality_width: int = 128
+    """Their width."""
+    smoothing: float = 0.1
+    """Share of an identity label that is spread over all identities."""
+    margin: float = 0.3
+    """Margin of the triplet loss."""
+    classifier_lr: float = 3.5e-4
+    """Learning rate of the classifiers over identities."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = ("horizontal", "vertical", "features", "pyramid_width")
+        more = ("decoder_channels", "attribute_hidden", "fused_features")
+        check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)
+        check_at_least(self, quality_height=16, quality_width=8, num_labels=2)
+        phases = ("attribute_epochs", "warmup_epochs", "frozen_epochs")
+        check_at_least(self, **dict.fromkeys(phases, 0))
+        check_share(self, "fixed_alpha")
+        check_positive(self, "branch_rate", "classifier_lr")
+        check_not_negative(self, "margin")
+        if not 0 <= self.smoothing < 1:
+            raise ReIDError(f"smoothing is {self.smoothing}; it must be in [0, 1)")
+        if min(self.height, self.width) < 10:
+            raise ReIDError(
+                f"images are {self.height} x {self.width}; the occluders need at least "
+                "10 pixels of each side"
+            )
+
+
+_LARGE = {**PAPER, "height": 384, "width": 128, "jitter": 0.2, "iterations": 187}
+_CODE = {
+    **{"gradients": "accumulated", "decoder_channels": 1, "local_attention": True},
+    **{"memory": "one", "activation": True, "fused_features": 1024},
+    "alpha_loss": "identity",
+}
+PRESETS = {
+    **small_presets(
+        Config,
+        {"backbone": "efficientnet_lite0", "quality_backbone": "efficientnet_lite0"},
+        {"quality_height": 64, "quality_width": 32, "classifier_lr": 3.5e-3},
+        {"pyramid_width": 128, "decoder_channels": 128, "attribute_hidden": 32},
+        {"attribute_epochs": 2, "warmup_epochs": 1, "frozen_epochs": 1},
+        {"branch_rate": 1.0, "features": 256, "fused_features": 256},
+        quick={"attribute_epochs": 1},
+    ),
+    "paper": Config(**_LARGE),
+    "code": Config(**{**_LARGE, **_CODE}),
+}
+
+
+def network(config: Config, pretrained: bool = True) -> FusedNet:
+    """Return encoders, branches, quality encoder and last layer of a configuration.
+
+    Args:
+        config: Settings.
+        pretrained: Load ImageNet weights; not needed where others are loaded over
+            them.
+    """
+    pretrained = pretrained and config.weights != "random"
+    size = config.quality_height, config.quality_width
+    quality = build_backbone(config.quality_backbone, pretrained, last_stride=2)
+    return FusedNet(
+        config.backbone,
+        [len(values) for values in ATTRIBUTE_GROUPS.values()],
+        QualityEncoder(quality, size, config.identifiability),
+        shared_encoder=config.shared_encoder,
+        pretrained=pretrained,
+        frozen_stages=config.frozen_stages,
+        weights=config.weights if pretrained else None,
+        features=config.features,
+        width=config.pyramid_width,
+        decoder_channels=config.decoder_channels,
+        local_attention=config.local_attention,
+        stripes=(config.horizontal, config.vertical),
+        attribute_hidden=config.attribute_hidden,
+        memory_steps=len(ATTRIBUTE_GROUPS) if config.memory == "groups" else 1,
+        fused_features=config.fused_features,
+        activation=config.activation,
+        alpha_hidden=config.alpha_hidden,
+        alpha_weighs=config.alpha_weighs,
+        fixed_alpha=config.fixed_alpha if config.alpha_loss == "none" else None,
+    )
+
+
+class Classifiers(nn.Module):
+    """The classifiers over identities: of v_a, of the stripes, of the descriptor.
+
+    Args:
+        model: Network.
+        num_people: Number of identities.
+    """
+
+    def __init__(self, model: FusedNet, num_people: int) -> None:
+        super().__init__()
+        branch = model.appearance
+        self.appearance = nn.Linear(branch.num_features, num_people)
+        self.stripes = PartClassifiers(
+            branch.stripe_channels, num_people, branch.num_stripes
+        )
+        self.neck = nn.BatchNorm1d(model.num_features)
+        self.fused = nn.Linear(model.num_features, num_people, bias=False)
+
+    forward_methods = ("of_appearance", "of_fused")
+
+    def of_appearance(self, v_a: Tensor, stripes: Tensor) -> Tensor:
+        """Return ``(B, 1 + stripes, people)`` logits: v_a first."""
+        each = self.appearance(v_a)[:, None], self.stripes(stripes)
+        return torch.cat(each, dim=1)
+
+    def of_fused(self, fused: Tensor, detached: bool = False) -> Tensor:
+        """Return ``(B, people)`` logits; the neck is on the way to them."""
+        if detached:  # nor shall the neck count the batch twice
+            norm = F.batch_norm(
+                *(fused, None, None, self.neck.weight.detach()),
+                *(self.neck.bias.detach(), True),
+            )
+            return F.linear(norm, self.fused.weight.detach())
+        logits: Tensor = self.fused(self.neck(fused))
+        return logits
+
+
+def rate(config: Config, epoch: int, branch: bool) -> float:
+    """Return the factor of a learning rate in an epoch of the whole training, QAFM-D4.
+
+    Args:
+        config: Settings.
+        epoch: From 0, stage 1 included.
+        branch: Whether it is that of a branch.
+    """
+    epoch -= config.attribute_epochs
+    if epoch < 0:
+        return 1.0
+    if epoch < config.warmup_epochs:
+        factor = (epoch + 1) / config.warmup_epochs
+    else:
+        rest = max(1, config.epochs - config.warmup_epochs)
+        factor = (1 + math.cos(math.pi * (epoch - config.warmup_epochs) / rest)) / 2
+    return factor * (config.branch_rate if branch else 1.0)
+
+
+def set_rates(config: Config, epoch: int, optimizers: dict[str, Optimizer]) -> None:
+    """Set the learning rates of an epoch."""
+    for name, optimizer in optimizers.items():
+        factor = rate(config, epoch, name in ("appearance", "attributes"))
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+
+
+def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
+    """Train with identities and attributes.
+
+    Args:
+        config: Settings.
+        dataset: Data with identities, and ``market_attribute.mat`` in its folder.
+        run: The run that keeps log, checkpoints and results.
+
+    Returns:
+        The content of the result file.
+
+    Raises:
+        ReIDError: If an identity or its attributes are missing.
+    """
+    check_identities(dataset)
+    images = open_training_images(dataset, config, run.device)
+    people = torch.from_numpy(dataset.train.labels)
+    truth = torch.from_numpy(attribute_classes(dataset, config))
+    augment = config.augmentation()
+    model = network(config)
+    heads = Classifiers(model, int(people.max()) + 1)
+    scores = quality_scores(model.to(run.device), dataset, config)
+    model.weight.normalise.fit(scores["train"])
+    model, heads, optimizers = start(config, run, model, heads)
+
+    for epoch in run.epochs(config.attribute_epochs + config.epochs):
+        stage_1 = epoch < config.attribute_epochs
+        frozen = epoch < config.attribute_epochs + config.frozen_epochs
+        set_rates(config, epoch, optimizers)
+        model.branches_frozen = frozen and not stage_1
+        model.train()
+        alphas = []
+        drawn = batches(images, people, config, run)
+        for index, batch in run.progress(drawn, "train", config.iterations):
+            who, classes = people[index].to(run.device), truth[index].to(run.device)
+            view = augment(batch, run.generator)
+            if stage_1:
+                logits = model.attribute_logits(view)
+                loss = attribute_loss(logits, classes).mean()  # QAFM-E5
+                run.step(loss, optimizers["attributes"])
+                continue
+
+            isolated = config.gradients == "isolated"
+            with torch.set_grad_enabled(not frozen):
+                v_a, stripes, v_s, logits = model.branches(view, isolated)
+            # 1. and 2. Each branch by its own loss.
+            told = heads.of_appearance(v_a, stripes)
+            of_appearance = stripe_loss(told, who, config.smoothing)  # QAFM-E7
+            of_attributes = attribute_loss(logits, classes)  # QAFM-E5
+            if isolated:
+                v_a, v_s = v_a.detach(), v_s.detach()
+            # 3. The last layer, by the identities in the fused descriptor.
+            alpha = model.alpha(scores["train"][index].to(run.device))
+            fused = model.fuse(v_a, v_s, alpha.detach() if isolated else alpha)
+            of_fused = smoothed_cross_entropy(
+                heads.of_fused(fused), who, config.smoothing
+            ) + batch_hard_triplet(F.normalize(fused), who, config.margin)
+            # 4. alpha, with what lies behind it held still.
+            of_alpha = torch.zeros((), device=run.device)
+            if config.alpha_loss == "identity":
+                still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
+                told = heads.of_fused(still, detached=True)
+                of_alpha = smoothed_cross_entropy(told, who, config.smoothing)
+            elif config.alpha_loss != "none":
+                kind = config.alpha_loss
+                of_alpha = weight_loss(alpha, of_appearance, of_attributes, kind)
+
+            # One backward pass: what is detached keeps the four losses apart.
+            losses = [of_appearance.mean(), of_attributes.mean(), of_fused, of_alpha]
+            moved = ("fusion", "weight") if frozen else tuple(optimizers)
+            run.step(torch.stack(losses).sum(), *(optimizers[name] for name in moved))
+            alphas.append(alpha.detach().mean())
+        if alphas:
+            run.record(alpha=float(torch.stack(alphas).mean()))
+        end_epoch(config, run, model, dataset)
+
+    return run.finish(judge(model, images, scores, dataset, config, run))
+
+
+def start(
+    config: Config, run: Run, model: FusedNet, heads: Classifiers
+) -> tuple[Any, Any, dict[str, Optimizer]]:
+    """Set up the network and its four optimisers, QAFM-D4.
+
+    Returns:
+        Network, classifiers, and the optimisers by the part that they move.
+    """
+    log_weights(run, model)
+    own = {"appearance": [heads.appearance, heads.stripes]}
+    own["fusion"] = [heads.neck, heads.fused]
+    optimizers: dict[str, Optimizer] = {
+        name: adam(
+            config,
+            [(part, config.lr) for part in parts]
+            + [(head, config.classifier_lr) for head in own.get(name, [])],
+        )
+        for name, parts in model.parts().items()
+    }
+    heads = run.setup(heads)
+    wrapped, *ready = run.setup(model, *optimizers.values())
+    optimizers = dict(zip(optimizers, ready, strict=True))
+    run.track(
+        model=wrapped,
+        heads=heads,
+        **{f"{name}_optimizer": one for name, one in optimizers.items()},
+    )
+    return wrapped, heads, optimizers
+
+
+def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
+    """Return the ``(N, 12)`` classes that the attribute branch learns, -1 for none.
+
+    Args:
+        dataset: Data whose folder holds ``market_attribute.mat``.
+        config: For ``attributes``.
+
+    Raises:
+        ReIDError: If the file is missing, a training identity is not in it, or a group
+            has one value in the whole training split.
+    """
+    table = dataset.train
+    known = read_market_attributes(dataset.root)
+    missing = sorted(set(table.pids.tolist()) - set(known.train))
+    if missing:
+        raise ReIDError(
+            f"{dataset.root}: {len(missing)} training identities have no attributes "
+            f"(the first is {missing[0]}); give a market_attribute.mat of these people"
+        )
+    classes = known.for_table(table)[1]
+    for group, column in zip(ATTRIBUTE_GROUPS, classes.T, strict=True):
+        if len(np.unique(column[column >= 0])) < 2:
+            raise ReIDError(
+                f"{dataset.root}: all training images have the same {group!r}, from "
+                "which a head can learn nothing; add people with another value"
+            )
+    if config.attributes == "none":
+        return np.full_like(classes, -1)
+    if config.attributes == "shuffled":
+        # Everybody gets the annotation of another person: a code, but a wrong one.
+        order = np.random.default_rng(config.seed).permutation(table.num_pids)
+        first = np.unique(table.labels, return_index=True)[1]
+        other = np.empty(table.num_pids, dtype=np.int64)
+        other[order] = np.roll(order, 1)
+        classes = classes[first[other[table.labels]]]
+    return classes
+
+
+def quality_scores(
+    model: FusedNet, dataset: ReIDDataset, config: Config
+) -> dict[str, Tensor]:
+    """Return the identifiability of every image, QAFM-E1.
+
+    It depends on the data and on the quality encoder alone, and so it is kept in the
+    cache for all runs.
+
+    Args:
+        model: Network, on the device.
+        dataset: Data.
+        config: Settings.
+
+    Returns:
+        ``(N,)`` scores of ``train``, ``query`` and ``gallery``.
+    """
+    device = next(model.parameters()).device
+    quality = model.quality.eval()
+
+    def measure() -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name in ("train", "query", "gallery"):
+            table: ImageTable = getattr(dataset, name)
+            both = Identifiability(torch.empty(0), torch.empty(0))
+            if len(table):
+                images = open_split(table, config, device)
+                size = quality.size
+                both = measure_identifiability(quality.encode, images, size=size)
+            found |= {f"{name}_pairs": both.pairs, f"{name}_anchor": both.anchor}
+        return found
+
+    key = [dataset.fingerprint(), config.size, quality.size, weights_hash(quality)]
+    kept = cached_tensors("identifiability", key, measure)
+    chosen = config.identifiability
+    return {name: kept[f"{name}_{chosen}"] for name in ("train", "query", "gallery")}
+
+
+def judge(
+    model: Any,
+    images: ImageSource,
+    scores: dict[str, Tensor],
+    dataset: ReIDDataset,
+    config: Config,
+    run: Run,
+) -> dict[str, Any]:
+    """Return the figures of the learned and of each fixed alpha, and of the attributes.
+
+    Args:
+        model: Network.
+        images: Training images.
+        scores: Of `quality_scores`.
+        dataset: Data.
+        config: Settings.
+        run: For its device.
+    """
+    length = config.features
+
+    def forward(batch: Tensor) -> Tensor:
+        made = model.branches(batch)
+        return torch.cat([made.appearance, made.attributes, *made.logits], dim=1)
+
+    def fused(found: Tensor, alpha: Tensor | float) -> Tensor:
+        v_a, v_s = found[:, :length], found[:, length : 2 * length]
+        return F.normalize(model.fuse(v_a, v_s, alpha), dim=1).cpu()
+
+    def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
+        given = alphas if alpha is None else dict.fromkeys(made, alpha)
+        return {name: fused(one, given[name]) for name, one in made.items()}
+
+    with torch.inference_mode():
+        splits = {"train": images}
+        if len(dataset.query) and len(dataset.gallery):
+            splits["query"] = open_split(dataset.query, config, run.device)
+            splits["gallery"] = open_split(dataset.gallery, config, run.device)
+        made = {
+            name: extract(model, source, config, forward).to(run.device)
+            for name, source in splits.items()
+        }
+        model.eval()
+        alphas = {name: model.alpha(scores[name].to(run.device)) for name in made}
+        learned = descriptors()
+        run.keep_features(learned)
+        told: dict[str, Any] = {
+            "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
+            "attributes": judge_attributes(made, dataset, config),
+        }
+        if "query" not in made:
+            return told
+        tables = dataset.query, dataset.gallery
+
+        def score(features: dict[str, Tensor]) -> Any:
+            return evaluate(features["query"], features["gallery"], *tables)
+
+        fixed = {alpha: score(descriptors(alpha)) for alpha in ALPHAS}
+        whole = score(learned)
+    alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
+    together = np.corrcoef(alpha, quality)[0, 1] if alpha.std() > 0 else math.nan
+    # The best fixed alpha of each query: what a perfect weight could reach.
+    best = np.stack([one.ap for one in fixed.values()]).max(axis=0)
+    return {
+        **whole.as_dict(),
+        **told,
+        "alpha": {
+            "mean": float(alpha.mean()),
+            "std": float(alpha.std()),
+            "correlation": float(together),
+            "oracle_mAP": float(np.nanmean(best)),
+        },
+        "fixed_alpha": {
+            f"{alpha:.1f}": {"mAP": one.mAP, "rank_1": one.cmc[1], "rank_5": one.cmc[5]}
+            for alpha, one in fixed.items()
+        },
+    }
+
+
+def judge_attributes(
+    made: dict[str, Tensor], dataset: ReIDDataset, config: Config
+) -> dict[str, Any]:
+    """Return how well the heads predict the attributes of people they have not seen.
+
+    Args:
+        made: Descriptors and logits of ``query``, or of ``train`` if there is none.
+        dataset: Data with attributes.
+        config: For the length of the descriptors.
+    """
+    name = "query" if "query" in made else "train"
+    known = read_market_attributes(dataset.root)
+    truth = known.for_table(getattr(dataset, name))[1]
+    sizes = [len(values) for values in ATTRIBUTE_GROUPS.values()]
+    logits = made[name][:, 2 * config.features :].cpu().split(sizes, dim=1)
+    found = score_attributes(list(logits), truth)
+    balanced = dict(zip(ATTRIBUTE_GROUPS, found.balanced.tolist(), strict=True))
+    return {**found.means(), "balanced": balanced, "split": name}

@@ -1,0 +1,393 @@
+"""QAFM: who moves what, phases, attributes that belong to people, resumption."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from support import SMALL, Interrupted, losses, open_run, train, without_times
+
+from reidlib.data import ReIDDataset, open_dataset, read_market_attributes
+from reidlib.data.transforms import TestTransform
+from reidlib.engine.checkpoint import load_checkpoint
+from reidlib.errors import ReIDError
+from reidlib.losses.smoothing import smoothed_cross_entropy
+from reidlib.models.appearance import stripe_loss
+from reidlib.models.attributes import attribute_loss
+from reidlib.quality import weigh, weight_loss
+from reidlib.recipes import qafm
+from reidlib.recipes.steps import extract_test, load_model, open_split
+
+CPU = torch.device("cpu")
+OWN = {
+    "attribute_epochs": 1,
+    "epochs": 2,
+    "warmup_epochs": 1,
+    "frozen_epochs": 1,
+    "branch_rate": 1.0,
+    "features": 16,
+    "fused_features": 12,
+    "pyramid_width": 8,
+    "decoder_channels": 8,
+    "attribute_hidden": 4,
+    "quality_backbone": "tiny",
+    "quality_height": 32,
+    "quality_width": 16,
+    "lr": 1e-2,
+}
+
+
+def small(**changes):
+    return qafm.Config(**{**SMALL, **OWN, **changes})
+
+
+@pytest.fixture(scope="module")
+def people(tiny):
+    """Enough people to learn from that no attribute has one value; ten to look for."""
+
+    def first(table, count):
+        chosen = np.unique(table.pids[table.pids > 0])[:count]
+        return table[np.isin(table.pids, chosen)]
+
+    return ReIDDataset(
+        "few", first(tiny.train, 26), first(tiny.query, 10), first(tiny.gallery, 10)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(people, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qafm") / "run"
+    return train(qafm, small(), people, folder), folder
+
+
+def batch_of(config, seed=0):
+    torch.manual_seed(seed)
+    model = qafm.network(config)
+    heads = qafm.Classifiers(model, 3)
+    model.train()
+    view = torch.randn(6, 3, 64, 32)
+    who = torch.tensor([0, 0, 1, 1, 2, 2])
+    sizes = [head.out_features for head in model.attributes.heads]
+    classes = torch.stack([torch.arange(6) % size for size in sizes], dim=1)
+    return model, heads, view, who, classes
+
+
+def moved(parts, names):
+    """The names of the parts that have a gradient."""
+    return {
+        name
+        for name in names
+        if any(
+            p.grad is not None and p.grad.abs().max() > 0
+            for module in parts[name]
+            for p in module.parameters()
+        )
+    }
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("gradients", ["isolated", "accumulated"])
+def test_what_each_of_the_four_losses_reaches(gradients, shared):
+    """Isolated: its own part. Accumulated: all that it depends on."""
+    config = small(gradients=gradients, shared_encoder=shared)
+    reached = {}
+    for which in ("appearance", "attributes", "fusion", "weight"):
+        model, heads, view, who, classes = batch_of(config)
+        parts = model.parts()
+        parts["appearance"] += [heads.appearance, heads.stripes]
+        parts["fusion"] += [heads.neck, heads.fused]
+        isolated = gradients == "isolated"
+        v_a, stripes, v_s, logits = model.branches(view, isolated)
+        of_appearance = stripe_loss(heads.of_appearance(v_a, stripes), who)
+        of_attributes = attribute_loss(logits, classes)
+        if isolated:
+            v_a, v_s = v_a.detach(), v_s.detach()
+        alpha = model.alpha(torch.randn(6))
+        fused = model.fuse(v_a, v_s, alpha.detach() if isolated else alpha)
+        losses = {
+            "appearance": of_appearance.mean(),
+            "attributes": of_attributes.mean(),
+            "fusion": smoothed_cross_entropy(heads.of_fused(fused), who),
+            "weight": weight_loss(alpha, of_appearance, of_attributes),
+        }
+        losses[which].backward()
+        reached[which] = moved(parts, parts)
+    assert reached["weight"] == {"weight"}
+    assert reached["appearance"] == {"appearance"}
+    if gradients == "isolated":
+        assert reached["fusion"] == {"fusion"}
+        assert reached["attributes"] == {"attributes"}
+    else:
+        assert reached["fusion"] == {"fusion", "weight", "appearance", "attributes"}
+        own = {"attributes", "appearance"} if shared else {"attributes"}
+        assert reached["attributes"] == own
+
+
+def test_the_identity_loss_of_alpha_moves_alpha_alone():
+    model, heads, view, who, _classes = batch_of(small(alpha_loss="identity"))
+    v_a, _stripes, v_s, _logits = model.branches(view)
+    alpha = model.alpha(torch.randn(6))
+    still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
+    counted = heads.neck.num_batches_tracked.clone()
+    told = heads.of_fused(still, detached=True)
+    smoothed_cross_entropy(told, who).backward()
+    everything = {**dict(model.named_parameters()), **dict(heads.named_parameters())}
+    reached = {n for n, p in everything.items() if p.grad is not None}
+    assert {name.split(".")[0] for name in reached} == {"weight"}
+    assert heads.neck.num_batches_tracked == counted
+    # What is detached computes the same.
+    same = heads.of_fused(model.fuse(v_a, v_s, alpha))
+    torch.testing.assert_close(told, same)
+
+
+def test_the_rates_warm_up_fall_as_a_cosine_and_are_a_tenth_in_the_branches():
+    config = qafm.PRESETS["paper"]
+    start = config.attribute_epochs
+    assert qafm.rate(config, start - 1, branch=True) == 1
+    for epoch in range(config.epochs):
+        expected = (epoch + 1) / 10
+        if epoch >= 10:
+            expected = 0.5 * (1 + math.cos(math.pi * (epoch - 10) / 110))
+        assert qafm.rate(config, start + epoch, False) == pytest.approx(expected)
+        assert qafm.rate(config, start + epoch, True) == pytest.approx(expected / 10)
+
+
+def states(folder):
+    return load_checkpoint(folder / "last.safetensors")["objects"]["model"]
+
+
+def test_stage_1_moves_the_attributes_and_frozen_epochs_move_no_branch(
+    people, tmp_path, trained
+):
+    """The three phases of a training, by what differs in their checkpoints."""
+    base = small()
+    folders = {}
+    for name, changes in {
+        "frozen": {"epochs": 1, "frozen_epochs": 1, "attribute_epochs": 0},
+    }.items():
+        folders[name] = tmp_path / name
+        train(qafm, dataclasses.replace(base, **changes), people, folders[name])
+    frozen = states(folders["frozen"])
+
+    def changed(state, other):
+        """Parts in which some weight (not the statistics of a batch norm) differs."""
+        counts = ("running", "num_batches")
+        return {
+            name.split(".")[0]
+            for name in state
+            if not any(word in name for word in counts)
+            and not torch.allclose(state[name], other[name], atol=1e-6)
+        }
+
+    # Frozen: no branch moves, nor do the statistics of their batch norms.
+    untouched = [n for n in frozen if n.startswith(("encoder", "appearance", "attrib"))]
+    fresh = qafm_start(base, people, tmp_path)
+    assert all(torch.equal(frozen[name], fresh[name]) for name in untouched)
+    assert changed(frozen, fresh) == {"fusion", "weight"}
+    assert changed(states(trained[1]), fresh) == {
+        *("encoder", "attribute_encoder", "appearance", "attributes"),
+        *("fusion", "weight"),
+    }
+
+
+def qafm_start(config, people, tmp_path):
+    """The network of a run before its first step."""
+    with open_run(qafm, config, people, tmp_path / "fresh"):
+        return {k: v.clone() for k, v in qafm.network(config).state_dict().items()}
+
+
+def test_stage_1_alone(people, tmp_path):
+    config = small()
+    first_of_stage_2 = {"before_step": config.iterations}
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, people, tmp_path / "run", Interrupted, **first_of_stage_2)
+    after = states(tmp_path / "run")
+    fresh = qafm_start(config, people, tmp_path)
+    differs = {n.split(".")[0] for n in after if not torch.equal(after[n], fresh[n])}
+    assert differs == {"attribute_encoder", "attributes", "weight"}
+    of_weight = [name for name in after if name.startswith("weight.")]
+    scores = [n for n in of_weight if not torch.equal(after[n], fresh[n])]
+    assert scores == ["weight.normalise.mean", "weight.normalise.std"]
+
+
+def test_attributes_belong_to_the_people_after_relabelling(people):
+    known = read_market_attributes(people.root).train
+    classes = qafm.attribute_classes(people, small())
+    table = people.train
+    for row in range(0, len(table), 7):
+        values = known[int(table.pids[row])]
+        assert (classes[row, :10] == values[:10] - 1).all()
+    # By the relabelled identity the rows would be those of other people.
+    found = [known.get(int(label)) for label in table.labels]
+    pairs = zip(found, classes, strict=True)
+    wrong = [w is None or (w[:10] - 1 != c[:10]).any() for w, c in pairs]
+    assert np.mean(wrong) > 0.5
+
+
+def test_shuffled_attributes_are_those_of_exactly_one_other_person(people):
+    right = qafm.attribute_classes(people, small())
+    shuffled = qafm.attribute_classes(people, small(attributes="shuffled"))
+    labels = people.train.labels
+    first = np.unique(labels, return_index=True)[1]
+    for label in np.unique(labels):
+        own = shuffled[labels == label]
+        assert (own == own[0]).all()
+    as_rows = lambda rows: sorted(map(tuple, rows.tolist()))  # noqa: E731
+    assert as_rows(shuffled[first]) == as_rows(right[first])
+    assert (shuffled[first] != right[first]).any(axis=1).mean() > 0.8
+    assert (qafm.attribute_classes(people, small(attributes="none")) == -1).all()
+
+
+def test_the_result_has_each_fixed_alpha_and_the_learned_one(trained, people):
+    metrics = trained[0]["metrics"]
+    assert list(metrics["fixed_alpha"]) == [f"{a:.1f}" for a in qafm.ALPHAS]
+    assert 0 < metrics["alpha"]["mean"] < 1
+    best = max(one["mAP"] for one in metrics["fixed_alpha"].values())
+    assert metrics["alpha"]["oracle_mAP"] >= best
+    assert metrics["attributes"]["split"] == "query"
+    assert 0 <= metrics["attributes"]["balanced_accuracy"] <= 1
+
+
+def test_the_network_by_itself_gives_what_the_recipe_scored(trained, people):
+    """``forward`` measures the quality of an image; the recipe had it in the cache."""
+    result, folder = trained
+    model, config = load_model(folder)
+    query, gallery = extract_test(model, people, config, CPU)
+    from reidlib.evaluation import evaluate
+
+    scores = evaluate(query, gallery, people.query, people.gallery)
+    assert scores.mAP == pytest.approx(result["metrics"]["mAP"], abs=1e-6)
+    images = open_split(people.query, config, CPU)
+    (batch,) = images.batches([torch.arange(4)])
+    with torch.inference_mode():
+        made = model.branches(TestTransform()(batch))
+        alpha = model.alpha(model.quality(batch))
+        expected = model.fuse(made.appearance, made.attributes, alpha)
+    expected = torch.nn.functional.normalize(expected, dim=1)
+    torch.testing.assert_close(query[:4], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_fixed_alpha_at_an_end_is_one_branch(people, tmp_path):
+    config = small(alpha_loss="none", fixed_alpha=0.0, epochs=1)
+    result = train(qafm, config, people, tmp_path / "run")
+    metrics = result["metrics"]
+    assert metrics["mAP"] == pytest.approx(metrics["fixed_alpha"]["0.0"]["mAP"])
+    model, _config = load_model(tmp_path / "run")
+    v_a, v_s = torch.randn(2, 16), torch.randn(2, 16)
+    weighted = weigh(v_a, v_s, 0.0, "attributes")
+    assert weighted[:, 16:].eq(0).all()
+    torch.testing.assert_close(
+        model.fuse(v_a, v_s, model.alpha(torch.zeros(2))), model.fusion(weighted)
+    )
+
+
+def test_interrupted_and_resumed_it_is_the_same_training(trained, people, tmp_path):
+    whole, _folder = trained
+    for steps in (1, 4, 7):  # in stage 1, in a frozen epoch, in the last
+        folder = tmp_path / str(steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(qafm, small(), people, folder, Interrupted, before_step=steps)
+        result = train(qafm, small(), people, folder, resume=True)
+        assert losses(result) == losses(whole)
+        assert result["metrics"] == whole["metrics"]
+        assert without_times(result["epochs"]) == without_times(whole["epochs"])
+
+
+def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    model = qafm.network(small())
+    calls = []
+    encode = model.quality.encode
+    monkeypatch.setattr(
+        model.quality, "encode", lambda x: calls.append(len(x)) or encode(x)
+    )
+    first = qafm.quality_scores(model, people, small())
+    count = len(people.train) + len(people.query) + len(people.gallery)
+    assert sum(calls) == 35 * count
+    again = qafm.quality_scores(model, people, small())
+    assert sum(calls) == 35 * count
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    anchor = qafm.quality_scores(model, people, small(identifiability="anchor"))
+    assert sum(calls) == 35 * count
+    assert not torch.equal(anchor["train"], first["train"])
+    (file,) = (tmp_path / "identifiability").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-50])  # damaged: measured again
+    again = qafm.quality_scores(model, people, small())
+    assert sum(calls) == 70 * count
+    assert torch.equal(first["query"], again["query"])
+
+
+@pytest.fixture
+def city(tiny_root, tmp_path):
+    """A copy of the city whose attributes may be changed."""
+    folder = tmp_path / "city"
+    shutil.copytree(tiny_root, folder)
+    (folder / "manifest.json").unlink()  # it is no SynthCity any more
+    return folder
+
+
+def rewrite(city, change):
+    from scipy.io import loadmat, savemat
+
+    file = city / "market_attribute.mat"
+    content = loadmat(file, simplify_cells=True)["market_attribute"]
+    change(content)
+    savemat(file, {"market_attribute": content})
+
+
+def test_an_identity_without_attributes(city):
+    def drop(content):
+        content["train"] = {k: v[1:] for k, v in content["train"].items()}
+
+    rewrite(city, drop)
+    with pytest.raises(ReIDError, match="1 training identities have no attributes"):
+        qafm.attribute_classes(open_dataset("market-style", city), small())
+
+
+def test_an_attribute_with_one_value(city):
+    def same(content):
+        content["train"]["hat"][:] = 1
+
+    rewrite(city, same)
+    with pytest.raises(ReIDError, match="all training images have the same 'hat'"):
+        qafm.attribute_classes(open_dataset("market-style", city), small())
+
+
+def test_no_or_damaged_attributes(city, tmp_path):
+    (city / "market_attribute.mat").write_bytes(b"MATLAB 5.0 MAT-file")
+    dataset = open_dataset("market-style", city)
+    with pytest.raises(ReIDError, match="is not a MATLAB file"):
+        train(qafm, small(), dataset, tmp_path / "run")
+    (city / "market_attribute.mat").unlink()
+    with pytest.raises(ReIDError, match="there is no attribute file"):
+        train(qafm, small(), dataset, tmp_path / "other")
+
+
+def test_without_a_test_split_attributes_are_scored_in_training(people, tmp_path):
+    alone = ReIDDataset("alone", people.train, people.query[:0], people.gallery[:0])
+    result = train(qafm, small(epochs=1), alone, tmp_path / "run")
+    assert result["metrics"]["attributes"]["split"] == "train"
+    assert "mAP" not in result["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fixed_alpha": 1.1}, "fixed_alpha is 1.1"),
+        ({"width": 8}, "images are 64 x 8; the occluders need at least 10"),
+        ({"horizontal": 0}, "horizontal is 0"),
+        ({"attribute_epochs": -1}, "attribute_epochs is -1"),
+        ({"margin": -1}, "margin is -1"),
+        ({"smoothing": 1.0}, "smoothing is 1.0"),
+        ({"alpha_loss": "square"}, "alpha_loss is 'square'; choose from ratio"),
+        ({"branch_rate": 0}, "branch_rate is 0"),
+    ],
+)
+def test_settings_that_cannot_be(changes, message):
+    with pytest.raises(ReIDError, match=message):
+        small(**changes)
