@@ -56,7 +56,8 @@ _QAFM = {
     **{"attribute_epochs": 1, "warmup_epochs": 1, "frozen_epochs": 0, "epochs": 1},
     **{"features": 32, "fused_features": 32, "pyramid_width": 16},
     **{"decoder_channels": 16, "attribute_hidden": 8, "quality_height": 32},
-    **{"quality_width": 16, "quality_backbone": "efficientnet_lite0"},
+    **{"quality_width": 16, "quality_backbone": "tiny", "backbone": "tiny"},
+    **{"frozen_stages": 1},
 }
 _CALR = {
     "k": 8,
