@@ -212,11 +212,11 @@ def cals_steps() -> Figure:
     paper = load_table("CALS-F8").to_frame()["mAP"]
     ours = by_seed("CALS-F8", CALS_STEPS.values()).loc[list(CALS_STEPS.values())]
     figure, (path, worth) = plt.subplots(
-        2, 1, figsize=(7.6, 6.6), layout="constrained", height_ratios=(1, 1.25)
+        2, 1, figsize=(8.4, 6.6), layout="constrained", height_ratios=(1, 1.25)
     )
     steps = [
         ("+ " if place else "")
-        + name.replace("Net-", "Net-\n").replace("soft ", "soft\n")
+        + name.replace("tNet", "t-\nNet").replace("soft ", "soft\n")
         for place, name in enumerate(paper.index)
     ]
     path.plot(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import import_module
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -44,7 +46,7 @@ def results(monkeypatch):
                 lines.append({**line, "result": {"metrics": metrics}})
         return pd.DataFrame(lines)
 
-    for module in (page, __import__("reidlib.experiments.report", fromlist=[""])):
+    for module in (page, import_module("reidlib.experiments.report")):
         monkeypatch.setattr(module, "load_results", load)
 
 
@@ -67,7 +69,7 @@ def test_each_step_of_the_path_changes_one_setting():
     ]
     changed = [
         [name for name in old if old[name] != new[name]]
-        for old, new in zip(configs, configs[1:], strict=False)
+        for old, new in pairwise(configs)
     ]
     assert changed == [["backbone"], ["clustering"], ["attention"], ["smoothing"]]
     assert list(page.CALS_STEPS) == load_table("CALS-F8").to_frame().index.tolist()
