@@ -43,7 +43,10 @@ def results(monkeypatch):
                 metrics = {"cmc": {"1": 0.4, "5": 0.5, "10": 0.6}, "mAP": score / 100}
                 metrics |= {"precision": 0.2, "recall": 0.1}
                 line = {"row": row.name, "seed": seed, "mAP": score, "Rank-1": 40.0}
-                lines.append({**line, "result": {"metrics": metrics}})
+                epoch = {"global_accuracy": 0.5, "local_accuracy": 0.4 + seed / 100}
+                epochs = [{"epoch": e, "purity": 0.6, **epoch} for e in range(1, 9)]
+                result = {"metrics": metrics, "epochs": epochs}
+                lines.append({**line, "result": result})
         return pd.DataFrame(lines)
 
     for module in (page, import_module("reidlib.experiments.report")):
@@ -88,6 +91,15 @@ def test_the_measures_are_the_papers_and_ours(results):
     for data in ("CASIA", "DukeMTMC-reID"):
         (base,) = [line for line in lines if line[:2] == [data, "Baseline"]]
         assert base[-1].startswith("not reproducible")
+
+
+def test_accuracies_of_each_epoch_stand_beside_the_purity(results):
+    lines = cells(page.cals_accuracy_table())
+    assert lines[2][:3] == ["1", "98.21", "97.84"]
+    assert lines[2][3:] == ["50.0 ± 0.0", "41.0 ± 1.0", "60.0 ± 0.0"]
+    # Our runs are longer than the paper's.
+    assert [line[0] for line in lines[2:]] == [str(epoch) for epoch in range(1, 9)]
+    assert lines[-1][:3] == ["8", "–", "–"]
 
 
 def test_steps_and_effects_are_differences_city_by_city(results):
