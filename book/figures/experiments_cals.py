@@ -66,10 +66,10 @@ CALS_BACKBONES = {
     ),
 }
 CALS_WHY = {
-    "CASIA": "not reproducible: data set not identified",
-    "Market-1501": "not measured here: `reidlib train cals --preset paper_baseline`, "
+    "CASIA": "none of ours; not reproducible: data set not identified",
+    "Market-1501": "none of ours yet; `reidlib train cals --preset paper_baseline`, "
     "and `--preset paper`, with `--data market1501 --root PATH`",
-    "DukeMTMC-reID": "not reproducible: data set withdrawn by its makers",
+    "DukeMTMC-reID": "none of ours; not reproducible: withdrawn by its makers",
 }
 """Why a data set of CALS has no figures of ours."""
 
@@ -98,18 +98,20 @@ def cals_measures_table() -> str:
     paper = load_table("CALS-T5").to_frame()
     rows = []
     for (data, method), line in paper.iterrows():
-        why = CALS_WHY[data] if method == "Baseline" else ""
         figures = (f"{line[name]:.1f}" for name in CALS_MEASURES)
-        rows.append([data, method, "the paper", *figures, why])
-    for name, scores in cals_scores().items():
-        if len(scores):
-            cells = [spread(scores[m]) for m in CALS_MEASURES]
-            last = f"{len(scores)} cities"
-        else:
-            cells = ["missing"] * len(CALS_MEASURES)
-            last = "`reidlib reproduce CALS-T5`"
-        rows.append(["SynthCity course", name, "ours", *cells, last])
-    return markdown(["data", "method", "whose", *CALS_MEASURES, "note"], rows)
+        rows.append([f"{data}, the paper", method, *figures])
+    scores = cals_scores()
+    for name, found in scores.items():
+        cells = [spread(found[m]) if len(found) else "missing" for m in CALS_MEASURES]
+        rows.append(["SynthCity course, ours", name, *cells])
+    cities = sorted({len(found) for found in scores.values()})
+    told = "Ours are missing: `reidlib reproduce CALS-T5` makes them."
+    if cities[-1]:
+        each = " or ".join(map(str, cities))
+        told = f"Ours: mean ± standard deviation over {each} cities, last epoch."
+    notes = [told, *(f"{data}: {why}." for data, why in CALS_WHY.items())]
+    table = markdown(["data", "method", *CALS_MEASURES], rows)
+    return table + "\n" + "".join(f"- {note}\n" for note in notes)
 
 
 def points(line: pd.Series) -> list[str]:

@@ -387,7 +387,8 @@ def _papers(row: Row) -> str:
         if column.name in _PERCENT and value == value:
             figures.setdefault(column.dataset, {})[column.name] = value
     lines = [
-        f"{dataset}: " + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
+        (f"{dataset}: " if dataset else "")  # else the row's name has it
+        + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
         for dataset, found in figures.items()
     ]
     return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
