@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from reidlib.evaluation import Reliability, reliability
+from reidlib.experiments import load_results
 from reidlib.labels import (
     ConfusionMatrix,
     descriptor_similarity,
@@ -46,6 +47,12 @@ SMOOTHINGS = (
 """Kinds of soft labels as the recipe `cals` calls them, in the order of the figures."""
 RATES = (0.0, 0.2, 0.4, 0.6)
 """Shares of wrong labels."""
+NOISE_MEASURES = {
+    "identity_accuracy": "accuracy on identities (%)",
+    "mAP": "mAP (%)",
+    "identity_calibration_error": "calibration error, identities (%)",
+}
+"""What is drawn of the plan CALS-NOISE."""
 NEIGHBORS = 8
 """Neighbours of an image in each view."""
 _UNITS, _STEPS, _EPOCH = 64, 120, 20
@@ -399,6 +406,55 @@ def plot_noise(frame: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7))
     return fig
+
+
+def planted_noise(partial: bool = False) -> pd.DataFrame:
+    """Read what the runs of the plan CALS-NOISE measured.
+
+    Args:
+        partial: Leave rows out that have no result, instead of raising.
+
+    Returns:
+        One line for each run, as `plot_noise` wants it, with figures in percent:
+        ``identity_accuracy`` and ``identity_calibration_error`` of the classifiers over
+        the training images, ``mAP`` of the features. Runs without noise stand under
+        both kinds, runs that broke down are left out.
+
+    Raises:
+        ReIDError: If a row has no result; names the command that makes it.
+    """
+    lines = []
+    for run in load_results("CALS-NOISE", partial=partial).to_dict("records"):
+        if run["status"] != "complete":
+            continue
+        config, told = run["result"]["config"], run["result"]["classifier"]
+        measured = {name: 100 * told[name] for name in NOISE_MEASURES if name != "mAP"}
+        for kind in get_args(Noise):
+            if config["noise"] and kind != config["noise_kind"]:
+                continue
+            lines.append(
+                {
+                    "smoothing": config["smoothing"],
+                    "kind": kind,
+                    "noise": config["noise"],
+                    "seed": run["seed"],
+                    "mAP": run["mAP"],
+                    **measured,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def plot_planted_noise(partial: bool = False) -> Figure:
+    """Draw accuracy, mAP and calibration of CALS against planted noise.
+
+    Args:
+        partial: As for `planted_noise`.
+
+    Returns:
+        The figure of `plot_noise`: one row for each kind of noise, three panels each.
+    """
+    return plot_noise(planted_noise(partial), NOISE_MEASURES)
 
 
 def plot_reliability(

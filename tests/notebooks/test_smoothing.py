@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,14 +16,19 @@ from figures.smoothing import (
     SMOOTHINGS,
     learn,
     make_toy,
+    planted_noise,
     plot_noise,
+    plot_planted_noise,
     plot_regions,
     plot_reliability,
     plot_soft_labels,
     soft_labels,
     sweep,
 )
+from reidlib.errors import ReIDError
 from reidlib.evaluation import reliability
+from reidlib.experiments import Data, plans
+from reidlib.experiments.results import Job
 from reidlib.labels import ConfusionMatrix, neighbor_agreement
 from reidlib.recipes import cals
 
@@ -125,6 +132,72 @@ def test_noise_is_drawn_with_mean_and_spread(frame):
     assert half == pytest.approx(runs.std(ddof=1).to_numpy())
     assert [hard.get_label(), uniform.get_label()] == ["hard", "uniform"]
     assert len(fig.legends[0].get_texts()) == 2
+
+
+def invented(job: Job) -> dict:
+    """A result of the shape that the recipe writes, with figures that tell it."""
+    config = job.config
+    place = SMOOTHINGS.index(config.smoothing)
+    right = 0.9 - config.noise / 2 + 0.01 * place + 0.001 * job.seed
+    scores = {"cmc": {"1": 0.5}, "mAP": right / 2, "mINP": 0.1}
+    told = {"identity_accuracy": right, "identity_calibration_error": 1 - right}
+    return {
+        **job.inputs(),
+        "metrics": {**scores, "num_queries": 10, "num_unmatched": 0},
+        "classifier": {**told, "accuracy": 1.0, "calibration_error": 0.1},
+        "seconds": 60.0,
+    }
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> list[Job]:
+    """Invented results of all runs of CALS-NOISE with two seeds."""
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
+    rows = plans()["CALS-NOISE"].rows
+    jobs = [
+        Job("CALS-NOISE", row, "ablation", Data(), seed)
+        for row in rows
+        for seed in (0, 1)
+    ]
+    for job in jobs:
+        job.file.parent.mkdir(parents=True, exist_ok=True)
+        job.file.write_text(json.dumps(invented(job)))
+    return jobs
+
+
+def test_planted_noise_is_read_from_its_results(results):
+    frame = planted_noise()
+    kinds, runs = 5, frame.set_index(["smoothing", "kind", "noise", "seed"])
+    assert len(frame) == kinds * 2 * len(RATES) * 2
+    assert runs.index.is_unique
+    dcls = runs.loc[("dcls", "camera", 0.4, 1)]
+    assert dcls["identity_accuracy"] == pytest.approx(72.1)
+    assert dcls["mAP"] == pytest.approx(36.05)
+    assert dcls["identity_calibration_error"] == pytest.approx(27.9)
+    clean = [runs.loc[("hard", kind, 0.0, 0)] for kind in ("random", "camera")]
+    assert clean[0].equals(clean[1])
+
+
+def test_planted_noise_is_drawn_in_three_panels_for_each_kind(results):
+    fig = plot_planted_noise()
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["random noise"] * 3 + ["camera noise"] * 3
+    for ax in fig.axes:
+        assert len(ax.containers) == 5
+    hard = fig.axes[0].containers[0].lines[0]
+    expected = [100 * (0.9005 - noise / 2) for noise in RATES]
+    assert hard.get_ydata() == pytest.approx(expected)
+
+
+def test_missing_and_broken_runs_are_named_or_left_out(results):
+    broken, missing = results[0], results[2:4]
+    broken.file.write_text(json.dumps({**broken.inputs(), "error": "collapsed"}))
+    for job in missing:
+        job.file.unlink()
+    with pytest.raises(ReIDError, match="reidlib reproduce CALS-NOISE"):
+        planted_noise()
+    frame = planted_noise(partial=True)
+    assert len(frame) == 5 * 2 * len(RATES) * 2 - 2 - 4
 
 
 def test_regions_show_every_image_and_which_labels_are_wrong():
