@@ -285,6 +285,7 @@ def _check_device(device: str) -> None:
 
 def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
     from reidlib.data import open_dataset, with_source
+    from reidlib.engine.run import ended_as_by_ctrl_c
     from reidlib.synthcity import ensure_synthcity
 
     kind = options.data or ("auto" if options.root else "synthcity")
@@ -297,7 +298,9 @@ def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
         dataset = open_dataset(kind, options.root, unreadable=unreadable)
     else:
         options.size = options.size or default_size
-        dataset = open_dataset("synthcity", ensure_synthcity(options.size))
+        with ended_as_by_ctrl_c():  # else the workers would be left behind
+            city = ensure_synthcity(options.size)
+        dataset = open_dataset("synthcity", city)
     if (root := getattr(options, "source_root", None)) is None:
         return dataset
     source = open_dataset(options.source_data or "auto", root, unreadable=unreadable)
@@ -305,11 +308,13 @@ def _open(options: argparse.Namespace, default_size: str) -> ReIDDataset:
 
 
 def _data_make(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.engine.run import ended_as_by_ctrl_c
     from reidlib.synthcity import make_synthcity
 
-    path = make_synthcity(
-        options.path, size=options.size, seed=options.seed, workers=options.workers
-    )
+    with ended_as_by_ctrl_c():  # as above
+        path = make_synthcity(
+            options.path, size=options.size, seed=options.seed, workers=options.workers
+        )
     print(f"SynthCity {options.size} (seed {options.seed}) is at {path}")
 
 

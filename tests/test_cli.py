@@ -650,3 +650,42 @@ def test_settings_that_are_damaged_name_the_file(trained, tmp_path, capsys):
     file.write_text(json.dumps(manifest))
     line = failing(["resume", run], capsys)
     assert f"{file} is damaged (seed is []" in line
+
+
+def group(process):
+    """The processes of a group, by number."""
+    told = subprocess.run(["pgrep", "-g", str(process)], capture_output=True, text=True)
+    return told.stdout.split()
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+def test_a_drawing_that_is_ended_leaves_no_worker_behind(tmp_path):
+    words = [
+        "data",
+        "make",
+        "synthcity",
+        tmp_path / "city",
+        "--workers",
+        "2",
+        "--quiet",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reidlib.cli", *map(str, words)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert wait_until(lambda: len(group(process.pid)) >= 3)
+        process.terminate()
+        assert process.wait(60) == 130
+        assert wait_until(lambda: not group(process.pid))
+    finally:
+        if group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert not (tmp_path / "city").exists()

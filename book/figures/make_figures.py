@@ -3,8 +3,10 @@
     python book/figures/make_figures.py [--tables]
 
 takes about half a minute, and a few seconds for the tables alone. Pictures are drawn
-from plans and descriptions, so no data set is needed; tables come from the library, the
-papers' tables in it, and result files, so that no number is typed by hand.
+from plans and descriptions, so no data set is needed, or from result files; tables come
+from the library, the papers' tables in it, and result files, so that no number is typed
+by hand. Two pictures need networks, which result files do not hold: two small trainings
+of a minute each, from the run cache if they are there.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+import experiments_cals
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
+from experiments_cals import CHARTS, TRAINED
+from page_tables import markdown, spread
 from reidlib.errors import ReIDError
 from reidlib.experiments import Data, load_results, plans, results_dir
 from reidlib.experiments import report as report_of
@@ -158,12 +163,6 @@ def sightings() -> Figure:
     return plot_sightings(np.stack(shots), places, captions, list(told)).figure
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table whose columns after the first are numbers or text as given."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def dial_table() -> str:
     """The dials with their defaults, in the words of their docstring."""
     text = inspect.cleandoc(Dials.__doc__ or "")
@@ -185,13 +184,6 @@ def size_table() -> str:
         for name in names
     ]
     return markdown(["", *(f"`{size}`" for size in SIZES)], rows)
-
-
-def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Return the mean over the seeds, with the deviation where there are several."""
-    array = np.array(list(values))
-    text = f"{array.mean():.{digits}f}"
-    return text if len(array) < 2 else f"{text} ± {array.std(ddof=1):.{digits}f}"
 
 
 def acceptance_table() -> str:
@@ -432,6 +424,7 @@ TABLES = {
     "papers_calr": calr_table,
     "papers_aff_scl": aff_scl_table,
     "papers_cals": cals_table,
+    **experiments_cals.TABLES,
     "papers_qafm": qafm_table,
     "papers_compared": comparison_table,
     "synthcity_dials": dial_table,
@@ -441,12 +434,16 @@ TABLES = {
 
 
 def main() -> None:
-    """Make all of them, or with ``--tables`` the tables alone."""
+    """Make all of them, or with ``--tables`` what comes from result files alone."""
+    use_style()
     for name, make in TABLES.items():
         (FOLDER / f"{name}.txt").write_text(make(), encoding="utf-8")
+    for name, chart in CHARTS.items():
+        report(save(chart(), name))
     if "--tables" in sys.argv:
         return
-    use_style()
+    for name, chart in TRAINED.items():
+        report(save(chart(), name, dpi=110))
     for draw, name in (
         (people, "synthcity_people"),
         (turning, "synthcity_turning"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.metrics import silhouette_score
 
@@ -62,7 +63,7 @@ def cluster_curve(
     where = "cluster_curve"
     matrix = check_features(features, where, normalised=False)
     check_count(sample, "sample", where, least=2)
-    if not len(num_clusters):
+    if not isinstance(num_clusters, Sequence | np.ndarray) or not len(num_clusters):
         raise ReIDError(f"{where}: no number of clusters; give one or more")
     rows = torch.randperm(len(matrix), generator=generator)[:sample]
     seen = matrix[rows].cpu().numpy()

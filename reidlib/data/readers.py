@@ -252,6 +252,8 @@ def _explained(root: Path) -> Iterator[None]:
 def _is_synthcity(mark: Path) -> bool:
     """Return whether a manifest is SynthCity's, damaged or not."""
     if not mark.is_file():
+        if mark.exists() or mark.is_symlink():
+            raise ReIDError(f"{mark} is no file; remove it, or name the kind")
         return False
     try:
         content = mark.read_bytes()
@@ -437,7 +439,7 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReIDError(
-            f"{index} is not a CSV file in UTF-8 ({error}); save it as one"
+            f"{index} cannot be read as a CSV file in UTF-8 ({error}); save it as one"
         ) from error
     header, body = (rows[0], rows[1:]) if rows else ([], [])
     if "path" not in header:

@@ -116,7 +116,10 @@ def cached_run(
             # A file that the run reads from elsewhere would be damaged still.
             if directory not in error.file.parents:
                 raise
-        shutil.rmtree(directory)
+        if directory.is_symlink():  # of the cache is the link, not what it leads to
+            directory.unlink()
+        else:
+            shutil.rmtree(directory)
         return make(), directory
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -204,7 +205,10 @@ class Run:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(self.directory)
-            (self.directory / "log.txt").open("a").close()
+            log = self.directory / "log.txt"
+            if log.exists() and not log.is_file():  # to open a pipe would wait
+                raise OSError(errno.EINVAL, f"{log.name} there is no file", str(log))
+            log.open("a").close()
         except OSError as error:
             raise ReIDError(
                 f"cannot write to {self.directory}: {error.strerror}; choose another "
@@ -234,6 +238,11 @@ class Run:
                 require_same(checkpoint, self._checkpoint, settings)
                 part = {name: before.get(name) for name in _PROVENANCE}
                 earlier = [*before.get("earlier", []), part]
+        elif left := [f for f in (self.result_path, checkpoint) if f.exists()]:
+            raise ReIDError(
+                f"{self.directory} holds {left[0].name} and no manifest.json of its "
+                "run; restore that, or choose another folder (--out)"
+            )
         return earlier
 
     @property

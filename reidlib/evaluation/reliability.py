@@ -9,6 +9,8 @@ import numpy as np
 from reidlib.checks import Array, check_array, check_count, check_same_length
 from reidlib.errors import ReIDError
 
+_MOST_BINS = 10**6
+
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
@@ -57,6 +59,8 @@ def reliability(confidence: Array, correct: Array, num_bins: int = 15) -> Reliab
     """
     where = "reliability"
     num_bins = check_count(num_bins, "num_bins", where)
+    if num_bins > _MOST_BINS:
+        raise ReIDError(f"{where}: num_bins is {num_bins}; give at most {_MOST_BINS}")
     value = check_array(confidence, "confidence", where).cpu().double().numpy()
     told = check_array(correct, "correct", where).cpu()
     right = told.bool().numpy()

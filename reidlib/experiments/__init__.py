@@ -6,9 +6,11 @@ else, and `verify` proves that the code still makes them. A number in the book t
 always has a file that says which method, settings, data and hardware it came from.
 """
 
+from reidlib.experiments.factorial import factorial_effects
 from reidlib.experiments.plans import Plan, Row, plan, plans
 from reidlib.experiments.report import (
     Report,
+    by_seed,
     load_results,
     paired_differences,
     report,
@@ -26,6 +28,8 @@ __all__ = [
     "Report",
     "Row",
     "Verification",
+    "by_seed",
+    "factorial_effects",
     "load_results",
     "make_result",
     "paired_differences",

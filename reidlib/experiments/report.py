@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -152,8 +153,42 @@ def paired_differences(
             damaged.
     """
     named = {row for pair in pairs.values() for row in pair}
+    values = by_seed(table, named, measure=measure, preset=preset, data=data)
+    each = {
+        name: values.loc[row] - values.loc[base] for name, (row, base) in pairs.items()
+    }
+    seeds = pd.DataFrame(each, index=values.columns).T
+    return seeds.assign(mean=seeds.mean(axis=1), std=seeds.std(axis=1))
+
+
+def by_seed(
+    table: str,
+    rows: Iterable[str],
+    *,
+    measure: str = "mAP",
+    preset: str = "ablation",
+    data: Data | None = None,
+) -> pd.DataFrame:
+    """Return a measure of some rows of a table: a line for each row, a column a seed.
+
+    Args:
+        table: Name of a plan.
+        rows: Names of its rows.
+        measure: A column of `load_results`.
+        preset: Preset of the runs.
+        data: Data of the runs; SynthCity ``course`` if not given.
+
+    Returns:
+        The frame, its rows in the order of their names, with each seed that any run of
+        the table has. nan where a run is missing or broke down.
+
+    Raises:
+        ReIDError: If table, preset, measure or a row are unknown, or a result file is
+            damaged.
+    """
+    named = sorted(set(rows))
     known = {row.name for row in plan(table).rows}
-    if unknown := sorted(named - known):
+    if unknown := [row for row in named if row not in known]:
         raise ReIDError(f"{table} has no row {unknown[0]!r}, but {sorted(known)}")
     frame = load_results(table, preset=preset, data=data, partial=True)
     if not len(frame):
@@ -161,12 +196,7 @@ def paired_differences(
     if measure not in frame:
         raise ReIDError(f"no measure {measure!r} in {sorted(map(str, frame))}")
     values = frame.set_index(["row", "seed"])[measure].astype(float).unstack("seed")
-    values = values.reindex(sorted(named))
-    each = {
-        name: values.loc[row] - values.loc[base] for name, (row, base) in pairs.items()
-    }
-    seeds = pd.DataFrame(each, index=values.columns).T
-    return seeds.assign(mean=seeds.mean(axis=1), std=seeds.std(axis=1))
+    return values.reindex(named)
 
 
 def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
@@ -357,7 +387,8 @@ def _papers(row: Row) -> str:
         if column.name in _PERCENT and value == value:
             figures.setdefault(column.dataset, {})[column.name] = value
     lines = [
-        f"{dataset}: " + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
+        (f"{dataset}: " if dataset else "")  # else the row's name has it
+        + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
         for dataset, found in figures.items()
     ]
     return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"

@@ -51,7 +51,7 @@ def plant_noise(
 
     Raises:
         ReIDError: If the rate is outside [0, 1], there is only one class, cameras are
-            missing, or the columns differ in length.
+            missing or show one class each, or the columns differ in length.
 
     Example:
         >>> labels = torch.arange(10) % 5
@@ -81,6 +81,11 @@ def plant_noise(
     cameras = check_camids(camids, where)
     check_same_length(where, labels=clean, camids=cameras)
     groups = np.unique(np.stack([clean, cameras], axis=1), axis=0)
+    if budget and np.unique(groups[:, 1]).size == len(groups):
+        raise ReIDError(
+            f"{where}: every camera shows one class, so that no image can get another "
+            "of its camera; use kind 'random'"
+        )
     for place in torch.randperm(len(groups), generator=generator).tolist():
         label, camera = groups[place]
         rows = np.flatnonzero((clean == label) & (cameras == camera))

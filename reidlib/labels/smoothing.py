@@ -12,11 +12,14 @@ paper's introduction describes, without a formula.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidlib.checks import check_number
+from reidlib.checks import check_classes, check_count, check_number
 from reidlib.errors import ReIDError
 
 
@@ -115,7 +118,12 @@ def neighbor_targets(
     where = "neighbor_targets"
     alpha = _alpha(alpha, where)
     hard = _one_hot(labels, num_classes, where)
-    _same_rows(where, labels=labels, agreement=agreement, neighbors=neighbor_labels)
+    _same_rows(where, labels, agreement=agreement)
+    if neighbor_labels.ndim != 2 or len(neighbor_labels) != len(labels):
+        raise ReIDError(
+            f"{where}: {len(labels)} labels, neighbours of shape "
+            f"{tuple(neighbor_labels.shape)}; give (B, k), a row for each image"
+        )
     member = (neighbor_labels >= 0).float()
     counts = torch.zeros_like(hard).scatter_add_(1, neighbor_labels.clamp(0), member)
     known = member.sum(dim=1, keepdim=True)
@@ -182,7 +190,8 @@ def descriptor_similarity(global_features: Tensor, local_features: Tensor) -> Te
         tensor([0.5000])
     """
     rows, bands = global_features, local_features
-    if bands.ndim != 3 or rows.shape != (bands.shape[0], bands.shape[2]):
+    fits = bands.ndim == 3 and rows.shape == (bands.shape[0], bands.shape[2])
+    if not fits or not bands.shape[1]:
         raise ReIDError(
             f"descriptor_similarity: global features of shape {tuple(rows.shape)} and "
             f"local ones of {tuple(bands.shape)}; give (B, D) and (B, bands, D)"
@@ -219,7 +228,7 @@ def strength_targets(
     where = "strength_targets"
     alpha = _alpha(alpha, where)
     hard = _one_hot(labels, num_classes, where)
-    _same_rows(where, labels=labels, similarity=similarity)
+    _same_rows(where, labels, similarity=similarity)
     share = alpha * (1 - similarity.float().clamp(0, 1))[:, None]
     return torch.lerp(hard, torch.full_like(hard, 1 / num_classes), share)
 
@@ -253,7 +262,7 @@ def literal_targets(
     where = "literal_targets"
     alpha = _alpha(alpha, where)
     hard = _one_hot(labels, num_classes, where)
-    _same_rows(where, labels=labels, similarity=similarity)
+    _same_rows(where, labels, similarity=similarity)
     mixed = ((1 - alpha) * hard + alpha * similarity.float()[:, None]).clamp(min=0)
     total = mixed.sum(dim=1, keepdim=True)
     # Nothing is left where s <= 0 and alpha is near 1; the label was hard up to there.
@@ -305,7 +314,16 @@ class ConfusionMatrix(nn.Module):
         Args:
             predicted: ``(B,)`` int64 classes with the highest logits.
             labels: ``(B,)`` int64 classes.
+
+        Raises:
+            ReIDError: If they are not of this type; on the CPU also if one is out of
+                range.
         """
+        where = "ConfusionMatrix.update"
+        for given in (predicted, labels):
+            _check_labels(where, given)
+            if given.device.type == "cpu":  # a cell of another row would be counted
+                check_classes(given, len(self.running))
         cells = labels * len(self.running) + predicted
         ones = torch.ones_like(cells, dtype=torch.float32)
         self.running.view(-1).scatter_add_(0, cells, ones)
@@ -338,22 +356,50 @@ class ConfusionMatrix(nn.Module):
 
 
 def _one_hot(labels: Tensor, num_classes: int, where: str) -> Tensor:
+    """Return the ``(B, C)`` hard labels, or say what is wrong with the labels."""
+    check_count(num_classes, "num_classes", where)
+    _check_labels(where, labels)
+    hard = torch.zeros(len(labels), num_classes, device=labels.device)
+    with _told_range(where, labels, num_classes):
+        return hard.scatter_(1, labels[:, None], 1.0)
+
+
+def _check_labels(where: str, labels: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ReIDError(f"{where}: labels are {kind}; give a tensor of torch.int64")
     if labels.ndim != 1 or not len(labels):
         raise ReIDError(
             f"{where}: labels have shape {tuple(labels.shape)}; give (B,) with B > 0"
         )
-    hard = torch.zeros(len(labels), num_classes, device=labels.device)
-    return hard.scatter_(1, labels[:, None], 1.0)
+
+
+@contextmanager
+def _told_range(where: str, labels: Tensor, num_classes: int) -> Iterator[None]:
+    """Explain a label that is out of range, which torch meets on the CPU."""
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        try:
+            check_classes(labels, num_classes)
+        except ReIDError as told:
+            raise ReIDError(f"{where}: {told}") from error
+        raise
 
 
 def _alpha(alpha: float, where: str) -> float:
     return check_number(alpha, "alpha", where, 0, 1)
 
 
-def _same_rows(where: str, **columns: Tensor) -> None:
-    if len({len(column) for column in columns.values()}) > 1:
-        told = ", ".join(f"{name} {tuple(c.shape)}" for name, c in columns.items())
-        raise ReIDError(f"{where}: {told}; give one row of each for each image")
+def _same_rows(where: str, labels: Tensor, **columns: Tensor) -> None:
+    """Raise unless there is one number of each column for each label."""
+    for name, column in columns.items():
+        if not isinstance(column, Tensor) or column.shape != labels.shape:
+            shape = tuple(getattr(column, "shape", ())) or type(column).__name__
+            raise ReIDError(
+                f"{where}: labels {tuple(labels.shape)}, {name} {shape}; give a tensor "
+                "of one number for each image"
+            )
 
 
 def _same_shape(where: str, hard: Tensor, other: Tensor, name: str) -> None:

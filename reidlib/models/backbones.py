@@ -152,8 +152,18 @@ class Backbone(nn.Module):
         Returns:
             ``(B, middle_channels, H / 16, W / 16)`` and ``(B, C, h, w)``.
         """
-        if images.is_floating_point():
-            images = images.to(next(self.parameters()).dtype)
+        if (
+            not isinstance(images, Tensor)
+            or images.ndim != 4
+            or images.shape[1] != 3
+            or not images.is_floating_point()
+        ):
+            kind = getattr(images, "dtype", type(images).__name__)
+            raise ReIDError(
+                f"{self.name} got {kind} of shape {tuple(getattr(images, 'shape', ()))}"
+                "; give normalised images, floats of shape (B, 3, H, W)"
+            )
+        images = images.to(next(self.parameters()).dtype)
         # The channels of a pixel side by side: 1.3 to 1.6 times as fast on a CPU.
         images = images.contiguous(memory_format=torch.channels_last)
         middle = images

@@ -29,8 +29,9 @@ from reidlib.recipes.settings import (
     check_at_least,
     check_batch,
     check_choices,
+    check_cluster_number,
     check_numbers,
-    check_positive,
+    cluster_number,
     small_presets,
 )
 from reidlib.recipes.steps import (
@@ -65,7 +66,7 @@ class Stage:
     num_instances: int = 4
     """Images of each of them."""
     num_clusters: float = 0.2
-    """Clusters of a camera: a share of its images up to 1, or a number above 1."""
+    """Clusters of a camera: a share of its images below 1, or a number from 2 up."""
     keep: Keep = "last"
     """Keep the last clusters, or those of the best silhouette."""
 
@@ -74,7 +75,7 @@ class Stage:
         check_numbers(self)
         check_at_least(self, epochs=1, iterations=1, num_labels=1, num_instances=1)
         check_batch(self.num_labels, self.num_instances)
-        check_positive(self, "num_clusters")
+        check_cluster_number(self.num_clusters)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Config(ContrastConfig):
     """Settings of the training inside one camera."""
 
     num_clusters: float = 0.2
-    """Clusters: a share of the camera's images up to 1, or a number above 1."""
+    """Clusters: a share of the camera's images below 1, or a
+    number from 2 up."""
     k1: int = 15
     """Neighbours of the Jaccard distance."""
     k2: int = 4
@@ -94,7 +96,7 @@ class Config(ContrastConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, k1=1, k2=1)
-        check_positive(self, "num_clusters")
+        check_cluster_number(self.num_clusters)
 
 
 STAGES = {
@@ -149,10 +151,11 @@ def cluster(features: Tensor, config: Config) -> tuple[Tensor, float]:
     """
     k1 = min(config.k1, len(features))
     distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
-    if config.num_clusters <= 1:
-        labels = agglomerative(distance, float(config.num_clusters))
+    count = cluster_number(config.num_clusters)
+    if isinstance(count, float):
+        labels = agglomerative(distance, count)
     else:
-        labels = agglomerative(distance, min(int(config.num_clusters), len(features)))
+        labels = agglomerative(distance, min(count, len(features)))
     if not 1 < int(labels.max()) + 1 < len(labels):
         return labels, -1.0
     dense = dense_distance(distance)

@@ -12,7 +12,8 @@ dual cross-neighbour smoothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -53,11 +54,14 @@ from reidlib.recipes.settings import (
     SMALL_CLUSTERS,
     ClusteringConfig,
     check_at_least,
+    check_cluster_number,
     check_positive,
     check_share,
+    cluster_number,
     small_presets,
 )
 from reidlib.recipes.steps import (
+    ADVICE,
     adam,
     batches,
     end_epoch,
@@ -68,6 +72,7 @@ from reidlib.recipes.steps import (
     require_two_clusters,
     start,
 )
+from reidlib.recipes.supervised import check_identities
 
 VERSION = 1
 """1: the first."""
@@ -107,7 +112,7 @@ class Config(ClusteringConfig):
     clustering: Literal["kmeans", "dbscan", "identities"] = "kmeans"
     """Where labels come from; identities: a supervised control, for planted noise."""
     num_clusters: float = 0.125
-    """K-Means: a share of the images up to 1, or a number above 1."""
+    """K-Means: a share of the images below 1, or a number from 2 up."""
     min_samples: int = 4
     """DBSCAN: smaller groups are outliers."""
     recluster: bool = False
@@ -136,13 +141,9 @@ class Config(ClusteringConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, min_samples=1, bands=1, dcls_neighbors=1, num_labels=2)
-        check_positive(self, "classifier_lr", "num_clusters")
+        check_positive(self, "classifier_lr")
+        check_cluster_number(self.num_clusters)
         check_share(self, "alpha", "dcls_alpha", "noise")
-        if 1 < self.num_clusters != int(self.num_clusters):
-            raise ReIDError(
-                f"num_clusters is {self.num_clusters}; give a share of the images up "
-                "to 1, or a whole number above 1"
-            )
         if self.recluster and self.clustering == "identities":
             raise ReIDError("identities are never clustered again; set recluster False")
 
@@ -197,11 +198,11 @@ def cluster(features: Tensor, config: Config) -> Tensor:
     if config.clustering == "dbscan":
         labels = jaccard_dbscan(features, config, config.min_samples)
     else:
-        share = config.num_clusters <= 1
-        count = config.num_clusters if share else int(config.num_clusters)
         generator = torch.Generator().manual_seed(config.seed)
+        count = cluster_number(config.num_clusters)
         labels = kmeans(features, count, generator).labels
-    require_two_clusters(labels, config.clustering)
+    advice = ADVICE if config.clustering == "dbscan" else "raise num_clusters"
+    require_two_clusters(labels, config.clustering, advice)
     return labels
 
 
@@ -272,11 +273,24 @@ def make_labels(
 def first_labels(
     model: Any, images: ImageSource, table: ImageTable, config: Config, run: Run
 ) -> Labels:
-    """Return the labels of the first epoch: those of the file of a resumed run."""
+    """Return the labels of the first epoch: those of the file of a resumed run.
+
+    Raises:
+        ReIDError: If the file belongs to another run.
+    """
     file = run.directory / LABELS
+    of_run = {"version": VERSION, "config": json.loads(json.dumps(asdict(config)))}
+    of_run["dataset"] = run.manifest["dataset"]["sha256"]
     if not file.is_file():
-        save_checkpoint(file, vars(make_labels(model, images, table, config)))
-    return Labels(**load_checkpoint(file))
+        labels = make_labels(model, images, table, config)
+        save_checkpoint(file, {"of_run": of_run, "labels": vars(labels)})
+    saved = load_checkpoint(file, "of_run", "labels")
+    if saved["of_run"] != of_run:
+        raise ReIDError(
+            f"{file} holds the labels of another run; remove it, or choose another "
+            "folder (--out)"
+        )
+    return Labels(**saved["labels"])
 
 
 def classifiers(
@@ -344,7 +358,10 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
 
     Raises:
         CollapseError: If there are fewer than two clusters.
+        ReIDError: If identities are asked for and one is missing.
     """
+    if config.clustering == "identities":
+        check_identities(dataset)
     images, table = open_training_images(dataset, config, run.device), dataset.train
     augment = config.augmentation()
     model = network(config).to(run.device)
@@ -386,12 +403,15 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         confusion.end_epoch()
         accuracy = torch.stack(hits).mean(dim=0).tolist()
         run.record(global_accuracy=accuracy[0], local_accuracy=accuracy[1])
+        if epoch + 1 == config.epochs:  # these classifiers are gone after the epoch
+            told = judge(model, heads, images, labels.labels, table, config)
+            run.record(classifier=told)
         end_epoch(
             config, run, model, dataset, schedule, {"pseudo_labels": labels.labels}
         )
 
     metrics = final_metrics(model, images, dataset, config, run)
-    told = judge(model, heads, images, labels.labels, table, config)
+    told = run.history[-1]["classifier"]
     return run.finish({**metrics, "classifier": told})
 
 

@@ -295,7 +295,9 @@ def check_numbers(config: object) -> None:
         if not valid:
             wanted = "whole number" if kind is int else "number"
             raise ReIDError(f"{name} is {value!r}; give a {wanted}")
-        if not abs(value) <= largest:  # NaN is not
+        if value != value:
+            raise ReIDError(f"{name} is nan; give a number")
+        if not abs(value) <= largest:
             raise ReIDError(f"{name} is {value}; it must be at most {largest}")
         if 0 < abs(value) < _SMALLEST:
             raise ReIDError(f"{name} is {value}; give 0, or {_SMALLEST} or more")
@@ -323,6 +325,23 @@ def check_batch(num_labels: int, num_instances: int, bn_splits: int = 1) -> None
             f"a batch of {num_labels} x {num_instances} images{parts} has one image to "
             "normalise by, and batch norm needs two; raise num_labels or num_instances"
         )
+
+
+def check_cluster_number(value: float) -> None:
+    """Raise unless a number of clusters is a share of the images or a whole number.
+
+    1 would be all images, each a cluster of its own, or one cluster of all.
+    """
+    if not (0 < value < 1 or (value >= 2 and value == int(value))):
+        raise ReIDError(
+            f"num_clusters is {value}; give a share of the images below 1, or a whole "
+            "number from 2 up"
+        )
+
+
+def cluster_number(value: float) -> int | float:
+    """Return a number of clusters as clusterings take it: an int, or a share."""
+    return value if value < 1 else int(value)
 
 
 def check_at_least(config: object, **lowest: float) -> None:

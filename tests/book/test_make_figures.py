@@ -23,6 +23,8 @@ TABLES = (
     *("synthcity_dials", "synthcity_sizes", "synthcity_acceptance"),
     *("papers_calr", "papers_aff_scl", "papers_cals", "papers_qafm"),
     *("papers_compared", "ethics_chain"),
+    *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
+    *("cals_survey", "cals_published"),
     *(f"report_{name}" for name in plans()),
 )
 

@@ -52,3 +52,8 @@ def test_bad_input_is_refused():
         cluster_curve(blobs(), [], torch.Generator())
     with pytest.raises(ReIDError, match="sample is 1"):
         cluster_curve(blobs(), [2], torch.Generator(), sample=1)
+
+
+def test_a_number_is_no_list_of_numbers():
+    with pytest.raises(ReIDError, match="give one or more"):
+        cluster_curve(torch.rand(6, 2), 3, torch.Generator())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
@@ -372,7 +373,7 @@ def test_long_camera_numbers_are_replaced_by_ranks_over_all_splits(write_images)
 
 def test_a_csv_that_is_no_text_is_refused(write_images):
     root = write_images(["1.jpg"])
-    with refused("is not a CSV file in UTF-8"):
+    with refused("cannot be read as a CSV file in UTF-8"):
         open_dataset("csv", root / "1.jpg")
 
 
@@ -524,3 +525,17 @@ def test_synthcity_is_a_market_layout_with_its_own_name(tiny):
     assert not set(tiny.train.pids) & set(tiny.query.pids)
     with Image.open(tiny.train.file(0)) as image:
         assert np.asarray(image).ndim == 3
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_a_manifest_that_is_no_file_is_not_taken_for_none(market_root, kind):
+    mark = market_root / "manifest.json"
+    if kind == "folder":
+        mark.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(mark)
+    else:
+        mark.symlink_to("nowhere.json")
+    with refused("manifest.json is no file; remove it, or name the kind"):
+        open_dataset("auto", market_root)
+    assert open_dataset("market-style", market_root).name == "market-style"

@@ -643,3 +643,36 @@ def test_a_part_of_another_kind_is_told_as_damage(read, content, tmp_path):
     file.write_text(json.dumps(WHOLE | content))
     with pytest.raises(DamagedError, match=r"file.json is damaged .*; restore it"):
         read(file, "restore it")
+
+
+def test_a_result_without_its_manifest_is_not_taken_for_a_new_run(tmp_path, dataset):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "result.json").write_text('{"metrics": {"mAP": 0.99}}')
+    for resume in (False, True):
+        with pytest.raises(
+            ReIDError, match=r"holds result\.json and no manifest\.json"
+        ):
+            open_run(folder, dataset, resume=resume)
+
+
+def test_a_pipe_in_the_place_of_the_log(tmp_path, dataset):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "log.txt")
+    with pytest.raises(ReIDError, match=r"log.txt there is no file"):
+        open_run(tmp_path / "run", dataset)
+
+
+def test_a_damaged_run_behind_a_link_is_made_again_and_the_target_stays(
+    toy_cache, tmp_path, dataset
+):
+    train = toy_cache
+    first, folder = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    (elsewhere / "result.json").write_text("{")
+    again, _folder = cached_run(train, Settings(epochs=1), dataset, device="cpu")
+    assert again["metrics"] == first["metrics"]
+    assert not folder.is_symlink()
+    assert (elsewhere / "result.json").read_text() == "{"

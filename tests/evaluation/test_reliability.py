@@ -51,3 +51,8 @@ def test_bad_input_is_refused():
         reliability(np.array([0.5, 0.5]), right, num_bins=0)
     with pytest.raises(ReIDError, match=r"confidence of shape \(0,\)"):
         reliability(np.array([]), right[:0])
+
+
+def test_more_bins_than_memory():
+    with pytest.raises(ReIDError, match="give at most 1000000"):
+        reliability(np.array([0.5]), np.array([True]), num_bins=10**9)

@@ -218,6 +218,13 @@ def test_rows_are_compared_city_by_city(trial):
     assert (camera == 0).all(axis=None)
 
 
+def test_a_data_set_that_the_papers_row_names_is_named_once():
+    cells = {line[0]: line[-1] for line in report("CALS-T5").rows}
+    assert cells["CALS"] == "91.8 / 85.7 (CALS-T5, Market-1501 / CALS)"
+    cells = {line[0]: line[-1] for line in report("CALR-T4").rows}
+    assert cells["cosine"].startswith("Market-1501: ")
+
+
 def test_a_run_without_its_partner_is_not_compared(trial):
     trial(0, 0, 0.2)
     trial(0, 1, 0.3)

@@ -52,9 +52,9 @@ def test_camera_noise_moves_whole_groups_to_a_class_of_the_same_camera(rate, cit
 
 
 def test_a_class_that_is_alone_under_its_camera_keeps_its_label():
-    labels, camids = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    labels, camids = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1])
     noisy = plant_noise(labels, 1.0, generator(), kind="camera", camids=camids)
-    assert noisy.tolist() == labels.tolist()
+    assert noisy.tolist() == [0, 0, 2, 2, 1, 1]
 
 
 def test_bad_input_is_refused(city):
@@ -72,3 +72,12 @@ def test_bad_input_is_refused(city):
         plant_noise(labels, 0.5, generator(), kind="camera", camids=camids - 1)
     with pytest.raises(ReIDError, match="kind is 'colour'"):
         plant_noise(labels, 0.5, generator(), kind="colour")
+
+
+def test_cameras_with_one_class_each_can_show_no_wrong_label_of_their_own():
+    labels = np.arange(12) % 3
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ReIDError, match="every camera shows one class"):
+        plant_noise(labels, 0.5, generator, kind="camera", camids=labels)
+    still = plant_noise(labels, 0.0, generator, kind="camera", camids=labels)
+    assert still.tolist() == labels.tolist()

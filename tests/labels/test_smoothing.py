@@ -216,7 +216,7 @@ def test_shapes_that_do_not_fit_are_refused():
     labels = torch.tensor([0, 1])
     with pytest.raises(ReIDError, match="neighbours of shape"):
         neighbor_agreement(torch.zeros(2, 3), torch.zeros(2, 4))
-    with pytest.raises(ReIDError, match="one row of each"):
+    with pytest.raises(ReIDError, match="one number for each image"):
         neighbor_targets(labels, torch.zeros(3), torch.zeros(2, 4, dtype=int), 3)
     with pytest.raises(ReIDError, match=r"predictions have shape \(2, 4\)"):
         prediction_targets(labels, torch.zeros(2, 3), torch.zeros(2, 4))
@@ -226,3 +226,59 @@ def test_shapes_that_do_not_fit_are_refused():
         uniform_targets(labels[:0], 3)
     with pytest.raises(ReIDError, match="num_classes is 0"):
         ConfusionMatrix(0)
+
+
+LABELS = torch.tensor([0, 2, 1])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.numpy(),
+        [0, 2, 1],
+        LABELS.to(torch.uint8),
+        LABELS.float(),
+        LABELS[:, None],
+        LABELS[:0],
+        LABELS - 1,
+        LABELS + 1,
+    ],
+    ids=["NumPy", "list", "uint8", "float", "(B, 1)", "empty", "-1", "too large"],
+)
+def test_labels_that_are_none(labels):
+    half, matrix = torch.full((3,), 0.5), ConfusionMatrix(3)
+    thirds, neighbors = torch.full((3, 3), 1 / 3), torch.zeros(3, 2, dtype=torch.int64)
+    for attempt in (
+        lambda: uniform_targets(labels, 3),
+        lambda: neighbor_targets(labels, half, neighbors, 3),
+        lambda: prediction_targets(labels, thirds, thirds),
+        lambda: strength_targets(labels, half, 3),
+        lambda: literal_targets(labels, half, 3),
+        lambda: matrix.targets(labels),
+        lambda: matrix.update(labels, LABELS),
+        lambda: matrix.update(LABELS, labels),
+    ):
+        with pytest.raises(ReIDError, match="labels"):
+            attempt()
+    assert matrix.running.sum() == 0
+
+
+def test_one_number_for_each_image_is_not_a_column_of_them():
+    column = torch.full((3, 1), 0.5)
+    neighbors = torch.zeros(3, 2, dtype=torch.int64)
+    for attempt in (
+        lambda: strength_targets(LABELS, column, 3),
+        lambda: literal_targets(LABELS, column, 3),
+        lambda: literal_targets(LABELS, column[:2, 0], 3),
+        lambda: neighbor_targets(LABELS, column, neighbors, 3),
+        lambda: strength_targets(LABELS, column[:, 0].numpy(), 3),
+    ):
+        with pytest.raises(ReIDError, match="one number for each image"):
+            attempt()
+    with pytest.raises(ReIDError, match="a row for each image"):
+        neighbor_targets(LABELS, column[:, 0], neighbors[0], 3)
+    with pytest.raises(ReIDError, match=r"give \(B, D\) and \(B, bands, D\)"):
+        descriptor_similarity(torch.ones(2, 4), torch.ones(2, 0, 4))
+    for count in (0, -1, 2.0, None):
+        with pytest.raises(ReIDError, match="num_classes is"):
+            uniform_targets(LABELS, count)

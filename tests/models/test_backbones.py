@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,7 +14,7 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 
 from reidlib.errors import ReIDError
-from reidlib.models import BACKBONES, IBN, build_backbone
+from reidlib.models import BACKBONES, IBN, DualBranchNet, ReIDNet, build_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -210,3 +211,24 @@ def test_bad_weight_files_are_refused(tmp_path, lite0_file):
     torch.save(state, tmp_path / "shape.pth")
     with pytest.raises(ReIDError, match=r"another shape, the first is 'bn1.weight'"):
         build_backbone("efficientnet_lite0", weights=tmp_path / "shape.pth")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 3, 64, 32, dtype=torch.uint8),
+        torch.zeros(1, 1, 64, 32),
+        torch.zeros(1, 64, 32, 3),
+        torch.zeros(3, 64, 32),
+        np.zeros((1, 3, 64, 32), np.float32),
+    ],
+    ids=["uint8", "grey", "channels last", "one image", "NumPy"],
+)
+def test_what_is_no_batch_of_images_is_refused_by_every_network(images):
+    for net in (
+        build_backbone("tiny", pretrained=False),
+        DualBranchNet("tiny", pretrained=False),
+        ReIDNet("tiny", pretrained=False),
+    ):
+        with pytest.raises(ReIDError, match=r"floats of shape \(B, 3, H, W\)"):
+            net.eval()(images)

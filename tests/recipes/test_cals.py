@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from types import SimpleNamespace
 from typing import get_args
 
@@ -14,7 +15,8 @@ from recipes.naive import STILL, untrained
 from support import SMALL, Interrupted, losses, train, without_times
 
 from reidlib.clustering import cluster_quality
-from reidlib.engine.checkpoint import load_checkpoint
+from reidlib.data.table import UNKNOWN
+from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.models import PartClassifiers
 from reidlib.recipes import cals
@@ -36,7 +38,7 @@ def small(**changes):
 
 
 def kept_labels(folder):
-    return load_checkpoint(folder / cals.LABELS)["labels"]
+    return load_checkpoint(folder / cals.LABELS)["labels"]["labels"]
 
 
 def softmax(values):
@@ -268,3 +270,48 @@ def test_a_map_that_is_lower_than_the_bands_is_refused(people, tmp_path):
     config = small(height=32, last_stride=2)
     with pytest.raises(ReIDError, match="cannot be cut into 4 bands"):
         train(cals, config, people, tmp_path / "run")
+
+
+@pytest.mark.parametrize("recluster", [False, True])
+def test_a_run_that_lost_its_result_judges_the_same_classifiers(
+    recluster, people, tmp_path
+):
+    config = small(recluster=recluster)
+    whole = train(cals, config, people, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    again = train(cals, config, people, tmp_path / "run", resume=True)
+    assert again["metrics"] == whole["metrics"]
+
+
+def test_labels_of_another_run_are_refused(people, tmp_path):
+    noisy = small(noise=0.9, clustering="identities")
+    train(cals, noisy, people, tmp_path / "noisy")
+    (tmp_path / "run").mkdir()
+    shutil.copy(tmp_path / "noisy" / cals.LABELS, tmp_path / "run")
+    with pytest.raises(ReIDError, match="holds the labels of another run; remove it"):
+        train(cals, small(), people, tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    save_checkpoint(tmp_path / "other" / cals.LABELS, {"labels": torch.zeros(3)})
+    with pytest.raises(ReIDError, match="of_run"):
+        train(cals, small(), people, tmp_path / "other")
+
+
+def test_identities_are_asked_for_where_they_are_the_labels(people, tmp_path):
+    table = people.train
+    for number, unknown in enumerate((slice(None), slice(0, 3))):
+        pids = table.pids.copy()
+        pids[unknown] = UNKNOWN
+        blind = dataclasses.replace(people, train=dataclasses.replace(table, pids=pids))
+        with pytest.raises(ReIDError, match="supervised training needs"):
+            train(cals, small(clustering="identities"), blind, tmp_path / str(number))
+
+
+@pytest.mark.parametrize("number", [1, 1.0, 0, 2.5, -3])
+def test_a_number_of_clusters_that_says_nothing(number):
+    with pytest.raises(ReIDError, match="give a share of the images below 1, or a"):
+        small(num_clusters=number)
+
+
+def test_k_means_that_collapses_is_not_told_of_dbscan(people, tmp_path):
+    with pytest.raises(CollapseError, match="needs two clusters: raise num_clusters"):
+        train(cals, small(num_clusters=0.001), people, tmp_path / "run")

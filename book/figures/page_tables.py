@@ -1,0 +1,25 @@
+"""Tables of the pages: rows of text to Markdown, and numbers to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table whose columns after the first are numbers or text as given."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def spread(values: Iterable[float], digits: int = 1) -> str:
+    """Return the mean over the seeds, with the deviation where there are several."""
+    array = np.array(list(values))
+    text = f"{array.mean():.{digits}f}"
+    return text if len(array) < 2 else f"{text} ± {array.std(ddof=1):.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """Return ``"+1.2"`` or ``"−1.2"``."""
+    return "–" if np.isnan(value) else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
