@@ -320,13 +320,10 @@ class ConfusionMatrix(nn.Module):
                 range.
         """
         where = "ConfusionMatrix.update"
-        for given in (predicted, labels):
-            _check_labels(where, given)
-            if given.device.type == "cpu":  # a cell of another row would be counted
-                check_classes(given, len(self.running))
-        cells = labels * len(self.running) + predicted
-        ones = torch.ones_like(cells, dtype=torch.float32)
-        self.running.view(-1).scatter_add_(0, cells, ones)
+        _check_labels(where, labels)
+        hard = _one_hot(predicted, len(self.running), where)
+        with _told_range(where, labels, len(self.running)):
+            self.running.index_add_(0, labels, hard)
 
     @torch.no_grad()
     def end_epoch(self) -> None:
