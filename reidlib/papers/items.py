@@ -57,7 +57,7 @@ def coverage_items() -> tuple[Item, ...]:
 
     Example:
         >>> len(coverage_items())
-        97
+        98
     """
     file = resources.files("reidlib.papers") / "coverage.toml"
     raw = tomllib.loads(file.read_text(encoding="utf-8"))

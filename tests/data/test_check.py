@@ -292,6 +292,9 @@ def test_names_that_are_not_utf8_are_refused(market_root):
 def test_pipes_are_not_waited_for(market_root, write_images, tmp_path):
     os.mkfifo(market_root / "query" / "0003_c2_pipe.jpg")
     os.mkfifo(market_root / "manifest.json")
+    with pytest.raises(ReIDError, match="is no file; remove it, or name the kind"):
+        check_path(market_root, sheet=tmp_path / "sheet.png")
+    (market_root / "manifest.json").unlink()
     report, _ = check_path(market_root, sheet=tmp_path / "sheet.png")
     assert "0003_c2_pipe.jpg is a folder, a pipe or a device" in report.problems[0]
     root = write_images([f"image_{name}/0001_c1.jpg" for name in ("train", "test")])

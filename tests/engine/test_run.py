@@ -104,6 +104,14 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(tmp_path, datas
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_leave_by_the_same_door_as_ctrl_c(tmp_path, dataset, number):
     """A batch system ends a job with SIGTERM, a terminal that is closed with SIGHUP."""
+    ignored = signal.signal(number, signal.SIG_DFL)  # so it is under nohup
+    try:
+        _end_by(number, tmp_path, dataset)
+    finally:
+        signal.signal(number, ignored)
+
+
+def _end_by(number, tmp_path, dataset):
     before = signal.getsignal(number)
 
     def terminated(run):
