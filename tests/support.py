@@ -14,9 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from reidlib.data import ReIDDataset
+from reidlib.data.table import ImageTable
 from reidlib.engine import Run
 
 SMALL: dict[str, Any] = {
@@ -161,3 +163,15 @@ def in_copy(copy: Path, code: str) -> int:
     sys.path.insert(0, str(copy))
     exec(code, {})
     return 0
+
+
+def few_people(city: ReIDDataset, count: int) -> ReIDDataset:
+    """Return some people of a city to learn from, and ten to look for."""
+
+    def first(table: ImageTable, number: int) -> ImageTable:
+        chosen = np.unique(table.pids[table.pids > 0])[:number]
+        return table[np.isin(table.pids, chosen)]
+
+    return ReIDDataset(
+        "few", first(city.train, count), first(city.query, 10), first(city.gallery, 10)
+    )

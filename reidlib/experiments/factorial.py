@@ -71,7 +71,8 @@ def factorial_effects(
         for name in switches
     }
     pairs = {f"{a} x {b}": signs[a] * signs[b] for a, b in combinations(switches, 2)}
-    gains = len(design) / 2  # how many a main effect averages; an interaction half
+    # A main effect averages so many gains, an interaction half as many differences.
+    gains = len(design) / 2
     effects = {name: sign @ scores.to_numpy() / gains for name, sign in signs.items()}
     effects |= {
         name: 2 * (sign @ scores.to_numpy()) / gains for name, sign in pairs.items()

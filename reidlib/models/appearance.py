@@ -113,6 +113,7 @@ class LocalAttention(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, int] = (128, 512)) -> None:
         super().__init__()
+        self.out_channels = widths[1]
         self.quarters = nn.ModuleList(
             nn.Sequential(_block(channels, widths[0]), _block(*widths))
             for _ in range(4)
@@ -182,8 +183,8 @@ class AppearanceBranch(nn.Module):
         self.stripe_channels = decoder_channels
         self.local_attention: nn.Module = nn.Identity()
         if local_attention:
-            self.local_attention = LocalAttention(decoder_channels)
-            self.stripe_channels = 512
+            self.local_attention = attention = LocalAttention(decoder_channels)
+            self.stripe_channels = attention.out_channels
         self.project = nn.Linear(self.stripe_channels, out_features)
         self.neck = nn.BatchNorm1d(out_features)
 

@@ -123,7 +123,8 @@ class AttributeBranch(nn.Module):
     """From a feature map to a semantic descriptor and 12 predictions (APAN), QAFM-D2.
 
     `PyramidAttention`, then a `ConvLSTM` with one step for each group of attributes:
-    the head of group g reads the g-th state, which knows of the groups before it. Each
+    the head of group g reads the g-th state. The same map enters in each step, and no
+    prediction is handed on: what a state has of the steps before is its memory. Each
     state is averaged over the map and projected; the descriptor v_s is the mean of the
     projections. With ``steps=1``, as in the authors' code, all heads read one state,
     and the memory has nothing to remember.

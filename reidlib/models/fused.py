@@ -149,14 +149,14 @@ class FusedNet(nn.Module):
         fixed_alpha: float | None = None,
     ) -> None:
         super().__init__()
-        encoder, other = (
+        encoders = [
             build_backbone(backbone, pretrained, last_stride=2, weights=weights)
-            for _ in range(2)
-        )
-        for one in (encoder, other):
+            for _ in range(1 if shared_encoder else 2)
+        ]
+        for one in encoders:
             one.freeze(frozen_stages)
-        self.encoder = encoder
-        self.attribute_encoder = None if shared_encoder else other
+        self.encoder = encoder = encoders[0]
+        self.attribute_encoder = None if shared_encoder else encoders[1]
         self.appearance = AppearanceBranch(
             (encoder.middle_channels, encoder.num_channels),
             features,

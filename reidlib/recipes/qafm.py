@@ -331,7 +331,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
                 v_a, stripes, v_s, logits = model.branches(view, isolated)
             # 1. and 2. Each branch by its own loss.
             told = heads.of_appearance(v_a, stripes)
-            of_appearance = stripe_loss(told, who, config.smoothing)  # QAFM-E7
+            of_appearance = stripe_loss(told, who, config.smoothing)  # v_a and QAFM-E7
             of_attributes = attribute_loss(logits, classes)  # QAFM-E5
             if isolated:
                 v_a, v_s = v_a.detach(), v_s.detach()
@@ -422,7 +422,7 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
     if config.attributes == "none":
         return np.full_like(classes, -1)
     if config.attributes == "shuffled":
-        # Everybody gets the annotation of another person: a code, but a wrong one.
+        # Each person gets the annotation of another: a code, but a wrong one.
         order = np.random.default_rng(config.seed).permutation(table.num_pids)
         first = np.unique(table.labels, return_index=True)[1]
         other = np.empty(table.num_pids, dtype=np.int64)

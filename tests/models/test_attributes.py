@@ -132,7 +132,7 @@ def test_twelve_heads_over_27_attributes(steps):
     assert 10 + sum(SIZES[10:]) == 27
 
 
-def test_a_head_knows_of_the_groups_before_it_alone():
+def test_a_head_reads_the_state_of_its_own_step():
     seeded()
     branch = AttributeBranch(8, SIZES, out_features=16, hidden=4).eval()
     x = torch.randn(2, 8, 4, 2)

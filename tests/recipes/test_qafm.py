@@ -9,7 +9,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from support import SMALL, Interrupted, losses, open_run, train, without_times
+from support import (
+    SMALL,
+    Interrupted,
+    few_people,
+    losses,
+    open_run,
+    train,
+    without_times,
+)
 
 from reidlib.data import ReIDDataset, open_dataset, read_market_attributes
 from reidlib.data.transforms import TestTransform
@@ -47,15 +55,8 @@ def small(**changes):
 
 @pytest.fixture(scope="module")
 def people(tiny):
-    """Enough people to learn from that no attribute has one value; ten to look for."""
-
-    def first(table, count):
-        chosen = np.unique(table.pids[table.pids > 0])[:count]
-        return table[np.isin(table.pids, chosen)]
-
-    return ReIDDataset(
-        "few", first(tiny.train, 26), first(tiny.query, 10), first(tiny.gallery, 10)
-    )
+    """So many people to learn from that no attribute has one value; ten to look for."""
+    return few_people(tiny, 26)
 
 
 @pytest.fixture(scope="module")
