@@ -287,7 +287,7 @@ def test_numbers_of_cameras_may_have_gaps(people, tmp_path):
     assert int((local == local[0]).sum()) == 1
     assert np.isfinite(losses(result)).all()
     told = (tmp_path / "run" / "log.txt").read_text()
-    assert "twelve-camera9 has 1 image: a cluster of its own" in told
+    assert "few-camera9 has 1 image: a cluster of its own" in told
 
 
 # -- refinement --------------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_an_interrupted_stage_one_goes_on_at_its_camera(people, tmp_path, monkey
             table = people.train[people.train.camids == 2]
             own = dataclasses.replace(
                 people,
-                name="twelve-camera2",
+                name="few-camera2",
                 train=table,
                 query=table[:0],
                 gallery=table[:0],
@@ -437,7 +437,7 @@ def test_labels_of_an_earlier_run_are_taken_and_those_of_other_data_refused(
 
     assert torch.equal(taken("run", made), local_labels(whole[1]))
     fewer = dataclasses.replace(people, train=people.train[1:])
-    with pytest.raises(ReIDError, match="made from other images than those of twelve"):
+    with pytest.raises(ReIDError, match="made from other images than those of few"):
         taken("other", made, fewer)
     save_checkpoint(tmp_path / "no_labels.safetensors", {"x": torch.ones(1)})
     with pytest.raises(ReIDError, match="holds x and no labels"):
