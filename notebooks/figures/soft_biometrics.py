@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -14,11 +15,33 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from reidlib.data.attributes import ATTRIBUTE_NAMES, MarketAttributes
+from reidlib.data.table import ImageTable
 from reidlib.plotting import COLOURS, plot_images
 from reidlib.plotting.style import GRID, HIT, INK, MISS, PAPER
 from reidlib.synthcity import Camera, Identity, World, draw_person
 
 # -- a person in words -----------------------------------------------------------------
+
+
+def describe(world: World, pids: Sequence[int]) -> np.ndarray:
+    """Return the classes of people of a city, without drawing them.
+
+    Args:
+        world: The city.
+        pids: P people.
+
+    Returns:
+        ``(P, 12)`` int64 classes of `ATTRIBUTE_GROUPS` from 0, -1 where no colour is
+        marked.
+    """
+    names = list(ATTRIBUTE_NAMES)
+    rows = [world.identity(pid).attributes for pid in pids]
+    values = np.array([[row[name] for name in names] for row in rows])
+    known = MarketAttributes(dict(zip(pids, values)), {}, {})
+    nowhere = np.zeros(len(pids), dtype=np.int64)
+    table = ImageTable(Path(), ("",) * len(pids), np.array(pids), nowhere)
+    return known.for_table(table)[1]
 
 
 def plot_described(

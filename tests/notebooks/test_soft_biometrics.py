@@ -9,15 +9,26 @@ import torch
 from figures.soft_biometrics import (
     CHANGES,
     change_one,
+    describe,
     height_profiles,
     plot_described,
     plot_flow,
     plot_shares,
     plot_taps,
 )
+from reidlib.data import read_market_attributes
 from reidlib.data.attributes import ATTRIBUTE_GROUPS
 from reidlib.models import FeaturePyramid
 from reidlib.synthcity import plan_world
+
+
+def test_people_are_described_as_the_file_of_their_city_describes_them(tiny):
+    known = read_market_attributes(tiny.root)
+    people = np.unique(tiny.train.pids)
+    _, first = np.unique(tiny.train.pids, return_index=True)
+    expected = known.for_table(tiny.train)[1][first]
+    found = describe(plan_world("tiny", 0), people.tolist())
+    assert (found == expected).all()
 
 
 def test_pictures_and_words_stand_side_by_side():
