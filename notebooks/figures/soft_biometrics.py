@@ -130,6 +130,8 @@ def plot_flow(
     marked: Sequence[str] = (),
     width: float = 1.62,
     height: float = 0.72,
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw boxes and the arrows between them.
 
@@ -139,6 +141,8 @@ def plot_flow(
         marked: Names of boxes with a strong frame.
         width: Of a box, in columns of 2.
         height: Of a box, in rows.
+        title: Title of the axes.
+        ax: Axes to draw into; a figure that fits the boxes if None.
 
     Returns:
         The axes.
@@ -150,8 +154,9 @@ def plot_flow(
     """
     columns = 1 + max(column for column, _, _ in boxes.values())
     rows = 1 + max(row for _, row, _ in boxes.values())
-    size = (1.52 * columns, 0.62 * rows)
-    ax = plt.figure(figsize=size).add_axes((0.0, 0.0, 1.0, 1.0))
+    if ax is None:
+        size = (1.7 * columns, 0.62 * rows)
+        ax = plt.subplots(figsize=size, layout="constrained")[1]
     for name, (column, row, text) in boxes.items():
         corner = 2 * column - width / 2, row - height / 2
         strong = name in marked
@@ -172,6 +177,7 @@ def plot_flow(
     ax.set_xlim(-0.9, 2 * columns - 1.1)
     ax.set_ylim(rows - 0.5, -0.5)
     ax.set_axis_off()
+    ax.set_title(title)
     return ax
 
 
