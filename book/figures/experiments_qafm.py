@@ -19,12 +19,17 @@ QAFM_GALLERY = (
 
 def qafm_survey_table() -> str:
     """QAFM-T1: the methods that QAFM surveys, and what each costs."""
-    rows = [
-        [name, *(line[column] for column in ("supervision", "mechanism"))]
-        + [line["strength"], line["limit"]]
-        for name, line in load_table("QAFM-T1").to_frame().iterrows()
-    ]
+    frame = load_table("QAFM-T1").to_frame()
+    columns = ["supervision", "mechanism", "strength", "limit"]
+    rows = [[name, *line[columns]] for name, line in frame.iterrows()]
     return markdown(["method", "labels", "how it works", "good at", "limit"], rows)
+
+
+def printed(value: float) -> str:
+    """Return a figure with one decimal, or with two where the paper has two."""
+    if np.isnan(value):
+        return "–"
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 
 def qafm_published_table() -> str:
@@ -33,7 +38,7 @@ def qafm_published_table() -> str:
     rows = []
     for name, line in table.to_frame().iterrows():
         mark = QAFM_MARKS.get(name)
-        figures = ["–" if np.isnan(v) else f"{v:g}" for v in line[[*QAFM_MEASURES]]]
+        figures = [printed(value) for value in line[[*QAFM_MEASURES]]]
         rows.append([f"{name} <sup>{mark}</sup>" if mark else name, *figures])
     notes = dict(zip(QAFM_MARKS.values(), [*table.notes, QAFM_GALLERY], strict=True))
     told = "".join(f"- <sup>{mark}</sup> {note}\n" for mark, note in notes.items())

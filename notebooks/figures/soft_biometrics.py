@@ -95,7 +95,7 @@ def plot_shares(shares: Mapping[str, Mapping[str, float]]) -> Axes:
         ['no 90 %', 'yes 10 %']
     """
     ax = plt.subplots(figsize=(8.4, 4.2), layout="constrained")[1]
-    for place, (group, given) in enumerate(shares.items()):
+    for place, given in enumerate(shares.values()):
         ordered = sorted(given.items(), key=lambda item: -item[1])
         rest = 1 - sum(given.values())
         if rest > 1e-9:
@@ -201,9 +201,9 @@ def plot_taps(
         [0, 8]
     """
     far = max(rates)
-    figure, axes = plt.subplots(
+    axes = plt.subplots(
         1, len(rates), figsize=(2.1 * len(rates), 3.6), layout="constrained"
-    )
+    )[1]
     for ax, rate in zip(np.atleast_1d(axes), rates):
         for row in range(size[0]):
             for column in range(size[1]):

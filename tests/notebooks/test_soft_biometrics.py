@@ -37,7 +37,11 @@ def test_pictures_and_words_stand_side_by_side():
         np.zeros((3, 16, 8, 3)), ["camera 1", "camera 2", "camera 5"], words, "person 7"
     )
     assert len(pictures.images) == 3
-    assert [t.get_text() for t in pictures.texts] == ["camera 1", "camera 2", "camera 5"]
+    assert [t.get_text() for t in pictures.texts] == [
+        "camera 1",
+        "camera 2",
+        "camera 5",
+    ]
     assert pictures.get_title("left") == "person 7"
     assert [t.get_text() for t in told.texts] == ["gender", "female", "hat", "no"]
 
@@ -79,7 +83,7 @@ def test_ticks_are_the_cells_that_the_librarys_pyramid_reads(size):
         marks = {(t.get_position()[1], t.get_position()[0]): t for t in ax.texts}
         ticks = {cell for cell, t in marks.items() if t.get_text() == "✓"}
         assert ticks == read
-        assert f"{len(read)} of {len(marks)} weights read" in ax.get_title()
+        assert f"{len(read)} of {len(marks)} weights read" in ax.get_title("left")
 
 
 def test_profiles_are_shares_of_the_gradient_at_each_height():
