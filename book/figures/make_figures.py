@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import experiments_cals
+import experiments_qafm
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from experiments_cals import CHARTS, TRAINED
 from page_tables import markdown, spread
@@ -425,6 +426,7 @@ TABLES = {
     "papers_aff_scl": aff_scl_table,
     "papers_cals": cals_table,
     **experiments_cals.TABLES,
+    **experiments_qafm.TABLES,
     "papers_qafm": qafm_table,
     "papers_compared": comparison_table,
     "synthcity_dials": dial_table,

@@ -24,7 +24,7 @@ TABLES = (
     *("papers_calr", "papers_aff_scl", "papers_cals", "papers_qafm"),
     *("papers_compared", "ethics_chain"),
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
-    *("cals_survey", "cals_published"),
+    *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"report_{name}" for name in plans()),
 )
 

@@ -72,7 +72,7 @@ def test_measured_figures_and_tables_name_their_result() -> None:
     drawn = {
         *("CALR-F2", "AFF-F2", "AFF-F3", "CALS-F1", "CALS-F2"),
         *("QAFM-F1", "QAFM-F2", "QAFM-F3", "AFF-T1", "CALS-T1", "CALS-T3"),
-        *("QAFM-T1", "QAFM-T2", "CALR-F1", "CALR-F3", "CALR-F5", "CALS-F6"),
+        *("QAFM-T1", "QAFM-T2", "QAFM-T3", "CALR-F1", "CALR-F3", "CALR-F5", "CALS-F6"),
         *(
             "AFF-F1",
             "AFF-T8",
