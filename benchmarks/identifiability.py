@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batches(self, index_batches):
+    def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the pictures of each batch of rows."""
         for index in index_batches:
             yield self.pixels[torch.as_tensor(index).to(self.device)]
 

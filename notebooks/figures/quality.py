@@ -19,7 +19,7 @@ from reidlib.models.fused import FusedNet
 from reidlib.papers import load_table
 from reidlib.plotting import COLOURS, MARKERS
 from reidlib.plotting.inputs import as_images
-from reidlib.plotting.style import INK
+from reidlib.plotting.style import INK, PAPER
 from reidlib.plotting.tiles import Canvas
 from reidlib.quality import PERTURBATIONS, Perturbation
 
@@ -31,11 +31,11 @@ FAMILIES = tuple(dict.fromkeys(one.family for one in PERTURBATIONS))
 
 
 def caption_of(one: Perturbation) -> str:
-    """Return two lines for below a perturbed image.
+    r"""Return two lines for below a perturbed image.
 
     Example:
         >>> caption_of(PERTURBATIONS[0]), caption_of(PERTURBATIONS[7])
-        ('V\\n-90', 'top\\n5 %')
+        ('V\n-90', 'top\n5 %')
     """
     amount = f"{one.amount:g}"
     if one.family == "lighting":
@@ -86,9 +86,7 @@ def plot_perturbations(image: Any, views: Any) -> Axes:
         of["background"],
     ]
     height, width = first.shape[:2]
-    canvas = Canvas(
-        len(lines), len(lines[0]) + 1, height / width, 3, None, lead=0.15
-    )
+    canvas = Canvas(len(lines), len(lines[0]) + 1, height / width, 3, None, lead=0.15)
     canvas.tile(0, 0, first, "the image")
     named: set[str] = set()
     for row, places in enumerate(lines):
@@ -143,7 +141,9 @@ def plot_probe(
     moved = moved[:, 1:] - moved[:, :1]  # (N, 34, D), seen from the image
     directions = np.linalg.svd(moved.reshape(-1, moved.shape[2]), False)[2][:2]
     flat = moved @ directions.T  # (N, 34, 2)
-    reach = 1.08 * np.abs(flat).max()
+    ends = np.concatenate([flat.reshape(-1, 2), [[0.0, 0.0]]])
+    middle = (ends.min(axis=0) + ends.max(axis=0)) / 2
+    reach = 1.1 * np.abs(ends - middle).max()
     aspect = pictures.shape[1] / pictures.shape[2]
     fig, axes = plt.subplots(
         len(pictures),
@@ -172,7 +172,8 @@ def plot_probe(
             x, y = flat[row][mask].T
             ax.scatter(x, y, 34, color=colour, marker=marker, label=family, **look)
         ax.scatter(0, 0, 130, color=INK, marker="*", label="the image", **look)
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+        ax.set(xlim=(middle[0] - reach, middle[0] + reach), xticks=[])
+        ax.set(ylim=(middle[1] - reach, middle[1] + reach), yticks=[])
         ax.set_aspect("equal")
         ax.set_title(f"score {scores[row]:.1f}")
     handles, labels = axes[0, 1].get_legend_handles_labels()
@@ -355,9 +356,10 @@ def plot_published(scores: Any, label: str = "ours") -> Figure:
         text = "range in the paper" if name == "minimum" else None
         first.axvline(paper[name], color=INK, ls=":", lw=1.2, label=text)
     first.set_ylim(top=1.32 * count.max())
-    first.legend(loc="upper left")
+    box = {"frameon": True, "facecolor": PAPER, "edgecolor": "none", "framealpha": 1.0}
+    first.legend(loc="upper left", **box)
     first.set(title=f"the authors': {int(count.sum()):,} images", xlabel="score")
-    second.hist(ours, 24, color=COLOURS[5])
+    second.hist(ours, 16, color=COLOURS[5])
     second.set(title=f"{label}: {len(ours)} images", xlabel="score")
     middles = (left + 0.05) / whole["mean"]
     density = count / count.sum() / (0.1 / whole["mean"])
