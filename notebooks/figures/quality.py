@@ -488,11 +488,13 @@ def plot_fixed(fixed: Mapping[float, float], levels: Mapping[str, float]) -> Axe
 def match_maps(
     model: FusedNet, images: Tensor, references: Tensor, alpha: Tensor | float
 ) -> dict[str, Tensor]:
-    """Return which places of each branch's map speak for a match (QAFM-F8).
+    """Return what each place of each branch's map adds to a match (QAFM-F8).
 
-    Grad-CAM with the cosine similarity of the fused descriptor to a reference as the
-    score, as `reidlib.models.grad_cam` does for a network of one branch. The maps are
-    those whose mean over all places becomes the descriptor of the branch.
+    Behind the map of a branch there are a mean over places, linear layers and batch
+    norm: the fused descriptor is a sum over places and a constant. So its cosine
+    similarity to a reference is one, too. What a place adds is its channels times the
+    gradient of the similarity, with the length of the descriptor held still. With an
+    activation behind the last layer this holds to first order only.
 
     Args:
         model: Trained network, in evaluation mode.
@@ -501,12 +503,12 @@ def match_maps(
         alpha: Weight of each image, or of all.
 
     Returns:
-        ``(B, h, w)`` for ``"appearance"`` and ``"attributes"``, the largest value of
-        each image 1; all 0 where nothing of the branch speaks for the match.
+        ``(B, h, w)`` for ``"appearance"`` and ``"attributes"``: above 0 where a place
+        speaks for the match, below where it speaks against it.
     """
     kept: dict[str, Tensor] = {}
     # Tensors made in inference mode take no part in gradients, copies of them do.
-    images, references = images.clone(), references.clone()
+    images, references = images.clone(), F.normalize(references.clone(), dim=1)
 
     def keep(name: str) -> Any:
         def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
@@ -524,16 +526,14 @@ def match_maps(
         with torch.enable_grad():
             made = model.branches(images)
             fused = model.fuse(made.appearance, made.attributes, alpha)
-            similarity = F.cosine_similarity(fused, references)
+            length = fused.detach().norm(dim=1)
+            similarity = (fused * references).sum(dim=1) / length
             gradients = torch.autograd.grad(similarity.sum(), list(kept.values()))
     finally:
         for handle in handles:
             handle.remove()
-    maps = {}
-    for (name, found), gradient in zip(kept.items(), gradients, strict=True):
-        # The memory has a state for each group of attributes: (B, T, C, h, w).
-        x, slope = (part.flatten(1, -3) for part in (found.detach(), gradient))
-        weights = slope.mean(dim=(2, 3), keepdim=True)
-        heat = (weights * x).sum(dim=1).relu()
-        maps[name] = heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-    return maps
+    # The memory has a state for each group of attributes: (B, T, C, h, w).
+    return {
+        name: (found.detach() * gradient).flatten(1, -3).sum(dim=1)
+        for (name, found), gradient in zip(kept.items(), gradients, strict=True)
+    }

@@ -196,38 +196,47 @@ def model():
     return FusedNet("tiny", sizes, quality, **parts, **steps).eval()
 
 
-def test_maps_are_the_gradient_of_the_similarity_at_both_branches(model):
+def test_what_places_add_is_the_similarity_but_for_a_constant(model):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(3, 3, 64, 64, generator=generator)
     wanted = torch.randn(3, 8, generator=generator)
     maps = match_maps(model, images, wanted, 0.4)
-    # Once more, without hooks: the branches written out from their maps on.
+    # Once more, without gradients: the branches written out from their maps on.
+    branch, other = model.appearance, model.attributes
+
+    def dot(x, states):
+        v_a = branch.neck(branch.project(x.mean(dim=(2, 3))))
+        pooled = states.mean(dim=(3, 4))
+        flat = other.neck(other.project(pooled.flatten(0, 1)))
+        v_s = flat.unflatten(0, pooled.shape[:2]).mean(dim=1)
+        fused = model.fuse(v_a, v_s, 0.4)
+        return fused, (fused * F.normalize(wanted)).sum(dim=1)
+
     with torch.no_grad():
         fine, last = model.encoder.pyramid(images)
-        branch = model.appearance
         x = branch.decoder(fine, branch.pyramid(last))
-        other = model.attribute_encoder(images)
-        states = model.attributes.memory(model.attributes.attention(other), 2)
-    x, states = x.requires_grad_(), states.requires_grad_()
-    v_a = branch.neck(branch.project(x.mean(dim=(2, 3))))
-    pooled = states.mean(dim=(3, 4))
-    flat = model.attributes.neck(model.attributes.project(pooled.flatten(0, 1)))
-    v_s = flat.unflatten(0, pooled.shape[:2]).mean(dim=1)
-    similarity = F.cosine_similarity(model.fuse(v_a, v_s, 0.4), wanted)
-    slopes = torch.autograd.grad(similarity.sum(), (x, states))
-    for name, found, slope in zip(maps, (x, states), slopes):
-        weight = slope.mean(dim=(-1, -2), keepdim=True)
-        heat = (weight * found.detach()).flatten(1, -3).sum(dim=1).relu()
-        top = heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-        torch.testing.assert_close(maps[name], heat / top)
-        assert maps[name].max() <= 1
+        states = other.memory(other.attention(model.attribute_encoder(images)), 2)
+        fused, whole = dot(x, states)
+        length = fused.norm(dim=1)
+        for name, kept in (
+            ("appearance", (0 * x, states)),
+            ("attributes", (x, 0 * states)),
+        ):
+            lost = (whole - dot(*kept)[1]) / length
+            torch.testing.assert_close(maps[name].sum(dim=(1, 2)), lost)
+        # One place by itself.
+        less = x.clone()
+        less[:, :, 1, 2] = 0
+        lost = (whole - dot(less, states)[1]) / length
+        torch.testing.assert_close(maps["appearance"][:, 1, 2], lost)
 
 
-def test_a_branch_without_weight_has_no_map(model):
+def test_a_branch_without_weight_adds_nothing(model):
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         wanted = model.fuse(*(torch.ones(2, 8) for _ in range(2)), 0.5)
     maps = match_maps(model, images, wanted, 0.0)  # all weight on the appearance
     assert maps["attributes"].eq(0).all()
+    assert maps["appearance"].ne(0).any()
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
