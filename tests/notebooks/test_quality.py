@@ -69,7 +69,7 @@ def test_features_are_seen_from_the_image_on_one_scale():
     features += 7  # where the image itself is does not matter
     figure = plot_probe(images, perturb(images), features, [1.0, 3.0])
     _, small, _, large = figure.axes
-    assert small.get_title() == "score 1.0"
+    assert small.get_title(loc="left") == "score 1.0"
     assert small.get_xlim() == large.get_xlim()
     for one, other in zip(small.collections[:5], large.collections[:5]):
         near, far = (np.asarray(c.get_offsets()) for c in (one, other))
@@ -151,7 +151,7 @@ def test_the_authors_scores_are_those_of_the_table():
     assert np.diff(left) == pytest.approx(0.1)
     ours = np.array([2.0, 2.5, 3.0])
     first, second, both = plot_published(ours).axes
-    assert first.get_title() == "the authors': 29,419 images"
+    assert first.get_title(loc="left") == "the authors': 29,419 images"
     heights = [patch.get_height() for patch in first.patches]
     assert heights == list(count)
     assert sum(patch.get_height() for patch in second.patches) == 3
@@ -175,7 +175,7 @@ def test_alpha_is_counted_and_fitted():
     assert first.lines[0].get_xdata()[0] == 0.375
     slope = np.diff(second.lines[0].get_ydata()) / np.diff(second.lines[0].get_xdata())
     assert slope == pytest.approx(np.polyfit(scores, alpha, 1)[0])
-    assert second.get_title() == f"r = {np.corrcoef(scores, alpha)[0, 1]:.2f}"
+    assert second.get_title(loc="left") == f"r = {np.corrcoef(scores, alpha)[0, 1]:.2f}"
 
 
 def test_levels_stand_beside_the_fixed_weights():
