@@ -1,6 +1,6 @@
 """Speed of identifiability: all views in one batch, against a loop over views.
 
-    python benchmarks/identifiability.py [--images 16] [--rounds 3] [--device cpu]
+    python benchmarks/identifiability.py [--images 8] [--rounds 3] [--device cpu]
 
 Every round measures each way once, one after another, so that a machine that slows down
 slows all of them, and the fastest round counts. Images per second belong to one
@@ -71,7 +71,7 @@ def loop(encode: Encode, images: Pictures) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--height", type=int, default=128)
