@@ -346,7 +346,7 @@ def plot_published(scores: Any, label: str = "ours") -> Figure:
     """
     ours = np.asarray(scores, dtype=float)
     left, count = published_scores()
-    whole = load_table("QAFM-DATA").to_frame().loc[("all images", "all")]
+    whole: Any = load_table("QAFM-DATA").to_frame().loc[("all images", "all")]
     paper = load_table("QAFM-F5").to_frame()["score"]
     fig, axes = plt.subplots(1, 3, figsize=(10.2, 3.1), layout="constrained")
     first, second, both = axes
@@ -356,7 +356,12 @@ def plot_published(scores: Any, label: str = "ours") -> Figure:
         text = "range in the paper" if name == "minimum" else None
         first.axvline(paper[name], color=INK, ls=":", lw=1.2, label=text)
     first.set_ylim(top=1.32 * count.max())
-    box = {"frameon": True, "facecolor": PAPER, "edgecolor": "none", "framealpha": 1.0}
+    box: Any = {
+        "frameon": True,
+        "facecolor": PAPER,
+        "edgecolor": "none",
+        "framealpha": 1.0,
+    }
     first.legend(loc="upper left", **box)
     first.set(title=f"the authors': {int(count.sum()):,} images", xlabel="score")
     second.hist(ours, 16, color=COLOURS[5])
