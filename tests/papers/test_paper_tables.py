@@ -68,6 +68,7 @@ CHECKSUMS = {
     "CALS-T2": (5, 10, [1494.11, 1492.27]),
     "CALS-T4": (3, 18, [493.9, 551.1, 568.2, 444.7, 460.6, 432.0]),
     "CALS-T5": (6, 36, [1810.5, 1973.1, 2018.5, 1653.8, 1709.2, 1620.1]),
+    "QAFM-DATA": (63, 78, [6184237, 4588.633, 304.9375]),
     "QAFM-T3": (14, 41, [9484.0, 5839.28, 5319.9, 8250.46]),
     "QAFM-T4": (12, 36, [7000.61, 7508.79, 5876.41]),
 }
@@ -447,6 +448,26 @@ def test_qafm_two_means_of_the_score_differ_as_noted() -> None:
     assert setting("QAFM", "dimension before the last layer") == 2 * setting(
         "QAFM", "dimension of each branch"
     )
+
+
+def test_qafm_scores_of_the_published_code_add_up() -> None:
+    frame = load_table("QAFM-DATA").to_frame()
+    counts = frame.loc["scores from", "images"]
+    cameras = frame.loc["camera"]
+    whole = frame.loc[("all images", "all")]
+    # Market-1501's training, query and gallery without distractors and junk.
+    assert counts.sum() == cameras["images"].sum() == whole["images"]
+    assert whole["images"] == 12936 + 3368 + 13115
+    middles = counts.index.astype(float) + 0.05
+    mean = (middles * counts).sum() / counts.sum()
+    assert mean == pytest.approx(whole["mean"], abs=0.01)
+    spread = ((middles - mean) ** 2 * counts).sum() / counts.sum()
+    assert spread**0.5 == pytest.approx(whole["deviation"], abs=0.01)
+    weighted = (cameras["mean"] * cameras["images"]).sum() / whole["images"]
+    assert weighted == pytest.approx(whole["mean"], abs=1e-4)
+    assert frame.loc[("inside identities", "all"), "deviation"] < whole["deviation"]
+    # The paper gives other figures of its queries.
+    assert abs(whole["mean"] - setting("QAFM", "mean of the score")) < 0.01
 
 
 # The functions.
