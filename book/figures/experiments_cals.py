@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from page_tables import markdown, signed, spread
+from page_tables import each_city, markdown, signed, spread
 from reidlib.data import ReIDDataset, open_dataset
 from reidlib.engine.cache import cached_features, cached_run
 from reidlib.experiments import (
@@ -116,8 +116,7 @@ def cals_measures_table() -> str:
 
 def points(line: pd.Series) -> list[str]:
     """Return the differences of each city, and their mean and deviation, with signs."""
-    seeds = [column for column in line.index if column not in ("mean", "std")]
-    each = " / ".join(signed(line[seed]) for seed in seeds) or "missing"
+    each = each_city(line)
     if np.isnan(line["mean"]):
         return [each, "missing: `reidlib reproduce CALS-F8`"]
     deviation = "" if np.isnan(line["std"]) else f" ± {line['std']:.1f}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from page_tables import markdown
+import numpy as np
+import pandas as pd
+
+from page_tables import each_city, markdown, spread
+from reidlib.experiments import load_results, paired_differences, plans
 from reidlib.papers import load_table
+from reidlib.recipes.alphas import ALPHAS, RIVALS
 
 QAFM_MEASURES = ("Rank-1", "Rank-5", "Rank-10", "mAP")
+QAFM_FIGURES = ("Rank-1", "Rank-5", "mAP")
 QAFM_MARKS = {"MSPA": "a", "UECIR": "b", "QAFM": "c"}
 """Rows of QAFM-T3 to which a footnote belongs."""
 QAFM_GALLERY = (
@@ -45,7 +51,146 @@ def qafm_published_table() -> str:
     return markdown(["method", *QAFM_MEASURES], rows) + "\n" + told
 
 
+def qafm_metrics(table: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the metrics of each run of a plan, by row, in the order of the plan."""
+    frame = load_results(table, partial=True)
+    found = {}
+    for row in plans()[table].rows:
+        part = frame[frame["row"] == row.name]["result"] if len(frame) else []
+        found[row.name] = [r["metrics"] for r in part if r.get("metrics")]
+    return found
+
+
+def cell(values: list[float], digits: int = 1) -> str:
+    """Return mean and deviation of a list, or that it is missing."""
+    return spread(pd.Series(values), digits) if values else "missing"
+
+
+def qafm_fusion_table() -> str:
+    """QAFM-T4: each branch alone, fixed weights, the learned one, and the best."""
+    paper = load_table("QAFM-T4").to_frame()
+    runs = qafm_metrics("QAFM-T4")["QAFM"]
+    by_alpha = {row["alpha"]: name for name, row in paper.iterrows()}
+    rows = []
+    for alpha in (*ALPHAS, None):
+        name = "learned" if alpha is None else by_alpha[alpha]
+        if alpha is None:
+            each = [
+                {"mAP": m["mAP"], "rank_1": m["cmc"]["1"], "rank_5": m["cmc"]["5"]}
+                for m in runs
+            ]
+        else:
+            each = [m["fixed_alpha"][f"{alpha:.1f}"] for m in runs]
+        ours = [
+            cell([100 * one[measure] for one in each])
+            for measure in ("rank_1", "rank_5", "mAP")
+        ]
+        told = [f"{paper.loc[name, m]:.2f}" for m in ("Rank-1", "Rank-5", "mAP")]
+        rows.append([name, *told, *ours])
+    best = cell([100 * m["alpha"]["oracle_mAP"] for m in runs])
+    rows.append(["best fixed weight of each query", *"–––––", best])
+    header = [f"{m}, {whose}" for whose in ("paper", "ours") for m in QAFM_FIGURES]
+    return markdown(["fusion", *header], rows)
+
+
+def qafm_readings_table() -> str:
+    """What the published code does differently, one at a time and all together."""
+    runs = qafm_metrics("QAFM-READINGS")
+    names = [name for name in runs if name != "QAFM"]
+    gains = paired_differences(
+        "QAFM-READINGS", {name: (name, "QAFM") for name in names}
+    )
+    rows = []
+    for name, found in runs.items():
+        figures = [cell([100 * m["mAP"] for m in found])]
+        figures += [
+            cell([100 * m["fixed_alpha"][end]["mAP"] for m in found])
+            for end in ("0.0", "1.0")
+        ]
+        figures += [
+            cell([100 * m["attributes"]["balanced_accuracy"] for m in found]),
+            cell([m["alpha"]["mean"] for m in found], 2),
+        ]
+        gain = ["–"] if name == "QAFM" else [each_city(gains.loc[name])]
+        rows.append([name, *figures, *gain])
+    header = ["mAP", "appearance alone", "attributes alone", "attributes, balanced"]
+    last = ["mean alpha", "mAP against QAFM, city by city"]
+    return markdown(["reading", *header, *last], rows)
+
+
+def qafm_alpha_table() -> str:
+    """What alpha learns by each loss, in each convention and from each score."""
+    runs = qafm_metrics("QAFM-QUALITY")
+    rows = []
+    for rival in RIVALS:
+        for city, found in runs.items():
+            each = [m["rivals"][rival.name] for m in found]
+            told = [
+                cell([100 * one["mAP"] for one in each]),
+                cell([100 * (one["mAP"] - best_fixed(one)) for one in each]),
+                cell([one["mean"] for one in each], 2),
+                cell([one["std"] for one in each], 3),
+                cell([one["correlation"] for one in each], 2),
+            ]
+            rows.append([rival.loss, rival.weighs, rival.score, city, *told])
+    header = [
+        "loss",
+        "alpha weighs",
+        "made of",
+        "city",
+        "mAP",
+        "against the best fixed",
+    ]
+    return markdown([*header, "alpha", "its spread", "r with the score"], rows)
+
+
+def best_fixed(rival: dict[str, Any]) -> float:
+    """Return the highest mAP of one alpha for all."""
+    return max(rival["fixed_mAP"].values())
+
+
+def qafm_failure_table() -> str:
+    """How well each score knows which queries fail, and what a perfect alpha gains."""
+    runs = qafm_metrics("QAFM-QUALITY")
+    scores = ("pairs", "anchor", "sharpness", "contrast", "shuffled", "random")
+    rows = []
+    for city, found in runs.items():
+        areas = [m["failure"].get("areas", {}) for m in found]
+        told = [
+            cell([one[score][0] for one in areas if score in one], 2)
+            for score in (*scores, "distance")
+        ]
+        fails = cell([100 * m["failure"]["share"] for m in found], 0)
+        rows.append([city, fails, *told])
+    header = ["identifiability, pairs", "identifiability, anchor", "blur"]
+    header += ["low contrast", "score of another image", "chance"]
+    return markdown(["city", "fails (%)", *header, "distance to the nearest"], rows)
+
+
+def qafm_gains_table() -> str:
+    """What an alpha of its own is worth for a query: chosen by the answer, and not."""
+    runs = qafm_metrics("QAFM-QUALITY")
+    rows = []
+    for city, found in runs.items():
+        best = [max(one["mAP"] for one in m["fixed_alpha"].values()) for m in found]
+        oracle = [m["alpha"]["oracle_mAP"] - b for m, b in zip(found, best)]
+        told = [
+            cell([100 * value for value in best]),
+            cell([100 * (m["mAP"] - b) for m, b in zip(found, best)]),
+            cell([100 * value for value in oracle]),
+            cell([100 * m["alpha"]["held_out_gain"] for m in found]),
+        ]
+        rows.append([city, *told])
+    header = ["mAP of the best alpha for all", "learned", "chosen by the answer"]
+    return markdown(["city", *header, "chosen in other cameras"], rows)
+
+
 TABLES = {
+    "qafm_fusion": qafm_fusion_table,
+    "qafm_readings": qafm_readings_table,
+    "qafm_alpha": qafm_alpha_table,
+    "qafm_failure": qafm_failure_table,
+    "qafm_gains": qafm_gains_table,
     "qafm_survey": qafm_survey_table,
     "qafm_published": qafm_published_table,
 }

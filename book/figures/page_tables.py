@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -23,3 +24,9 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
 def signed(value: float) -> str:
     """Return ``"+1.2"`` or ``"−1.2"``."""
     return "–" if np.isnan(value) else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def each_city(line: pd.Series) -> str:
+    """Return the differences of `paired_differences` or an effect, city by city."""
+    seeds = [column for column in line.index if column not in ("mean", "std")]
+    return " / ".join(signed(line[seed]) for seed in seeds) or "missing"

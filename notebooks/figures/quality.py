@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import expit, logit
-from scipy.stats import t as student
 from torch import Tensor
 
+from reidlib.evaluation import Auroc
 from reidlib.models.fused import FusedNet
 from reidlib.papers import load_table
 from reidlib.plotting import COLOURS, MARKERS
@@ -182,102 +181,6 @@ def plot_probe(
 
 
 # -- scores ------------------------------------------------------------------------
-
-
-def grey(pixels: Tensor) -> Tensor:
-    """Return ``(N, H, W)`` brightness from 0 to 255 of ``(N, 3, H, W)`` images."""
-    shares = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    return torch.einsum("nchw,c->nhw", pixels.double(), shares.to(pixels.device))
-
-
-def sharpness(pixels: Tensor) -> Tensor:
-    """Return the variance of the Laplacian, a usual measure of blur: low is blurred.
-
-    Args:
-        pixels: ``(N, 3, H, W)`` uint8.
-
-    Example:
-        >>> flat = torch.full((1, 3, 8, 4), 7, dtype=torch.uint8)
-        >>> sharpness(flat).tolist()
-        [0.0]
-    """
-    x = grey(pixels)
-    middle = x[:, 1:-1, 1:-1]
-    around = x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]
-    return (around - 4 * middle).flatten(1).var(dim=1, correction=0)
-
-
-def contrast(pixels: Tensor) -> Tensor:
-    """Return the standard deviation of the brightness of ``(N, 3, H, W)`` images."""
-    return grey(pixels).flatten(1).std(dim=1, correction=0)
-
-
-class Auroc(NamedTuple):
-    """How well a score ranks failures first.
-
-    Attributes:
-        value: The probability that a failure has a higher score than a success.
-        low: Lower limit of its interval, NaN where there is none.
-        high: Upper limit.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def auroc(
-    scores: Any,
-    failed: Any,
-    people: Any,
-    *,
-    confidence: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Auroc:
-    """Return the area under the ROC curve, with an interval from draws of people.
-
-    Images of a person fail together, so people are drawn with replacement, and a pair
-    of a failure and a success counts as often as both people were drawn. The limits lie
-    Student's t deviations of the draws to both sides of the logit.
-
-    Args:
-        scores: ``(N,)``, high where a failure is expected.
-        failed: ``(N,)`` bool.
-        people: ``(N,)`` person of each image.
-        confidence: Of the interval.
-        draws: How often people are drawn.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: If there is no failure or no success.
-
-    Example:
-        >>> auroc([1.0, 2.0, 3.0], [False, True, True], [1, 2, 3]).value
-        1.0
-    """
-    x = np.asarray(scores, dtype=float)
-    bad = np.asarray(failed, dtype=bool)
-    if bad.all() or not bad.any():
-        raise ValueError(f"{bad.sum()} of {len(bad)} failed; both must occur")
-    who, row = np.unique(np.asarray(people), return_inverse=True)
-    wins = x[bad][:, None] > x[~bad]
-    ties = x[bad][:, None] == x[~bad]
-    won = wins + 0.5 * ties  # (failures, successes)
-    value = float(won.mean())
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(who), np.full(len(who), 1 / len(who)), draws)
-    weights = drawn[:, row].astype(float)
-    one, other = weights[:, bad], weights[:, ~bad]
-    total = one.sum(axis=1) * other.sum(axis=1)
-    found = ((one @ won) * other).sum(axis=1)[total > 0] / total[total > 0]
-    edge = 0.5 / won.size
-    spread = logit(found.clip(edge, 1 - edge)).std()
-    if value in (0, 1) or spread == 0 or len(who) < 2:
-        return Auroc(value, np.nan, np.nan)
-    reach = float(student.ppf((1 + confidence) / 2, len(who) - 1)) * spread
-    low, high = (float(expit(logit(value) + side * reach)) for side in (-1, 1))
-    return Auroc(value, low, high)
 
 
 def plot_aurocs(found: Mapping[str, Mapping[str, Auroc]]) -> Axes:

@@ -109,8 +109,8 @@ def plot_shares(shares: Mapping[str, Mapping[str, float]]) -> Axes:
             if share > 0.02 + 0.0095 * len(text):
                 at = left + share / 2, place
                 dark = INK if tone > 0.5 else "white"
-                look = {"ha": "center", "va": "center", "fontsize": 8, "color": dark}
-                ax.text(*at, text, **look)
+                middle: Any = {"ha": "center", "va": "center", "color": dark}
+                ax.text(*at, text, fontsize=8, **middle)
             left += share
     ax.set_yticks(range(len(shares)), list(shares))
     ax.invert_yaxis()
@@ -323,7 +323,12 @@ def change_one(
 
     def draw(change: Callable[[Identity], Identity]) -> np.ndarray:
         people = [change(world.identity(pid)) for pid in pids]
-        look = {"yaw": yaw, "phase": 0.9, "dials": dials, "seed": world.seed}
+        look: dict[str, Any] = {
+            "yaw": yaw,
+            "phase": 0.9,
+            "dials": dials,
+            "seed": world.seed,
+        }
         return np.stack([draw_person(person, camera, **look) for person in people])
 
     return draw(lambda person: person), {k: draw(c) for k, c in CHANGES.items()}

@@ -8,6 +8,7 @@ from reidlib.evaluation.calibration import (
     rates_by_cameras,
 )
 from reidlib.evaluation.distances import cosine_distance, squared_euclidean_distance
+from reidlib.evaluation.failure import Auroc, auroc
 from reidlib.evaluation.intervals import MatchRates, match_rates
 from reidlib.evaluation.open_set import (
     Alarms,
@@ -24,6 +25,7 @@ from reidlib.evaluation.thresholds import TradeOff, trade_off
 __all__ = [
     "Alarms",
     "AttributeScores",
+    "Auroc",
     "CameraRates",
     "CameraThresholds",
     "Evaluation",
@@ -31,6 +33,7 @@ __all__ = [
     "Pairs",
     "Reliability",
     "TradeOff",
+    "auroc",
     "camera_thresholds",
     "cosine_distance",
     "evaluate",

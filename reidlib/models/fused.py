@@ -9,13 +9,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from reidlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TestTransform
 from reidlib.models.appearance import AppearanceBranch
 from reidlib.models.attributes import AttributeBranch
 from reidlib.models.backbones import Backbone, build_backbone
-from reidlib.quality.fusion import AlphaWeighs, FusionLayer, QualityWeight, weigh
+from reidlib.quality.fusion import AlphaWeighs, WeightedFusion
 from reidlib.quality.identifiability import Definition, identifiability, resize
 from reidlib.quality.perturbations import perturb
 
@@ -87,8 +86,8 @@ class FusedNet(nn.Module):
     """Two branches, and a weight between them that depends on the image's quality.
 
     The network of QAFM's Figure 2. Encoders (one, or one for each branch), the
-    `AppearanceBranch` v_a, the `AttributeBranch` v_s, the `QualityEncoder` with the
-    `QualityWeight` alpha, the weighted concatenation QAFM-E3 and the `FusionLayer`.
+    `AppearanceBranch` v_a, the `AttributeBranch` v_s, the `QualityEncoder`, and the
+    `WeightedFusion` of alpha, of the weighted pair QAFM-E3 and of the last layer.
 
     ``forward`` needs nothing but images: it perturbs them, which costs 35 passes of the
     quality encoder. A recipe that knows the scores already calls the parts.
@@ -169,11 +168,11 @@ class FusedNet(nn.Module):
             encoder.num_channels, num_classes, features, attribute_hidden, memory_steps
         )
         self.quality = quality
-        self.weight = QualityWeight(alpha_hidden)
-        self.fusion = FusionLayer(2 * features, fused_features, activation)
+        self.fusion = WeightedFusion(
+            *(2 * features, fused_features, activation, alpha_hidden),
+            *(alpha_weighs, fixed_alpha),
+        )
         self.num_features = fused_features
-        self.alpha_weighs = alpha_weighs
-        self.fixed_alpha = fixed_alpha
         self.branches_frozen = False
 
     def train(self, mode: bool = True) -> FusedNet:
@@ -195,8 +194,8 @@ class FusedNet(nn.Module):
         return {
             "appearance": [self.encoder, self.appearance],
             "attributes": [*own, self.attributes],
-            "fusion": [self.fusion],
-            "weight": [self.weight],
+            "fusion": [self.fusion.layer],
+            "weight": [self.fusion.weight],
         }
 
     def branches(self, images: Tensor, isolated: bool = True) -> Branches:
@@ -227,9 +226,7 @@ class FusedNet(nn.Module):
 
     def alpha(self, scores: Tensor) -> Tensor:
         """Return the ``(B,)`` weights for ``(B,)`` scores of identifiability."""
-        if self.fixed_alpha is not None:
-            return torch.full_like(scores, self.fixed_alpha)
-        return self.weight(scores)
+        return self.fusion.alpha(scores)
 
     def fuse(
         self,
@@ -238,19 +235,8 @@ class FusedNet(nn.Module):
         alpha: Tensor | float,
         detached: bool = False,
     ) -> Tensor:
-        """Return the ``(B, fused_features)`` descriptor, not L2-normalised.
-
-        Args:
-            appearance: ``(B, D)`` v_a.
-            attributes: ``(B, D)`` v_s.
-            alpha: ``(B,)``, or one number for all.
-            detached: Let no gradient into the weights of the last layer.
-        """
-        weighted = weigh(appearance, attributes, alpha, self.alpha_weighs)
-        if not detached:
-            return self.fusion(weighted)
-        fixed = {name: p.detach() for name, p in self.fusion.named_parameters()}
-        fused: Tensor = functional_call(self.fusion, fixed, (weighted,))
+        """Return the descriptor of both branches, see `WeightedFusion`."""
+        fused: Tensor = self.fusion(appearance, attributes, alpha, detached)
         return fused
 
     def forward(self, images: Tensor) -> Tensor:
@@ -260,7 +246,7 @@ class FusedNet(nn.Module):
             images: ``(B, 3, H, W)`` normalised images, without augmentation.
         """
         made = self.branches(images)
-        if self.fixed_alpha is None:
+        if self.fusion.fixed_alpha is None:
             scores = self.quality(denormalise(images))
         else:
             scores = made.appearance.new_zeros(len(images))

@@ -4,6 +4,7 @@ from reidlib.quality.fusion import (
     AlphaWeighs,
     FusionLayer,
     QualityWeight,
+    WeightedFusion,
     target_weight,
     weigh,
     weight_loss,
@@ -23,6 +24,7 @@ from reidlib.quality.perturbations import (
     perturb,
     perturb_image,
 )
+from reidlib.quality.pixels import contrast, sharpness
 
 __all__ = [
     "DEFINITIONS",
@@ -35,10 +37,13 @@ __all__ = [
     "Perturbation",
     "QualityWeight",
     "ScoreNormalisation",
+    "WeightedFusion",
+    "contrast",
     "identifiability",
     "measure_identifiability",
     "perturb",
     "perturb_image",
+    "sharpness",
     "target_weight",
     "weigh",
     "weight_loss",

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from reidlib.checks import check_choice, check_count
 from reidlib.errors import ReIDError
@@ -184,6 +185,70 @@ class FusionLayer(nn.Module):
     def forward(self, weighted: Tensor) -> Tensor:
         """Return ``(B, out_features)`` of ``(B, in_features)``."""
         return self.layers(weighted)
+
+
+class WeightedFusion(nn.Module):
+    """What QAFM puts on its two branches: alpha, the weighted pair, the last layer.
+
+    Args:
+        in_features: D + E, the lengths of both descriptors together.
+        out_features: See `FusionLayer`.
+        activation: See `FusionLayer`.
+        hidden: See `QualityWeight`.
+        alpha_weighs: See `weigh`.
+        fixed_alpha: One alpha for all images, instead of the learned one.
+
+    Example:
+        >>> fusion = WeightedFusion(4, 3)
+        >>> alpha = fusion.alpha(torch.zeros(2))
+        >>> fusion(torch.ones(2, 2), torch.ones(2, 2), alpha).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 1000,
+        activation: bool = False,
+        hidden: int = 32,
+        alpha_weighs: AlphaWeighs = "attributes",
+        fixed_alpha: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = QualityWeight(hidden)
+        self.layer = FusionLayer(in_features, out_features, activation)
+        self.alpha_weighs = alpha_weighs
+        self.fixed_alpha = fixed_alpha
+
+    def alpha(self, scores: Tensor) -> Tensor:
+        """Return the ``(B,)`` weights for ``(B,)`` scores of identifiability."""
+        if self.fixed_alpha is not None:
+            return torch.full_like(scores, self.fixed_alpha)
+        weights: Tensor = self.weight(scores)
+        return weights
+
+    def forward(
+        self,
+        appearance: Tensor,
+        attributes: Tensor,
+        alpha: Tensor | float,
+        detached: bool = False,
+    ) -> Tensor:
+        """Return the ``(B, out_features)`` descriptor, not L2-normalised.
+
+        Args:
+            appearance: ``(B, D)`` v_a.
+            attributes: ``(B, E)`` v_s.
+            alpha: ``(B,)``, or one number for all.
+            detached: Let no gradient into the weights of the last layer.
+        """
+        weighted = weigh(appearance, attributes, alpha, self.alpha_weighs)
+        if not detached:
+            fused: Tensor = self.layer(weighted)
+            return fused
+        fixed = {name: p.detach() for name, p in self.layer.named_parameters()}
+        fused = functional_call(self.layer, fixed, (weighted,))
+        return fused
 
 
 def _same_rows(where: str, *tensors: Tensor) -> None:

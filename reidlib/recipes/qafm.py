@@ -23,25 +23,30 @@ from torch.optim import Optimizer
 
 from reidlib.data.attributes import ATTRIBUTE_GROUPS, read_market_attributes
 from reidlib.data.images import ImageSource
-from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine.cache import cached_tensors
-from reidlib.engine.checkpoint import weights_hash
+from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
-from reidlib.evaluation.ranking import evaluate
-from reidlib.losses.smoothing import smoothed_cross_entropy
-from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import build_backbone
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
-from reidlib.quality.fusion import AlphaWeighs, weight_loss
+from reidlib.quality.fusion import AlphaWeighs
 from reidlib.quality.identifiability import (
     Definition,
-    Identifiability,
-    measure_identifiability,
+)
+from reidlib.recipes.alphas import (
+    RIVALS,
+    AlphaLoss,
+    Batch,
+    FusedClassifier,
+    Rivals,
+    Scores,
+    failure_areas,
+    fusion_losses,
+    quality_scores,
+    score_alphas,
 )
 from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
@@ -67,9 +72,6 @@ from reidlib.recipes.supervised import check_identities
 
 VERSION = 1
 """1: the first."""
-
-ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
-"""The fixed weights of the paper's Table 4."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Config(TrainingConfig):
     """Length of the final descriptor."""
     activation: bool = False
     """Batch norm and ReLU behind the last layer, as in the published code."""
-    alpha_loss: Literal["ratio", "linear", "identity", "none"] = "ratio"
+    alpha_loss: AlphaLoss = "ratio"
     """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
     the loss of the identities; none: it stays at fixed_alpha."""
     fixed_alpha: float = 0.5
@@ -132,6 +134,9 @@ class Config(TrainingConfig):
     """Width of the perceptron of alpha; 0: a single neuron."""
     identifiability: Definition = "pairs"
     """Which distances the score is the mean of."""
+    rivals: bool = False
+    """Train beside it what alpha learns by every loss, in both conventions, and from
+    other scores, on the same branches, see `reidlib.recipes.alphas`."""
     quality_backbone: Backbone = "resnet50"
     """Network that measures the quality, with ImageNet weights."""
     quality_height: int = 384
@@ -158,6 +163,11 @@ class Config(TrainingConfig):
         check_not_negative(self, "margin")
         if not 0 <= self.smoothing < 1:
             raise ReIDError(f"smoothing is {self.smoothing}; it must be in [0, 1)")
+        if self.rivals and self.gradients != "isolated":
+            raise ReIDError(
+                "rivals learn on the same branches, which accumulated gradients do not "
+                'leave alone; set gradients "isolated"'
+            )
         if min(self.height, self.width) < 10:
             raise ReIDError(
                 f"images are {self.height} x {self.width}; the occluders need at least "
@@ -235,8 +245,7 @@ class Classifiers(nn.Module):
         self.stripes = PartClassifiers(
             branch.stripe_channels, num_people, branch.num_stripes
         )
-        self.neck = nn.BatchNorm1d(model.num_features)
-        self.fused = nn.Linear(model.num_features, num_people, bias=False)
+        self.fused = FusedClassifier(model.num_features, num_people)
 
     forward_methods = ("of_appearance", "of_fused")
 
@@ -246,14 +255,8 @@ class Classifiers(nn.Module):
         return torch.cat(each, dim=1)
 
     def of_fused(self, fused: Tensor, detached: bool = False) -> Tensor:
-        """Return ``(B, people)`` logits; the neck is on the way to them."""
-        if detached:  # nor shall the neck count the batch twice
-            norm = F.batch_norm(
-                *(fused, None, None, self.neck.weight.detach()),
-                *(self.neck.bias.detach(), True),
-            )
-            return F.linear(norm, self.fused.weight.detach())
-        logits: Tensor = self.fused(self.neck(fused))
+        """Return ``(B, people)`` logits, see `FusedClassifier`."""
+        logits: Tensor = self.fused(fused, detached)
         return logits
 
 
@@ -305,9 +308,13 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
-    scores = quality_scores(model.to(run.device), dataset, config)
-    model.weight.normalise.fit(scores["train"])
-    model, heads, optimizers = start(config, run, model, heads)
+    every = quality_scores(model.to(run.device), dataset, config)
+    scores = every[config.identifiability]
+    model.fusion.weight.normalise.fit(scores["train"])
+    rivals = None
+    if config.rivals:
+        rivals = Rivals(config, model.fusion, heads.fused, every)
+    model, heads, rivals, optimizers = start(config, run, model, heads, rivals)
 
     for epoch in run.epochs(config.attribute_epochs + config.epochs):
         stage_1 = epoch < config.attribute_epochs
@@ -335,45 +342,43 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             of_attributes = attribute_loss(logits, classes)  # QAFM-E5
             if isolated:
                 v_a, v_s = v_a.detach(), v_s.detach()
-            # 3. The last layer, by the identities in the fused descriptor.
-            alpha = model.alpha(scores["train"][index].to(run.device))
-            fused = model.fuse(v_a, v_s, alpha.detach() if isolated else alpha)
-            of_fused = smoothed_cross_entropy(
-                heads.of_fused(fused), who, config.smoothing
-            ) + batch_hard_triplet(F.normalize(fused), who, config.margin)
-            # 4. alpha, with what lies behind it held still.
-            of_alpha = torch.zeros((), device=run.device)
-            if config.alpha_loss == "identity":
-                still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
-                told = heads.of_fused(still, detached=True)
-                of_alpha = smoothed_cross_entropy(told, who, config.smoothing)
-            elif config.alpha_loss != "none":
-                kind = config.alpha_loss
-                of_alpha = weight_loss(alpha, of_appearance, of_attributes, kind)
+            # 3. The last layer, by the identities in its descriptor, and 4. alpha.
+            made = Batch(v_a, v_s, of_appearance, of_attributes, who)
+            quality = scores["train"][index].to(run.device)
+            of_fused, of_alpha, alpha = fusion_losses(
+                config, made, quality, model, heads.of_fused
+            )
 
             # One backward pass: what is detached keeps the four losses apart.
             losses = [of_appearance.mean(), of_attributes.mean(), of_fused, of_alpha]
-            moved = ("fusion", "weight") if frozen else tuple(optimizers)
-            run.step(torch.stack(losses).sum(), *(optimizers[name] for name in moved))
-            alphas.append(alpha.detach().mean())
+            if rivals is not None:
+                losses.append(rivals(made, index))
+            branches = {"appearance", "attributes"} if frozen else set()
+            moved = [one for name, one in optimizers.items() if name not in branches]
+            run.step(torch.stack(losses).sum(), *moved)
+            alphas.append(alpha.mean())
         if alphas:
             run.record(alpha=float(torch.stack(alphas).mean()))
         end_epoch(config, run, model, dataset)
 
-    return run.finish(judge(model, images, scores, dataset, config, run))
+    return run.finish(judge(model, rivals, images, every, dataset, config, run))
 
 
 def start(
-    config: Config, run: Run, model: FusedNet, heads: Classifiers
-) -> tuple[Any, Any, dict[str, Optimizer]]:
-    """Set up the network and its four optimisers, QAFM-D4.
+    config: Config,
+    run: Run,
+    model: FusedNet,
+    heads: Classifiers,
+    rivals: Rivals | None = None,
+) -> tuple[Any, Any, Any, dict[str, Optimizer]]:
+    """Set up the network and its four optimisers, QAFM-D4, and that of the rivals.
 
     Returns:
-        Network, classifiers, and the optimisers by the part that they move.
+        Network, classifiers, rivals, and the optimisers by the part that they move.
     """
     log_weights(run, model)
     own = {"appearance": [heads.appearance, heads.stripes]}
-    own["fusion"] = [heads.neck, heads.fused]
+    own["fusion"] = [heads.fused]
     optimizers: dict[str, Optimizer] = {
         name: adam(
             config,
@@ -385,12 +390,16 @@ def start(
     heads = run.setup(heads)
     wrapped, *ready = run.setup(model, *optimizers.values())
     optimizers = dict(zip(optimizers, ready, strict=True))
-    run.track(
-        model=wrapped,
-        heads=heads,
-        **{f"{name}_optimizer": one for name, one in optimizers.items()},
-    )
-    return wrapped, heads, optimizers
+    kept = {"model": wrapped, "heads": heads}
+    if rivals is not None:
+        learn = [
+            (rivals.fusions, config.lr),
+            (rivals.classifiers, config.classifier_lr),
+        ]
+        rivals, optimizers["rivals"] = run.setup(rivals, adam(config, learn))
+        kept["rivals"] = rivals
+    run.track(**kept, **{f"{name}_optimizer": one for name, one in optimizers.items()})
+    return wrapped, heads, rivals, optimizers
 
 
 def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
@@ -431,47 +440,11 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
     return classes
 
 
-def quality_scores(
-    model: FusedNet, dataset: ReIDDataset, config: Config
-) -> dict[str, Tensor]:
-    """Return the identifiability of every image, QAFM-E1.
-
-    It depends on the data and on the quality encoder alone, and so it is kept in the
-    cache for all runs.
-
-    Args:
-        model: Network, on the device.
-        dataset: Data.
-        config: Settings.
-
-    Returns:
-        ``(N,)`` scores of ``train``, ``query`` and ``gallery``.
-    """
-    device = next(model.parameters()).device
-    quality = model.quality.eval()
-
-    def measure() -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for name in ("train", "query", "gallery"):
-            table: ImageTable = getattr(dataset, name)
-            both = Identifiability(torch.empty(0), torch.empty(0))
-            if len(table):
-                images = open_split(table, config, device)
-                size = quality.size
-                both = measure_identifiability(quality.encode, images, size=size)
-            found |= {f"{name}_pairs": both.pairs, f"{name}_anchor": both.anchor}
-        return found
-
-    key = [dataset.fingerprint(), config.size, quality.size, weights_hash(quality)]
-    kept = cached_tensors("identifiability", key, measure)
-    chosen = config.identifiability
-    return {name: kept[f"{name}_{chosen}"] for name in ("train", "query", "gallery")}
-
-
 def judge(
     model: Any,
+    rivals: Any,
     images: ImageSource,
-    scores: dict[str, Tensor],
+    every: dict[str, Scores],
     dataset: ReIDDataset,
     config: Config,
     run: Run,
@@ -480,87 +453,83 @@ def judge(
 
     Args:
         model: Network.
+        rivals: `Rivals`, or None.
         images: Training images.
-        scores: Of `quality_scores`.
+        every: Of `quality_scores`.
         dataset: Data.
         config: Settings.
         run: For its device.
     """
-    length = config.features
+    scores = every[config.identifiability]
+    splits = {"train": images}
+    testable = len(dataset.query) and len(dataset.gallery)
+    if testable:
+        splits["query"] = open_split(dataset.query, config, run.device)
+        splits["gallery"] = open_split(dataset.gallery, config, run.device)
 
     def forward(batch: Tensor) -> Tensor:
         made = model.branches(batch)
         return torch.cat([made.appearance, made.attributes, *made.logits], dim=1)
 
-    def fused(found: Tensor, alpha: Tensor | float) -> Tensor:
-        v_a, v_s = found[:, :length], found[:, length : 2 * length]
-        return F.normalize(model.fuse(v_a, v_s, alpha), dim=1).cpu()
-
-    def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
-        given = alphas if alpha is None else dict.fromkeys(made, alpha)
-        return {name: fused(one, given[name]) for name, one in made.items()}
-
     with torch.inference_mode():
-        splits = {"train": images}
-        if len(dataset.query) and len(dataset.gallery):
-            splits["query"] = open_split(dataset.query, config, run.device)
-            splits["gallery"] = open_split(dataset.gallery, config, run.device)
-        made = {
+        found = {
             name: extract(model, source, config, forward).to(run.device)
             for name, source in splits.items()
         }
         model.eval()
-        alphas = {name: model.alpha(scores[name].to(run.device)) for name in made}
-        learned = descriptors()
-        run.keep_features(learned)
+        made = {name: one[:, : 2 * config.features] for name, one in found.items()}
+        logits = {name: one[:, 2 * config.features :] for name, one in found.items()}
+        alpha = model.alpha(scores["train"].to(run.device))
+        fused = F.normalize(model.fuse(*made["train"].chunk(2, dim=1), alpha), dim=1)
+        learned = {"train": fused.cpu()}
         told: dict[str, Any] = {
             "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
-            "attributes": judge_attributes(made, dataset, config),
+            "attributes": judge_attributes(logits, dataset),
         }
-        if "query" not in made:
-            return told
-        tables = dataset.query, dataset.gallery
-
-        def score(features: dict[str, Tensor]) -> Any:
-            return evaluate(features["query"], features["gallery"], *tables)
-
-        fixed = {alpha: score(descriptors(alpha)) for alpha in ALPHAS}
-        whole = score(learned)
-    alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
-    together = np.corrcoef(alpha, quality)[0, 1] if alpha.std() > 0 else math.nan
-    # The best fixed alpha of each query: what a perfect weight could reach.
-    best = np.stack([one.ap for one in fixed.values()]).max(axis=0)
-    return {
-        **whole.as_dict(),
-        **told,
-        "alpha": {
-            "mean": float(alpha.mean()),
-            "std": float(alpha.std()),
-            "correlation": float(together),
-            "oracle_mAP": float(np.nanmean(best)),
-        },
-        "fixed_alpha": {
-            f"{alpha:.1f}": {"mAP": one.mAP, "rank_1": one.cmc[1], "rank_5": one.cmc[5]}
-            for alpha, one in fixed.items()
-        },
-    }
+        if testable:
+            whole, of_alpha, tested = score_alphas(model, made, scores, dataset)
+            learned |= tested
+            told = {**whole.as_dict(), **told, **of_alpha}
+            told["failure"] = failure_areas(tested, every, dataset)
+        if testable and rivals is not None:
+            told["rivals"] = judge_rivals(rivals, made, every, dataset)
+    run.keep_features(learned)
+    return told
 
 
-def judge_attributes(
-    made: dict[str, Tensor], dataset: ReIDDataset, config: Config
+def judge_rivals(
+    rivals: Any,
+    made: dict[str, Tensor],
+    every: dict[str, Scores],
+    dataset: ReIDDataset,
 ) -> dict[str, Any]:
+    """Return the figures of each rival, by its name."""
+    rivals.eval()
+    told = {}
+    for one, fusion in zip(RIVALS, rivals.fusions, strict=True):
+        whole, of_alpha, _ = score_alphas(fusion, made, every[one.score], dataset)
+        fixed = {alpha: row["mAP"] for alpha, row in of_alpha["fixed_alpha"].items()}
+        told[one.name] = {
+            "mAP": whole.mAP,
+            "rank_1": whole.cmc[1],
+            **of_alpha["alpha"],
+            "fixed_mAP": fixed,
+        }
+    return told
+
+
+def judge_attributes(found: dict[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
     """Return how well the heads predict the attributes of people they have not seen.
 
     Args:
-        made: Descriptors and logits of ``query``, or of ``train`` if there is none.
+        found: Logits of ``query``, or of ``train`` if there is none.
         dataset: Data with attributes.
-        config: For the length of the descriptors.
     """
-    name = "query" if "query" in made else "train"
+    name = "query" if "query" in found else "train"
     known = read_market_attributes(dataset.root)
     truth = known.for_table(getattr(dataset, name))[1]
     sizes = [len(values) for values in ATTRIBUTE_GROUPS.values()]
-    logits = made[name][:, 2 * config.features :].cpu().split(sizes, dim=1)
-    found = score_attributes(list(logits), truth)
-    balanced = dict(zip(ATTRIBUTE_GROUPS, found.balanced.tolist(), strict=True))
-    return {**found.means(), "balanced": balanced, "split": name}
+    logits = found[name].cpu().split(sizes, dim=1)
+    scored = score_attributes(list(logits), truth)
+    balanced = dict(zip(ATTRIBUTE_GROUPS, scored.balanced.tolist(), strict=True))
+    return {**scored.means(), "balanced": balanced, "split": name}

@@ -2,8 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from importlib import import_module
+
+import pandas as pd
+import pytest
+
 import experiments_qafm as page
+from reidlib.experiments import plan
 from reidlib.papers import load_table
+from reidlib.recipes.alphas import ALPHAS, RIVALS
+
+SEEDS = (0, 1, 2)
+
+
+def metrics_of(place: int, seed: int) -> dict:
+    """Figures that are different in each row and city."""
+    score = (30 + place + 3 * seed) / 100
+    fixed = {f"{a:.1f}": score - abs(a - 0.4) / 10 for a in ALPHAS}
+    alpha = {"mean": 0.4, "std": 0.01, "correlation": -0.1}
+    alpha |= {"oracle_mAP": score + 0.05, "held_out_gain": -0.01}
+    rival = {"mAP": score, "rank_1": 0.4, **alpha, "fixed_mAP": fixed}
+    return {
+        "cmc": {"1": 0.4, "5": 0.5, "10": 0.6},
+        "mAP": score,
+        "alpha": alpha,
+        "fixed_alpha": {
+            a: {"mAP": value, "rank_1": value / 2, "rank_5": value * 2}
+            for a, value in fixed.items()
+        },
+        "attributes": {"balanced_accuracy": 0.5},
+        "failure": {
+            "share": 0.6,
+            "areas": {
+                name: [0.5 + n / 20, 0.4, 0.9]
+                for n, name in enumerate(
+                    ("pairs", "anchor", "sharpness", "contrast", "shuffled", "random")
+                )
+            }
+            | {"distance": [0.9, 0.8, 1.0]},
+        },
+        "rivals": {
+            one.name: {**rival, "mAP": score + n / 100} for n, one in enumerate(RIVALS)
+        },
+    }
+
+
+@pytest.fixture
+def results(monkeypatch):
+    """Results of every row of the plans of QAFM."""
+
+    def load(table: str, **_: object) -> pd.DataFrame:
+        lines = []
+        for place, row in enumerate(plan(table).rows):
+            for seed in SEEDS:
+                metrics = metrics_of(place, seed)
+                line = {"row": row.name, "seed": seed, "mAP": 100 * metrics["mAP"]}
+                lines.append({**line, "result": {"metrics": metrics}})
+        return pd.DataFrame(lines)
+
+    for module in (page, import_module("reidlib.experiments.report")):
+        monkeypatch.setattr(module, "load_results", load)
+
+
+@pytest.fixture
+def no_results(monkeypatch, tmp_path):
+    monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
+
+
+def test_the_fusion_table_has_every_row_of_the_paper_beside_ours(results):
+    lines = cells(page.qafm_fusion_table())[2:]
+    paper = load_table("QAFM-T4").to_frame()
+    assert {line[0] for line in lines[:-1]} == set(paper.index)
+    by_name = {line[0]: line[1:] for line in lines}
+    assert by_name["learned"][:3] == ["93.05", "97.62", "83.34"]
+    # Cities of 30, 33 and 36; a weight of 0 costs 4 points of them.
+    assert by_name["learned"][5] == "33.0 ± 3.0"
+    assert by_name["appearance only"][5] == "29.0 ± 3.0"
+    assert by_name["fixed 0.4"][3:] == ["16.5 ± 1.5", "66.0 ± 6.0", "33.0 ± 3.0"]
+    assert lines[-1][-1] == "38.0 ± 3.0"
+
+
+def test_each_reading_changes_what_it_says_and_is_compared_city_by_city(results):
+    rows = {row.name: row for row in plan("QAFM-READINGS").rows}
+    base = asdict(rows["QAFM"].config("ablation", 0))
+    for name, row in rows.items():
+        config = asdict(row.config("ablation", 0))
+        differs = {x for x in base if x != "rivals" and base[x] != config[x]}
+        assert len(differs) == {"QAFM": 0, "the published code": 6}.get(name, 1), name
+    lines = {line[0]: line[1:] for line in cells(page.qafm_readings_table())[2:]}
+    assert set(lines) == set(rows)
+    assert lines["one encoder"][0] == "35.0 ± 3.0"
+    assert lines["one encoder"][-1] == "+2.0 / +2.0 / +2.0"
+
+
+def test_the_rivals_are_set_against_the_best_fixed_weight(results):
+    lines = cells(page.qafm_alpha_table())[2:]
+    assert len(lines) == 3 * len(RIVALS)
+    # The n-th rival is n points above its best fixed weight, in each kind of city.
+    gains = [float(line[5].split(" ")[0]) for line in lines]
+    assert gains == [float(n) for n in range(len(RIVALS)) for _city in range(3)]
+
+
+def test_areas_and_gains_are_those_of_the_runs(results):
+    areas = {line[0]: line[1:] for line in cells(page.qafm_failure_table())[2:]}
+    assert areas["wide quality"][:3] == ["60 ± 0", "0.50 ± 0.00", "0.55 ± 0.00"]
+    assert areas["narrow quality"][-1] == "0.90 ± 0.00"
+    gains = {line[0]: line[1:] for line in cells(page.qafm_gains_table())[2:]}
+    assert gains["usual quality"] == [
+        *("34.0 ± 3.0", "0.0 ± 0.0", "5.0 ± 0.0", "-1.0 ± 0.0")
+    ]
+
+
+def test_what_was_not_made_is_missing(no_results):
+    for make in (
+        *(page.qafm_fusion_table, page.qafm_readings_table, page.qafm_alpha_table),
+        *(page.qafm_failure_table, page.qafm_gains_table),
+    ):
+        assert "missing" in make()
 
 
 def cells(table: str) -> list[list[str]]:

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 
 from figures.quality import (
-    Auroc,
-    auroc,
     caption_of,
-    contrast,
     match_maps,
     plot_alpha,
     plot_aurocs,
@@ -22,8 +18,8 @@ from figures.quality import (
     plot_probe,
     plot_published,
     published_scores,
-    sharpness,
 )
+from reidlib.evaluation import Auroc
 from reidlib.models import build_backbone
 from reidlib.models.fused import FusedNet, QualityEncoder
 from reidlib.quality import PERTURBATIONS, perturb
@@ -82,55 +78,6 @@ def test_features_are_seen_from_the_image_on_one_scale():
     )
     expected = np.linalg.norm(features[0, 1:] - features[0, :1], axis=1)
     np.testing.assert_allclose(np.sort(lengths), np.sort(expected))
-
-
-def test_blur_lowers_sharpness_and_a_grey_picture_has_no_contrast():
-    image = picture()
-    blurred = perturb(image)[0][[4, 5, 6]]
-    values = sharpness(torch.cat([image, blurred]))
-    assert (values.diff() < 0).all()
-    x = (image[0].permute(1, 2, 0).numpy() * [0.299, 0.587, 0.114]).sum(axis=2)
-    loop = [
-        x[r - 1, c] + x[r + 1, c] + x[r, c - 1] + x[r, c + 1] - 4 * x[r, c]
-        for r in range(1, 31)
-        for c in range(1, 15)
-    ]
-    assert values[0].item() == pytest.approx(np.var(loop))
-    assert contrast(image).item() == pytest.approx(x.std())
-    assert contrast(torch.full_like(image, 9)).item() == 0
-
-
-def test_the_area_is_that_of_the_curve_and_people_widen_the_interval():
-    rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(30), 4)
-    failed = np.repeat(rng.random(30) < 0.5, 4)  # whole people fail
-    scores = failed + rng.normal(size=120)
-    scores[:9] = 0.5  # ties
-    found = auroc(scores, failed, people)
-    assert found.value == pytest.approx(roc_auc_score(failed, scores))
-    assert 0.5 < found.low < found.value < found.high < 1
-    alone = auroc(scores, failed, np.arange(120))
-    assert alone.value == found.value
-    assert alone.high - alone.low < found.high - found.low
-    assert auroc(-scores, failed, people).value == pytest.approx(1 - found.value)
-    assert auroc(scores, failed, people) == found  # the draws have a seed
-    assert np.isnan(auroc(failed, failed, people).high)
-    with pytest.raises(ValueError, match="0 of 120 failed"):
-        auroc(scores, np.zeros(120, bool), people)
-
-
-def test_an_interval_holds_the_true_area_about_as_often_as_it_says():
-    # 40 people of 4 images, half of whose variance is the person's.
-    rng = np.random.default_rng(1)
-    inside = 0
-    for _ in range(100):
-        bad = rng.random(40) < 0.5
-        failed = np.repeat(bad, 4)
-        scores = np.repeat(rng.normal(size=40), 4) + rng.normal(size=160) + failed
-        # Two normal distributions of variance 2, one apart: Phi(1 / 2) = 0.691.
-        low, high = auroc(scores, failed, np.repeat(np.arange(40), 4), draws=200)[1:]
-        inside += low <= 0.6915 <= high
-    assert inside >= 88
 
 
 def test_areas_have_a_row_a_score_and_a_colour_a_network():

@@ -28,6 +28,7 @@ from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
 from reidlib.quality import weigh, weight_loss
 from reidlib.recipes import qafm
+from reidlib.recipes.alphas import ALPHAS, RIVALS, quality_scores
 from reidlib.recipes.steps import extract_test, load_model, open_split
 
 CPU = torch.device("cpu")
@@ -65,6 +66,12 @@ def trained(people, tmp_path_factory):
     return train(qafm, small(), people, folder), folder
 
 
+def part_of(name):
+    """The part of the network that a weight belongs to."""
+    first, second = name.split(".")[:2]
+    return second if first == "fusion" else first
+
+
 def batch_of(config, seed=0):
     torch.manual_seed(seed)
     model = qafm.network(config)
@@ -100,7 +107,7 @@ def test_what_each_of_the_four_losses_reaches(gradients, shared):
         model, heads, view, who, classes = batch_of(config)
         parts = model.parts()
         parts["appearance"] += [heads.appearance, heads.stripes]
-        parts["fusion"] += [heads.neck, heads.fused]
+        parts["fusion"] += [heads.fused]
         isolated = gradients == "isolated"
         v_a, stripes, v_s, logits = model.branches(view, isolated)
         of_appearance = stripe_loss(heads.of_appearance(v_a, stripes), who)
@@ -133,13 +140,13 @@ def test_the_identity_loss_of_alpha_moves_alpha_alone():
     v_a, _stripes, v_s, _logits = model.branches(view)
     alpha = model.alpha(torch.randn(6))
     still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
-    counted = heads.neck.num_batches_tracked.clone()
+    counted = heads.fused.neck.num_batches_tracked.clone()
     told = heads.of_fused(still, detached=True)
     smoothed_cross_entropy(told, who).backward()
     everything = {**dict(model.named_parameters()), **dict(heads.named_parameters())}
     reached = {n for n, p in everything.items() if p.grad is not None}
-    assert {name.split(".")[0] for name in reached} == {"weight"}
-    assert heads.neck.num_batches_tracked == counted
+    assert {part_of(name) for name in reached} == {"weight"}
+    assert heads.fused.neck.num_batches_tracked == counted
     # What is detached computes the same.
     same = heads.of_fused(model.fuse(v_a, v_s, alpha))
     torch.testing.assert_close(told, same)
@@ -178,7 +185,7 @@ def test_stage_1_moves_the_attributes_and_frozen_epochs_move_no_branch(
         """Parts in which some weight (not the statistics of a batch norm) differs."""
         counts = ("running", "num_batches")
         return {
-            name.split(".")[0]
+            part_of(name)
             for name in state
             if not any(word in name for word in counts)
             and not torch.allclose(state[name], other[name], atol=1e-6)
@@ -188,10 +195,10 @@ def test_stage_1_moves_the_attributes_and_frozen_epochs_move_no_branch(
     untouched = [n for n in frozen if n.startswith(("encoder", "appearance", "attrib"))]
     fresh = qafm_start(base, people, tmp_path)
     assert all(torch.equal(frozen[name], fresh[name]) for name in untouched)
-    assert changed(frozen, fresh) == {"fusion", "weight"}
+    assert changed(frozen, fresh) == {"layer", "weight"}
     assert changed(states(trained[1]), fresh) == {
         *("encoder", "attribute_encoder", "appearance", "attributes"),
-        *("fusion", "weight"),
+        *("layer", "weight"),
     }
 
 
@@ -208,11 +215,12 @@ def test_stage_1_alone(people, tmp_path):
         train(qafm, config, people, tmp_path / "run", Interrupted, **first_of_stage_2)
     after = states(tmp_path / "run")
     fresh = qafm_start(config, people, tmp_path)
-    differs = {n.split(".")[0] for n in after if not torch.equal(after[n], fresh[n])}
+    differs = {part_of(n) for n in after if not torch.equal(after[n], fresh[n])}
     assert differs == {"attribute_encoder", "attributes", "weight"}
-    of_weight = [name for name in after if name.startswith("weight.")]
+    of_weight = [name for name in after if part_of(name) == "weight"]
     scores = [n for n in of_weight if not torch.equal(after[n], fresh[n])]
-    assert scores == ["weight.normalise.mean", "weight.normalise.std"]
+    normalise = "fusion.weight.normalise"
+    assert scores == [f"{normalise}.mean", f"{normalise}.std"]
 
 
 def test_attributes_belong_to_the_people_after_relabelling(people):
@@ -245,7 +253,7 @@ def test_shuffled_attributes_are_those_of_exactly_one_other_person(people):
 
 def test_the_result_has_each_fixed_alpha_and_the_learned_one(trained, people):
     metrics = trained[0]["metrics"]
-    assert list(metrics["fixed_alpha"]) == [f"{a:.1f}" for a in qafm.ALPHAS]
+    assert list(metrics["fixed_alpha"]) == [f"{a:.1f}" for a in ALPHAS]
     assert 0 < metrics["alpha"]["mean"] < 1
     best = max(one["mAP"] for one in metrics["fixed_alpha"].values())
     assert metrics["alpha"]["oracle_mAP"] >= best
@@ -282,7 +290,7 @@ def test_a_fixed_alpha_at_an_end_is_one_branch(people, tmp_path):
     weighted = weigh(v_a, v_s, 0.0, "attributes")
     assert weighted[:, 16:].eq(0).all()
     torch.testing.assert_close(
-        model.fuse(v_a, v_s, model.alpha(torch.zeros(2))), model.fusion(weighted)
+        model.fuse(v_a, v_s, model.alpha(torch.zeros(2))), model.fusion.layer(weighted)
     )
 
 
@@ -298,6 +306,70 @@ def test_interrupted_and_resumed_it_is_the_same_training(trained, people, tmp_pa
         assert without_times(result["epochs"]) == without_times(whole["epochs"])
 
 
+def test_rivals_change_nothing_and_the_one_like_the_network_is_the_network(
+    people, trained, tmp_path
+):
+    alone = trained[0]
+    beside = train(qafm, small(rivals=True), people, tmp_path / "run")
+    rivals = beside["metrics"].pop("rivals")
+    assert beside["metrics"] == alone["metrics"]
+    assert list(rivals) == [one.name for one in RIVALS]
+    same = rivals["ratio, attributes, pairs"]
+    metrics = alone["metrics"]
+    assert same["mAP"] == metrics["mAP"]
+    assert {name: same[name] for name in metrics["alpha"]} == metrics["alpha"]
+    # What another loss, convention or score learns is what a training of its own does.
+    for name, changes in {
+        "linear, appearance, pairs": {"alpha_loss": "linear"},
+        "ratio, attributes, anchor": {"identifiability": "anchor"},
+        "none, attributes, pairs": {"alpha_loss": "none"},
+    }.items():
+        weighs = name.split(", ")[1]
+        config = small(alpha_weighs=weighs, **changes)
+        other = train(qafm, config, people, tmp_path / name)["metrics"]
+        assert rivals[name]["mAP"] == pytest.approx(other["mAP"], abs=1e-6)
+        assert rivals[name]["mean"] == pytest.approx(other["alpha"]["mean"], abs=1e-6)
+    assert rivals["ratio, attributes, random"]["mean"] != same["mean"]
+
+
+def test_rivals_are_resumed(people, tmp_path):
+    config = small(rivals=True, epochs=2)
+    whole = train(qafm, config, people, tmp_path / "whole")["metrics"]
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, people, tmp_path / "run", Interrupted, before_step=7)
+    assert (
+        train(qafm, config, people, tmp_path / "run", resume=True)["metrics"] == whole
+    )
+
+
+def test_an_alpha_for_each_query_is_chosen_without_the_answer(trained):
+    """Chosen in other cameras it cannot gain more than chosen by the answer."""
+    alpha = trained[0]["metrics"]["alpha"]
+    best = max(one["mAP"] for one in trained[0]["metrics"]["fixed_alpha"].values())
+    assert alpha["held_out_gain"] < alpha["oracle_mAP"] - best
+
+
+def test_the_areas_are_those_of_the_queries_that_failed(trained, people):
+    from sklearn.metrics import roc_auc_score
+
+    result, folder = trained
+    model, config = load_model(folder)
+    told = result["metrics"]["failure"]
+    assert told["share"] == pytest.approx(1 - result["metrics"]["cmc"]["1"])
+    query, gallery = extract_test(model, people, config, CPU)
+    similarity = query @ gallery.T
+    failed = []
+    for row, (pid, camera) in enumerate(zip(people.query.pids, people.query.camids)):
+        same = people.gallery.pids == pid
+        left = torch.from_numpy(~(same & (people.gallery.camids == camera)))
+        nearest = similarity[row].masked_fill(~left, -2).argmax()
+        failed.append(not same[nearest])
+    scores = quality_scores(model, people, config)
+    for name, sign in {"pairs": 1, "sharpness": -1, "random": 1}.items():
+        expected = roc_auc_score(failed, sign * scores[name]["query"])
+        assert told["areas"][name][0] == pytest.approx(expected)
+
+
 def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
     monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
     torch.manual_seed(0)
@@ -307,20 +379,24 @@ def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
     monkeypatch.setattr(
         model.quality, "encode", lambda x: calls.append(len(x)) or encode(x)
     )
-    first = qafm.quality_scores(model, people, small())
+    first = quality_scores(model, people, small())
     count = len(people.train) + len(people.query) + len(people.gallery)
     assert sum(calls) == 35 * count
-    again = qafm.quality_scores(model, people, small())
+    again = quality_scores(model, people, small())
     assert sum(calls) == 35 * count
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    anchor = qafm.quality_scores(model, people, small(identifiability="anchor"))
-    assert sum(calls) == 35 * count
-    assert not torch.equal(anchor["train"], first["train"])
+    for name, splits in first.items():
+        assert all(torch.equal(splits[x], again[name][x]) for x in splits)
+        assert [len(splits[x]) for x in splits] == [
+            *(len(people.train), len(people.query), len(people.gallery))
+        ]
+    assert not torch.equal(first["anchor"]["train"], first["pairs"]["train"])
+    one, other = (first[x]["query"].sort().values for x in ("pairs", "shuffled"))
+    assert torch.equal(one, other)
     (file,) = (tmp_path / "identifiability").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-50])  # damaged: measured again
-    again = qafm.quality_scores(model, people, small())
+    again = quality_scores(model, people, small())
     assert sum(calls) == 70 * count
-    assert torch.equal(first["query"], again["query"])
+    assert torch.equal(first["pairs"]["query"], again["pairs"]["query"])
 
 
 @pytest.fixture
@@ -387,6 +463,7 @@ def test_without_a_test_split_attributes_are_scored_in_training(people, tmp_path
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"alpha_loss": "square"}, "alpha_loss is 'square'; choose from ratio"),
         ({"branch_rate": 0}, "branch_rate is 0"),
+        ({"rivals": True, "gradients": "accumulated"}, "rivals learn on the same"),
     ],
 )
 def test_settings_that_cannot_be(changes, message):

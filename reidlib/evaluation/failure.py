@@ -1,0 +1,86 @@
+"""Does a score know which searches fail? The area under its ROC curve."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from reidlib.checks import check_array, check_ids, check_same_length
+from reidlib.errors import ReIDError
+
+
+class Auroc(NamedTuple):
+    """How well a score ranks failures first.
+
+    Attributes:
+        value: The probability that a failure has a higher score than a success.
+        low: Lower limit of its interval, NaN where there is none.
+        high: Upper limit.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def auroc(
+    scores: Any,
+    failed: Any,
+    people: Any,
+    *,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Auroc:
+    """Return the area under the ROC curve, with an interval from draws of people.
+
+    Images of a person fail together, so people are drawn with replacement, and a pair
+    of a failure and a success counts as often as both people were drawn. The limits lie
+    Student's t deviations of the draws to both sides of the logit.
+
+    Args:
+        scores: ``(N,)``, high where a failure is expected.
+        failed: ``(N,)`` bool.
+        people: ``(N,)`` person of each image.
+        confidence: Of the interval.
+        draws: How often people are drawn.
+        seed: Of the draws.
+
+    Raises:
+        ReIDError: If there is no failure or no success, lengths differ, or a score is
+            not finite.
+
+    Example:
+        >>> auroc([1.0, 2.0, 3.0], [False, True, True], [1, 2, 3]).value
+        1.0
+    """
+    where = "auroc"
+    x = check_array(scores, "scores", where).cpu().double().numpy()
+    bad = check_array(failed, "failed", where).cpu().numpy().astype(bool)
+    ids = check_ids(people, "people", where)
+    check_same_length(where, scores=x, failed=bad, people=ids)
+    if x.ndim != 1 or not np.isfinite(x).all():
+        raise ReIDError(f"{where}: scores are {x.shape}; give (N,) finite numbers")
+    if bad.all() or not bad.any():
+        raise ReIDError(f"{where}: {bad.sum()} of {len(bad)} failed; both must occur")
+    who, row = np.unique(ids, return_inverse=True)
+    wins = x[bad][:, None] > x[~bad]
+    ties = x[bad][:, None] == x[~bad]
+    won = wins + 0.5 * ties  # (failures, successes)
+    value = float(won.mean())
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(who), np.full(len(who), 1 / len(who)), draws)
+    weights = drawn[:, row].astype(float)
+    one, other = weights[:, bad], weights[:, ~bad]
+    total = one.sum(axis=1) * other.sum(axis=1)
+    found = ((one @ won) * other).sum(axis=1)[total > 0] / total[total > 0]
+    edge = 0.5 / won.size
+    spread = logit(found.clip(edge, 1 - edge)).std()
+    if value in (0, 1) or spread == 0 or len(who) < 2:
+        return Auroc(value, np.nan, np.nan)
+    reach = float(student.ppf((1 + confidence) / 2, len(who) - 1)) * spread
+    low, high = (float(expit(logit(value) + side * reach)) for side in (-1, 1))
+    return Auroc(value, low, high)

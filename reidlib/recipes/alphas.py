@@ -1,0 +1,422 @@
+"""What alpha of QAFM can know and learn: scores of quality, and rivals on one training.
+
+The gradients of QAFM are isolated: what alpha and the last layer learn does not reach
+the branches. So any number of them can learn beside each other on the same branches,
+and they differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.engine.cache import cached_tensors
+from reidlib.engine.checkpoint import weights_hash
+from reidlib.errors import ReIDError
+from reidlib.evaluation.failure import auroc
+from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
+from reidlib.losses.smoothing import smoothed_cross_entropy
+from reidlib.losses.triplet import batch_hard_triplet
+from reidlib.models.fused import FusedNet
+from reidlib.quality.fusion import AlphaWeighs, WeightedFusion, weight_loss
+from reidlib.quality.identifiability import Identifiability, measure_identifiability
+from reidlib.quality.pixels import contrast, sharpness
+from reidlib.recipes.steps import open_split
+
+if TYPE_CHECKING:
+    from reidlib.recipes.qafm import Config
+
+AlphaLoss = Literal["ratio", "linear", "identity", "none"]
+
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
+"""The fixed weights of the paper's Table 4."""
+
+SPLITS = ("train", "query", "gallery")
+
+Scores = dict[str, Tensor]
+"""``(N,)`` scores of the images of each split."""
+
+
+# -- scores ------------------------------------------------------------------------
+
+
+def quality_scores(
+    model: FusedNet, dataset: ReIDDataset, config: Config
+) -> dict[str, Scores]:
+    """Return several scores of the quality of every image, QAFM-E1 among them.
+
+    They depend on the data and on the quality encoder alone, and so they are kept in
+    the cache for all runs.
+
+    Args:
+        model: Network, on the device.
+        dataset: Data.
+        config: Settings.
+
+    Returns:
+        By name: identifiability (``pairs``, ``anchor``), ``sharpness``, ``contrast``,
+        and two that know nothing of an image, ``shuffled`` (the pairs of other images)
+        and ``random``.
+    """
+    device = next(model.parameters()).device
+    quality = model.quality.eval()
+
+    def measure() -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for split in SPLITS:
+            table: ImageTable = getattr(dataset, split)
+            both = Identifiability(torch.empty(0), torch.empty(0))
+            plain = torch.empty(2, 0)
+            if len(table):
+                images = open_split(table, config, device)
+                both = measure_identifiability(
+                    quality.encode, images, size=quality.size
+                )
+                parts = torch.arange(len(table)).split(config.extract_batch)
+                plain = torch.cat(
+                    [
+                        torch.stack([sharpness(batch), contrast(batch)])
+                        for batch in images.batches(parts)
+                    ],
+                    dim=1,
+                ).float()
+            found |= {f"{split}_pairs": both.pairs, f"{split}_anchor": both.anchor}
+            found |= {f"{split}_sharpness": plain[0].cpu()}
+            found |= {f"{split}_contrast": plain[1].cpu()}
+        return found
+
+    key = [dataset.fingerprint(), config.size, quality.size, weights_hash(quality)]
+    kept = cached_tensors("identifiability", key, measure)
+    measured = ("pairs", "anchor", "sharpness", "contrast")
+    found = {
+        name: {split: kept[f"{split}_{name}"] for split in SPLITS} for name in measured
+    }
+    drawn = torch.Generator().manual_seed(config.seed)
+    found["shuffled"] = {
+        split: values[torch.randperm(len(values), generator=drawn)]
+        for split, values in found["pairs"].items()
+    }
+    found["random"] = {
+        split: torch.randn(len(values), generator=drawn)
+        for split, values in found["pairs"].items()
+    }
+    return found
+
+
+# -- losses ------------------------------------------------------------------------
+
+
+class FusedClassifier(nn.Module):
+    """The classifier over identities behind the last layer, with its neck.
+
+    Args:
+        num_features: Length of the descriptor.
+        num_people: Number of identities.
+    """
+
+    def __init__(self, num_features: int, num_people: int) -> None:
+        super().__init__()
+        self.neck = nn.BatchNorm1d(num_features)
+        self.linear = nn.Linear(num_features, num_people, bias=False)
+
+    def forward(self, fused: Tensor, detached: bool = False) -> Tensor:
+        """Return ``(B, people)`` logits.
+
+        Args:
+            fused: ``(B, num_features)``.
+            detached: Let no gradient into the weights, nor count the batch again.
+        """
+        if detached:
+            norm = F.batch_norm(
+                *(fused, None, None, self.neck.weight.detach()),
+                *(self.neck.bias.detach(), True),
+            )
+            return F.linear(norm, self.linear.weight.detach())
+        logits: Tensor = self.linear(self.neck(fused))
+        return logits
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the branches made of a batch, for the last layer and for alpha.
+
+    Attributes:
+        v_a: ``(B, D)`` descriptors of the appearance branch.
+        v_s: ``(B, D)`` descriptors of the attribute branch.
+        of_appearance: ``(B,)`` losses of the appearance branch.
+        of_attributes: ``(B,)`` losses of the attribute branch.
+        people: ``(B,)`` identities.
+    """
+
+    v_a: Tensor
+    v_s: Tensor
+    of_appearance: Tensor
+    of_attributes: Tensor
+    people: Tensor
+
+
+def fusion_losses(
+    config: Config,
+    batch: Batch,
+    scores: Tensor,
+    fusion: Any,
+    classify: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss of the last layer, that of alpha, and alpha.
+
+    Args:
+        config: Settings.
+        batch: Of the branches.
+        scores: ``(B,)`` scores of quality.
+        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
+        classify: `FusedClassifier`, or a method of one.
+    """
+    people, smoothing = batch.people, config.smoothing
+    fuse = getattr(fusion, "fuse", fusion)
+    alpha = fusion.alpha(scores)
+    of_layer = alpha.detach() if config.gradients == "isolated" else alpha
+    fused = fuse(batch.v_a, batch.v_s, of_layer)
+    of_fused = smoothed_cross_entropy(
+        classify(fused), people, smoothing
+    ) + batch_hard_triplet(F.normalize(fused), people, config.margin)
+    of_alpha = alpha.new_zeros(())
+    if config.alpha_loss == "identity":
+        # What lies behind alpha is held still.
+        still = fuse(batch.v_a.detach(), batch.v_s.detach(), alpha, detached=True)
+        told = classify(still, detached=True)
+        of_alpha = smoothed_cross_entropy(told, people, smoothing)
+    elif config.alpha_loss != "none":
+        losses = batch.of_appearance, batch.of_attributes
+        of_alpha = weight_loss(alpha, *losses, config.alpha_loss)
+    return of_fused, of_alpha, alpha.detach()
+
+
+# -- rivals ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way to learn alpha.
+
+    Attributes:
+        loss: As ``alpha_loss`` of the settings.
+        weighs: As ``alpha_weighs``.
+        score: Which of `quality_scores` alpha is made of.
+    """
+
+    loss: AlphaLoss
+    weighs: AlphaWeighs
+    score: str
+
+    @property
+    def name(self) -> str:
+        """For a table."""
+        return f"{self.loss}, {self.weighs}, {self.score}"
+
+
+RIVALS = (
+    *(
+        Rival(loss, weighs, "pairs")
+        for weighs in ("attributes", "appearance")
+        for loss in ("ratio", "linear", "identity")
+    ),
+    *(
+        Rival("ratio", "attributes", score)
+        for score in ("anchor", "sharpness", "contrast", "shuffled", "random")
+    ),
+    Rival("none", "attributes", "pairs"),
+)
+"""Every loss in both conventions, every score with the ratio, and no learning."""
+
+
+class Rivals(nn.Module):
+    """Last layers with an alpha each, all of which learn on the same branches.
+
+    Each starts as the own one of the network.
+
+    Args:
+        config: Settings, whose gradients are isolated.
+        fusion: The network's own.
+        classifier: The network's own.
+        scores: Of `quality_scores`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fusion: WeightedFusion,
+        classifier: FusedClassifier,
+        scores: Mapping[str, Scores],
+    ) -> None:
+        super().__init__()
+        self.configs = [
+            replace(config, alpha_loss=one.loss, alpha_weighs=one.weighs)
+            for one in RIVALS
+        ]
+        self.fusions = nn.ModuleList()
+        for one in RIVALS:
+            own = copy.deepcopy(fusion)
+            own.alpha_weighs = one.weighs
+            own.fixed_alpha = config.fixed_alpha if one.loss == "none" else None
+            own.weight.normalise.fit(scores[one.score]["train"])
+            self.fusions.append(own)
+        self.classifiers = nn.ModuleList(copy.deepcopy(classifier) for _ in RIVALS)
+        self.scores = {one.score: scores[one.score]["train"] for one in RIVALS}
+
+    def forward(self, batch: Batch, index: Tensor) -> Tensor:
+        """Return the sum of all losses.
+
+        Args:
+            batch: Of the branches, detached.
+            index: ``(B,)`` rows of the training split.
+        """
+        parts = zip(RIVALS, self.configs, self.fusions, self.classifiers, strict=True)
+        device = batch.v_a.device
+        losses = [
+            loss
+            for one, config, fusion, classifier in parts
+            for loss in fusion_losses(
+                config,
+                batch,
+                self.scores[one.score][index].to(device),
+                fusion,
+                classifier,
+            )[:2]
+        ]
+        return torch.stack(losses).sum()
+
+
+# -- figures -----------------------------------------------------------------------
+
+
+def score_alphas(
+    fusion: Any, made: Mapping[str, Tensor], scores: Scores, dataset: ReIDDataset
+) -> tuple[Evaluation, dict[str, Any], dict[str, Tensor]]:
+    """Return how well the learned and each fixed alpha retrieve.
+
+    Args:
+        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
+        made: ``(N, 2D)`` descriptors of both branches of the query and the gallery.
+        scores: Of their images.
+        dataset: Data.
+
+    Returns:
+        Scores with the learned alpha; figures of alpha and of the fixed ones; the
+        descriptors with the learned alpha, L2-normalised, on the CPU.
+    """
+    fuse = getattr(fusion, "fuse", fusion)
+    both = {name: made[name].chunk(2, dim=1) for name in ("query", "gallery")}
+    alphas = {name: fusion.alpha(scores[name].to(made[name].device)) for name in both}
+
+    def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
+        given = alphas if alpha is None else dict.fromkeys(both, alpha)
+        return {
+            name: F.normalize(fuse(*parts, given[name]), dim=1).cpu()
+            for name, parts in both.items()
+        }
+
+    learned = descriptors()
+    fixed = {alpha: descriptors(alpha) for alpha in ALPHAS}
+    query, gallery = dataset.query, dataset.gallery
+
+    def score(found: dict[str, Tensor], rows: Any = slice(None)) -> Evaluation:
+        return evaluate(found["query"], found["gallery"][rows], query, gallery[rows])
+
+    whole = score(learned)
+    by_alpha = {alpha: score(found) for alpha, found in fixed.items()}
+    alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
+    varies = min(float(alpha.std()), float(quality.std())) > 0
+    together = np.corrcoef(alpha, quality)[0, 1] if varies else math.nan
+    # The best fixed alpha of each query: what a perfect weight could reach, if the
+    # choice were not made by the answer.
+    best = np.stack([one.ap for one in by_alpha.values()]).max(axis=0)
+    told = {
+        "alpha": {
+            "mean": float(alpha.mean()),
+            "std": float(alpha.std()),
+            "correlation": float(together),
+            "oracle_mAP": float(np.nanmean(best)),
+            "held_out_gain": _held_out_gain(fixed, score, gallery),
+        },
+        "fixed_alpha": {
+            f"{alpha:.1f}": {"mAP": one.mAP, "rank_1": one.cmc[1], "rank_5": one.cmc[5]}
+            for alpha, one in by_alpha.items()
+        },
+    }
+    return whole, told, learned
+
+
+def _held_out_gain(
+    fixed: Mapping[float, dict[str, Tensor]], score: Any, gallery: ImageTable
+) -> float:
+    """Return what an alpha for each query gains, chosen in one half of the cameras.
+
+    It is measured in the other half, against one alpha for all queries that is chosen
+    in the same way; NaN if there are no two halves.
+    """
+    if not gallery.has_cameras or len(np.unique(gallery.camids)) < 2:
+        return math.nan
+    side = np.unique(gallery.camids, return_inverse=True)[1] % 2
+    rows = [np.flatnonzero(side == s) for s in (0, 1)]
+    try:
+        halves = [
+            np.stack([score(found, half).ap for found in fixed.values()])
+            for half in rows
+        ]
+    except ReIDError:  # no query has a match in one half
+        return math.nan
+    seen = ~np.isnan(halves[0] + halves[1]).any(axis=0)
+    one, other = (half[:, seen] for half in halves)
+    if not seen.any():
+        return math.nan
+    gains = []
+    for chosen, measured in ((one, other), (other, one)):
+        single = measured[chosen.mean(axis=1).argmax()].mean()
+        own = measured[chosen.argmax(axis=0), np.arange(seen.sum())].mean()
+        gains.append(own - single)
+    return float(np.mean(gains))
+
+
+def failure_areas(
+    learned: Mapping[str, Tensor],
+    scores: Mapping[str, Scores],
+    dataset: ReIDDataset,
+) -> dict[str, Any]:
+    """Return how well each score knows which queries fail at rank 1.
+
+    Args:
+        learned: L2-normalised descriptors of query and gallery.
+        scores: Of `quality_scores`; of sharpness and contrast a low value is bad.
+        dataset: Data.
+
+    Returns:
+        The share that fails; by score the area under the ROC curve with the limits of
+        its 95 % interval, of the distance to the nearest image as well. No areas if
+        all queries fail or none does.
+    """
+    query, gallery = dataset.query, dataset.gallery
+    q, g = learned["query"], learned["gallery"]
+    nearest, hits = top_matches(q, g, query, gallery, k=1)
+    failed = ~np.asarray(hits[:, 0])
+    told: dict[str, Any] = {"share": float(failed.mean())}
+    if failed.all() or not failed.any():
+        return told
+    far = 1 - (q * g[torch.as_tensor(nearest[:, 0])]).sum(dim=1)
+    predictors = {name: found["query"] for name, found in scores.items()}
+    for low_is_bad in ("sharpness", "contrast"):
+        predictors[low_is_bad] = -predictors[low_is_bad]
+    predictors["distance"] = far
+    areas = {
+        name: list(auroc(values, failed, query.pids))
+        for name, values in predictors.items()
+    }
+    return {**told, "areas": areas}
