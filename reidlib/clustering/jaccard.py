@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from reidlib.checks import Array, check_count, check_features
+from reidlib.checks import Array, check_count, check_features, check_number
 from reidlib.errors import ReIDError
 from reidlib.neighbors.reciprocal import (
     half_size,
@@ -16,7 +16,12 @@ from reidlib.neighbors.reciprocal import (
 
 
 def jaccard_distance(
-    features: Array, k1: int = 30, k2: int = 6, *, backend: str = "auto"
+    features: Array,
+    k1: int = 30,
+    k2: int = 6,
+    *,
+    max_distance: float = 1.0,
+    backend: str = "auto",
 ) -> sp.csr_matrix:
     """Return the k-reciprocal Jaccard distance between all images, sparse.
 
@@ -47,16 +52,19 @@ def jaccard_distance(
             people. Above N it acts as N.
         k2: Neighbourhood that is averaged over, the image itself counted; 1 switches
             the expansion off. At most k1.
+        max_distance: Largest distance that is stored, in (0, 1]: `dbscan` needs those
+            up to its eps, a small part of all.
         backend: Passed to `nearest_neighbors`.
 
     Returns:
         ``(N, N)`` float32 CSR matrix with sorted indices that stores each distance
-        below 1; **an absent entry is a distance of 1**, and a stored 0 (the diagonal,
-        at least) is a distance of 0. Do not call ``eliminate_zeros`` on it.
+        below 1; **an absent entry is a distance of 1** (of more than ``max_distance``
+        where that is below 1), and a stored 0 (the diagonal, at least) is a distance
+        of 0. Do not call ``eliminate_zeros`` on it.
 
     Raises:
         ReIDError: If the features are not normalised and finite, k1 or k2 is below 1,
-            or k2 is above k1.
+            k2 is above k1, or max_distance is outside (0, 1].
 
     Example:
         >>> import torch
@@ -75,10 +83,11 @@ def jaccard_distance(
             f"{where}: k2 is {k2} and k1 is {k1}; the neighbours averaged over are "
             f"among the k1, so give k2 <= k1"
         )
+    check_number(max_distance, "max_distance", where, 0, 1, closed="right")
     size = min(k1, len(features))
     ranking = ranking_with_self(features, size, backend)
     weights = reciprocal_weights(features, ranking, half_size(k1), min(k2, size))
-    return sparse_jaccard(weights)
+    return sparse_jaccard(weights, max_distance)
 
 
 def dense_distance(distance: sp.csr_matrix) -> np.ndarray:

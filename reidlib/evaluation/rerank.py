@@ -119,7 +119,7 @@ class Reranker:
 
 def _largest_distances(features: Tensor) -> np.ndarray:
     """Return ``(N,)`` the squared distance from each image to the farthest one."""
-    _, farthest = search_others(-features, features, 1)
-    rows, others = np.arange(len(features)), farthest[:, 0].cpu().numpy()
+    farthest = search_others(-features, features, 1)[:, 0].cpu().numpy()
+    rows = np.arange(len(features))
     # Where all features are the same, every distance is 0 and stays so.
-    return squared_distances(features.cpu().numpy(), rows, others).clip(min=1e-12)
+    return squared_distances(features, rows, farthest).clip(min=1e-12)

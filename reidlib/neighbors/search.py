@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reidlib.checks import Array, check_choice, check_count, check_features
 from reidlib.errors import ReIDError
+from reidlib.neighbors import compiled
 
 # Elements of one block of similarities: 64 MiB of float32.
 _BLOCK = 1 << 24
+# Rows and columns of a product of which one triangle is computed: 1 MiB of float32.
+_TILE = 512
+# Elements of the vectors of some pairs that are widened to float64 at once.
+_PAIRS = 1 << 20
+# Neighbours that are found beyond those asked for: near ties of the last of them.
+_SPARE = 8
 # Where two cosines differ by less than this, their order in float32 may depend on the
 # library, on the number of threads and on the place in the matrix.
 _TIE = 2e-6
@@ -59,13 +68,22 @@ def nearest_neighbors(
             f"nearest_neighbors: k is {k} and there are {num_images} images, each with "
             f"{num_images - 1} others; give a smaller k or more images"
         )
-    return search_others(features, features, k, backend)
+    index = search_others(features, features, k, backend)
+    rows = np.arange(num_images).repeat(k)
+    pairs = rows, index.cpu().numpy().ravel()
+    similarity = pair_similarities(features, features, *pairs).reshape(num_images, k)
+    return torch.from_numpy(similarity).to(features.device), index
 
 
 def search_others(
     queries: Tensor, features: Tensor, k: int, backend: str = "auto"
-) -> tuple[Tensor, Tensor]:
-    """`nearest_neighbors` of checked input, with a query of its own for each image.
+) -> Tensor:
+    """Return the k most similar other images of each image, in their exact order.
+
+    The order is that of products in float64, rounded to float32, so that equal features
+    are equal, and ties go by index. A float32 product finds the first k and some more.
+    Only where two of these are nearly equal are they computed again, and a row is
+    computed again as a whole where more may be nearly equal to the k-th.
 
     Args:
         queries: ``(N, D)`` float32: the features, or their negative for the images that
@@ -75,25 +93,93 @@ def search_others(
         backend: As in `nearest_neighbors`.
 
     Returns:
-        ``(N, k)`` float32 inner products, falling, and ``(N, k)`` int64 rows.
+        ``(N, k)`` int64 rows.
     """
     check_choice(backend, "backend", "nearest_neighbors", ("auto", "torch", "faiss"))
     num_images = len(features)
-    # One more than asked for shows whether the last place is a tie, too.
-    count = min(k + 1, num_images - 1)
+    count = min(k + _SPARE, num_images - 1)
+    search = _search_faiss if backend == "faiss" else _search_torch
+    if (
+        backend == "auto"
+        and features.device.type == "cpu"
+        and compiled.is_wanted(num_images)
+    ):
+        search = _search_compiled
     with _full_precision(features.device):
-        search = _search_faiss if backend == "faiss" else _search_torch
-        similarity, index = search(queries, features, count)
-        gaps = similarity[:, :-1] - similarity[:, 1:]
-        unsure = (gaps <= _TIE).any(dim=1).nonzero()[:, 0]
-        similarity, index = similarity[:, :k], index[:, :k]
+        similarity, found = search(queries, features, count)
+        index = found.long()
+        near = similarity[:, :-1] - similarity[:, 1:] <= _TIE
+        unsure = near.any(dim=1).nonzero()[:, 0]
         if len(unsure):
-            similarity, index = similarity.clone(), index.clone()
-            wide = features.double()
-            for rows in unsure.split(max(1, _BLOCK // (8 * num_images))):
-                exact, order = _exact_rows(queries, wide, rows)
-                similarity[rows], index[rows] = exact[:, :k], order[:, :k]
-    return similarity.contiguous(), index.contiguous()
+            tied = near[unsure]
+            tied = F.pad(tied, (0, 1)) | F.pad(tied, (1, 0))
+            index[unsure] = _reorder(
+                queries, features, unsure, similarity[unsure], index[unsure], tied
+            )
+        if count < num_images - 1:
+            more = (similarity[:, k - 1] - similarity[:, -1] <= _TIE).nonzero()[:, 0]
+            for rows in more.split(max(1, _BLOCK // (4 * num_images))):
+                index[rows, :k] = _exact_rows(queries, features, rows)[:, :k]
+    return index[:, :k].contiguous()
+
+
+def pair_similarities(
+    queries: Tensor, features: Tensor, rows: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """Return the inner products of some pairs, as exact as float32 can hold them.
+
+    Args:
+        queries: ``(Q, D)`` float32, on any device.
+        features: ``(N, D)`` float32, on the same device.
+        rows: ``(P,)`` rows of the queries.
+        others: ``(P,)`` rows of the features.
+
+    Returns:
+        ``(P,)`` float32, summed in float64: they depend neither on threads nor on the
+        place of a pair, and are equal for equal features.
+
+    Example:
+        >>> points = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        >>> pair_similarities(points, points, np.array([0, 0]), np.array([0, 1]))
+        array([1. , 0.6], dtype=float32)
+    """
+    similarity = np.empty(len(rows), np.float32)
+    if features.device.type == "cpu" and compiled.is_wanted(len(rows)):
+        vectors = queries.contiguous().numpy(), features.contiguous().numpy()
+        compiled.in_threads(
+            compiled.similarities, len(rows), *vectors, rows, others, similarity
+        )
+        return similarity
+    block = max(1, _PAIRS // features.shape[1])
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        one, other = (
+            vectors[torch.from_numpy(index[part]).long().to(features.device)].double()
+            for vectors, index in ((queries, rows), (features, others))
+        )
+        similarity[part] = one.mul_(other).sum(dim=1).float().cpu().numpy()
+    return similarity
+
+
+def _reorder(
+    queries: Tensor,
+    features: Tensor,
+    rows: Tensor,
+    similarity: Tensor,
+    index: Tensor,
+    tied: Tensor,
+) -> Tensor:
+    """Return the neighbours of some images with their near ties in exact order."""
+    one, other = (
+        part[tied].cpu().numpy() for part in (rows[:, None].expand_as(index), index)
+    )
+    exact = pair_similarities(queries, features, one, other)
+    similarity = similarity.clone()
+    similarity[tied] = torch.from_numpy(exact).to(similarity)
+    # By index, and then by similarity in an order that keeps the first among equals.
+    by_index = index.argsort(dim=1)
+    order = similarity.gather(1, by_index).argsort(dim=1, descending=True, stable=True)
+    return index.gather(1, by_index.gather(1, order))
 
 
 @contextmanager
@@ -121,6 +207,34 @@ def _search_torch(
         similarity.append(top.values)
         index.append(top.indices)
     return torch.cat(similarity), torch.cat(index)
+
+
+def _search_compiled(
+    queries: Tensor, features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the most similar others, from the products of one triangle.
+
+    The similarity of i and j is that of j and i: of the blocks of the matrix those
+    above the diagonal are computed. Each serves the images of its rows and of its
+    columns, and stays in the cache of the processor meanwhile.
+    """
+    num_images = len(features)
+    similarity = np.full((num_images, count), -np.inf, np.float32)
+    index = np.full((num_images, count), num_images, np.int32)
+    buffer = torch.empty(_TILE, _TILE)
+    for row in range(0, num_images, _TILE):
+        block = queries[row : row + _TILE]
+        for col in range(row, num_images, _TILE):
+            others = features[col : col + _TILE]
+            product = buffer[: len(block), : len(others)]
+            torch.mm(block, others.T, out=product)
+            lists = product.numpy(), row, col, similarity, index
+            compiled.in_threads(compiled.keep_largest_of_rows, len(block), *lists)
+            if col > row:
+                compiled.in_threads(
+                    compiled.keep_largest_of_columns, len(others), *lists
+                )
+    return torch.from_numpy(similarity), torch.from_numpy(index)
 
 
 def _search_faiss(
@@ -155,11 +269,15 @@ def _search_faiss(
     )
 
 
-def _exact_rows(queries: Tensor, wide: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _exact_rows(queries: Tensor, features: Tensor, rows: Tensor) -> Tensor:
     """Return all others of some images in their exact order, ties by index.
 
     Products in float64 rounded to float32 are equal for equal features.
     """
-    product = (queries[rows].double() @ wide.T).float()
+    wide = queries[rows].double()
+    product = queries.new_empty((len(rows), len(features)))
+    for start in range(0, len(features), _TILE):
+        part = slice(start, start + _TILE)
+        product[:, part] = wide @ features[part].double().T
     product[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
-    return product.sort(dim=1, descending=True, stable=True)
+    return product.argsort(dim=1, descending=True, stable=True)

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import DBSCAN
 from torch.nn.functional import normalize
 
-from reidlib.clustering import dense_distance, jaccard_distance
+from reidlib.clustering import dbscan, dense_distance, jaccard_distance
 from reidlib.errors import ReIDError
-from reidlib.neighbors import reciprocal
+from reidlib.neighbors import reciprocal, search
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def people(n: int, persons: int, noise: float = 0.6, seed: int = 0) -> torch.Tensor:
@@ -65,6 +68,27 @@ def test_sparse_equals_dense(k1: int, k2: int) -> None:
     )
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 60),
+    copies=st.integers(1, 8),
+    noise=st.sampled_from([0.0, 0.3, 0.8, 2.0]),
+    eps=st.sampled_from([0.3, 0.5, 0.6, 0.7, 0.95, 1.0]),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_labels_are_those_of_the_dense_distance(
+    form: str, seed: int, n: int, copies: int, noise: float, eps: float
+) -> None:
+    k1, k2 = 3 + seed % 9, 1 + seed % 3
+    features = people(n, max(1, n // 7), noise, seed)[torch.arange(n) // copies]
+    dense = naive(features, min(k1, n), min(k2, n))
+    # A distance that is eps but for rounding is compared in float32.
+    model = DBSCAN(eps=float(np.float32(eps)), min_samples=3, metric="precomputed")
+    wanted = model.fit(dense.astype(np.float32)).labels_
+    sparse = jaccard_distance(features, k1, k2, max_distance=eps)
+    np.testing.assert_array_equal(dbscan(sparse, eps, 3), wanted)
+
+
 def test_is_a_distance() -> None:
     distance = jaccard_distance(people(200, 13))
     assert isinstance(distance, sp.csr_matrix)
@@ -88,6 +112,7 @@ def test_does_not_depend_on_threads_or_blocks(monkeypatch: pytest.MonkeyPatch) -
             results.append(jaccard_distance(features))
     finally:
         torch.set_num_threads(before)
+    monkeypatch.setattr(search, "_TILE", 37)
     monkeypatch.setattr(reciprocal, "_TERMS", 500)
     monkeypatch.setattr(reciprocal, "_ACCUMULATOR", 900)
     results.append(jaccard_distance(features))
@@ -167,6 +192,23 @@ def test_backends_agree() -> None:
 def test_counts_are_checked(k1: int, k2: int, message: str) -> None:
     with pytest.raises(ReIDError, match=message):
         jaccard_distance(people(20, 3), k1, k2)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, float("nan"), "0.6"])
+def test_the_largest_distance_is_checked(limit: object) -> None:
+    with pytest.raises(ReIDError, match=r"max_distance is .* give a number in \(0, 1"):
+        jaccard_distance(people(20, 3), max_distance=limit)
+
+
+def test_half_precision_and_strides_change_nothing() -> None:
+    features = people(80, 9).half()
+    wanted = jaccard_distance(features.float())
+    wide = torch.zeros(80, 48, dtype=torch.float16)
+    wide[:, ::2] = features
+    for same in (features, wide[:, ::2], features.T.contiguous().T, features.numpy()):
+        found = jaccard_distance(same)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
+        np.testing.assert_allclose(found.data, wanted.data, atol=1e-6)
 
 
 def test_features_are_checked() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.neighbors import (
+    compiled,
     expanded_sets,
     half_size,
     jaccard_from_overlap,
@@ -18,6 +19,8 @@ from reidlib.neighbors import (
     sparse_jaccard,
     squared_distances,
 )
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def people(n: int = 90, persons: int = 9, seed: int = 0) -> torch.Tensor:
@@ -96,7 +99,7 @@ def test_expansion_needs_more_than_two_thirds() -> None:
 def test_distances_of_pairs_do_not_depend_on_their_place() -> None:
     vectors = people(40).numpy()
     rows, others = (np.random.default_rng(s).integers(0, 40, 9000) for s in (0, 1))
-    distance = squared_distances(vectors, rows, others)
+    distance = squared_distances(torch.from_numpy(vectors), rows, others)
     exact = ((vectors[rows].astype(float) - vectors[others]) ** 2).sum(axis=1)
     np.testing.assert_allclose(distance, exact, atol=1e-6)
     table = np.full((40, 40), np.nan)
@@ -164,3 +167,31 @@ def test_the_sparse_distance_is_that_of_all_pairs() -> None:
     np.testing.assert_array_equal(full, full.T)
     assert distance.has_sorted_indices
     assert distance.nnz == stored.sum() < 23 * 23
+
+
+@pytest.mark.parametrize("limit", [0.3, 0.6, 0.9])
+def test_a_largest_distance_leaves_out_what_is_beyond(limit: float) -> None:
+    weights = random_weights(3)
+    whole, part = sparse_jaccard(weights), sparse_jaccard(weights, limit)
+    wanted = np.where(whole.data <= np.float32(limit), whole.data, np.nan)
+    kept = ~np.isnan(wanted)
+    np.testing.assert_array_equal(part.data, wanted[kept])
+    np.testing.assert_array_equal(part.indices, whole.indices[kept])
+    assert 0 < part.nnz < whole.nnz
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kernels_compute_what_arrays_compute(
+    form: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = people(seed=seed)[torch.arange(90) % (80 + seed)]  # with some copies
+    ranking = ranking_with_self(features, 12)
+    weights = reciprocal_weights(features, ranking, 7, 4)
+    distance = sparse_jaccard(weights, 0.7)
+    monkeypatch.setattr(compiled, "SMALLEST", 10**9)
+    np.testing.assert_array_equal(ranking, ranking_with_self(features, 12))
+    others = reciprocal_weights(features, ranking, 7, 4)
+    for ours, theirs in ((weights, others), (distance, sparse_jaccard(others, 0.7))):
+        np.testing.assert_array_equal(ours.indptr, theirs.indptr)
+        np.testing.assert_array_equal(ours.indices, theirs.indices)
+        np.testing.assert_array_equal(ours.data, theirs.data)
