@@ -35,7 +35,7 @@ def is_wanted(num_images: int) -> bool:
     return num_images >= SMALLEST and _is_installed()
 
 
-def _kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a function at its first call, and keep the machine code in a file."""
     if not _is_installed():
         return function
@@ -47,29 +47,27 @@ def _kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return compiled
 
 
-def in_threads(kernel: Callable[..., Any], num_rows: int, *arrays: Any) -> list[Any]:
+def in_threads(run: Callable[..., Any], num_rows: int, *arrays: Any) -> list[Any]:
     """Return what a kernel returns for each part of the rows, in their order."""
     threads = min(torch.get_num_threads(), num_rows)
-    if threads == 1:
-        return [kernel(0, num_rows, *arrays)]
+    if threads <= 1:
+        return [run(0, num_rows, *arrays)]
     bounds = np.linspace(0, num_rows, 4 * threads + 1).astype(np.int64)
     with ThreadPoolExecutor(threads) as pool:
-        return list(
-            pool.map(lambda a, b: kernel(a, b, *arrays), bounds[:-1], bounds[1:])
-        )
+        return list(pool.map(lambda a, b: run(a, b, *arrays), bounds[:-1], bounds[1:]))
 
 
 def by_rows(
-    kernel: Callable[..., Any], num_rows: int, *arrays: Any
+    run: Callable[..., Any], num_rows: int, *arrays: Any
 ) -> tuple[np.ndarray, ...]:
     """Return the sparse rows that a kernel computes: starts, columns and values."""
-    parts: Iterable[Any] = zip(*in_threads(kernel, num_rows, *arrays), strict=True)
+    parts: Iterable[Any] = zip(*in_threads(run, num_rows, *arrays), strict=True)
     sizes, *columns = (np.concatenate(part) for part in parts)
     return np.concatenate([[0], np.cumsum(sizes)]), *columns
 
 
-@_kernel
-def _grown(values, size):  # type: ignore[no-untyped-def]
+@kernel
+def grown(values, size):  # type: ignore[no-untyped-def]
     """Return the array with room for ``size`` values and more."""
     if size <= len(values):
         return values
@@ -78,7 +76,7 @@ def _grown(values, size):  # type: ignore[no-untyped-def]
     return larger
 
 
-@_kernel
+@kernel
 def _insert(values, indices, value, index):  # type: ignore[no-untyped-def]
     """Put a value into a falling list, equal ones by rising index; the last drops."""
     place = len(values) - 1
@@ -95,7 +93,7 @@ def _insert(values, indices, value, index):  # type: ignore[no-untyped-def]
     indices[place] = index
 
 
-@_kernel
+@kernel
 def keep_largest_of_rows(  # type: ignore[no-untyped-def]
     start, stop, product, first_row, first_col, values, indices
 ):
@@ -131,7 +129,7 @@ def keep_largest_of_rows(  # type: ignore[no-untyped-def]
                         floor = values[image, -1]
 
 
-@_kernel
+@kernel
 def keep_largest_of_columns(  # type: ignore[no-untyped-def]
     start, stop, product, first_row, first_col, values, indices
 ):
@@ -154,7 +152,7 @@ def keep_largest_of_columns(  # type: ignore[no-untyped-def]
 
 # The sum may be split over the lanes of the processor: a speed that costs nothing here,
 # as what is rounded to float32 has far more digits.
-@partial(_kernel, fastmath={"reassoc", "contract"})
+@partial(kernel, fastmath={"reassoc", "contract"})
 def _similarity(one, other):  # type: ignore[no-untyped-def]
     """Return an inner product, summed in float64 and rounded to float32."""
     total = 0.0
@@ -163,7 +161,7 @@ def _similarity(one, other):  # type: ignore[no-untyped-def]
     return np.float32(total)
 
 
-@_kernel
+@kernel
 def similarities(  # type: ignore[no-untyped-def]
     start, stop, queries, features, rows, others, similarity
 ):
@@ -172,7 +170,7 @@ def similarities(  # type: ignore[no-untyped-def]
         similarity[pair] = _similarity(queries[rows[pair]], features[others[pair]])
 
 
-@_kernel
+@kernel
 def set_similarities(  # type: ignore[no-untyped-def]
     start, stop, features, starts, members, similarity
 ):
@@ -192,7 +190,7 @@ def set_similarities(  # type: ignore[no-untyped-def]
             similarity[entry] = _similarity(features[image], features[other])
 
 
-@_kernel
+@kernel
 def copy_similarities(start, stop, starts, members, similarity):  # type: ignore[no-untyped-def]
     """Fill what `set_similarities` left out."""
     for image in range(start, stop):
@@ -204,7 +202,7 @@ def copy_similarities(start, stop, starts, members, similarity):  # type: ignore
                 similarity[entry] = similarity[place]
 
 
-@_kernel
+@kernel
 def own_places(start, stop, ranking, places):  # type: ignore[no-untyped-def]
     """Write at (i, c) the place of i in the row of image ``ranking[i, c]``, or K."""
     size = ranking.shape[1]
@@ -218,7 +216,7 @@ def own_places(start, stop, ranking, places):  # type: ignore[no-untyped-def]
             places[image, col] = place
 
 
-@_kernel
+@kernel
 def sets(start, stop, ranking, places, half):  # type: ignore[no-untyped-def]
     """Return size and sorted members of each expanded k-reciprocal set.
 
@@ -232,7 +230,7 @@ def sets(start, stop, ranking, places, half):  # type: ignore[no-untyped-def]
     end = 0
     for image in range(start, stop):
         begin = end
-        members = _grown(members, end + size + size * half)
+        members = grown(members, end + size + size * half)
         for col in range(size):
             if places[image, col] < size:
                 other = ranking[image, col]
@@ -258,7 +256,7 @@ def sets(start, stop, ranking, places, half):  # type: ignore[no-untyped-def]
     return sizes, members[:end].copy()
 
 
-@_kernel
+@kernel
 def mean_rows(start, stop, ranking, starts, members, weights):  # type: ignore[no-untyped-def]
     """Return size, sorted columns and values of the mean of the rows in a ranking."""
     num_images, size = ranking.shape
@@ -270,7 +268,7 @@ def mean_rows(start, stop, ranking, starts, members, weights):  # type: ignore[n
         begin = end
         for other in ranking[image]:
             room = end + starts[other + 1] - starts[other]
-            cols, values = _grown(cols, room), _grown(values, room)
+            cols, values = grown(cols, room), grown(values, room)
             for entry in range(starts[other], starts[other + 1]):
                 member = members[entry]
                 if total[member] == 0:
@@ -285,7 +283,7 @@ def mean_rows(start, stop, ranking, starts, members, weights):  # type: ignore[n
     return sizes, cols[:end].copy(), values[:end].copy()
 
 
-@_kernel
+@kernel
 def near_pairs(  # type: ignore[no-untyped-def]
     start, stop, starts, cols, weights, places, ends, others, their_weights, limit
 ):
@@ -319,7 +317,7 @@ def near_pairs(  # type: ignore[no-untyped-def]
                     num_seen += 1
                 overlap[other] += min(weight, their_weights[place])
         begin = end
-        pairs = _grown(pairs, end + num_seen)
+        pairs = grown(pairs, end + num_seen)
         for place in range(num_seen):
             shared = overlap[seen[place]]
             distance = np.float32(max(1 - shared / (2 - shared), 0.0))
@@ -329,7 +327,7 @@ def near_pairs(  # type: ignore[no-untyped-def]
             else:
                 overlap[seen[place]] = 0
         pairs[begin:end].sort()
-        distances = _grown(distances, end)
+        distances = grown(distances, end)
         for place in range(begin, end):
             shared = overlap[pairs[place]]
             distances[place] = np.float32(max(1 - shared / (2 - shared), 0.0))
@@ -338,7 +336,19 @@ def near_pairs(  # type: ignore[no-untyped-def]
     return sizes, pairs[:end].copy(), distances[:end].copy()
 
 
-@_kernel
+@kernel
+def add_overlaps(  # type: ignore[no-untyped-def]
+    start, stop, starts, cols, weights, ends, others, their_weights, overlap
+):
+    """Add the overlap of each row with each other row: `near_pairs`, but dense."""
+    for row in range(start, stop):
+        for entry in range(starts[row], starts[row + 1]):
+            weight = weights[entry]
+            for place in range(ends[cols[entry]], ends[cols[entry] + 1]):
+                overlap[row, others[place]] += min(weight, their_weights[place])
+
+
+@kernel
 def both_triangles(starts, others, distances):  # type: ignore[no-untyped-def]
     """Return the symmetric sparse rows of the upper triangle, with a diagonal of 0."""
     num_images = len(starts) - 1

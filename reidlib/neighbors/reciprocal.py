@@ -229,6 +229,15 @@ def overlaps(
         array([[1. , 0.9, 0. ]])
     """
     shape = rows.shape[0], columns.shape[0]
+    if begin is None and compiled.is_wanted(columns.shape[0]):
+        overlap = np.zeros(shape)
+        sparse = (
+            part
+            for matrix in (rows, columns)
+            for part in (matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
+        )
+        compiled.in_threads(compiled.add_overlaps, shape[0], *sparse, overlap)
+        return overlap
     if begin is None:
         begin = columns.indptr[:-1].astype(np.int64)
     first = begin[rows.indices]

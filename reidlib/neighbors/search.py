@@ -105,7 +105,7 @@ def search_others(
         and compiled.is_wanted(num_images)
     ):
         search = _search_compiled
-    with _full_precision(features.device):
+    with full_precision(features.device):
         similarity, found = search(queries, features, count)
         index = found.long()
         near = similarity[:, :-1] - similarity[:, 1:] <= _TIE
@@ -183,7 +183,7 @@ def _reorder(
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Keep TF32 and autocast, which are right for training, out of the search."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
