@@ -13,6 +13,7 @@ from reidlib.clustering.quality import (
     ClusterQuality,
     cluster_quality,
     quality_within_cameras,
+    sparse_silhouette,
 )
 from reidlib.clustering.selection import ClusterCurve, cluster_curve
 from reidlib.clustering.within_cameras import cluster_within_cameras
@@ -32,4 +33,5 @@ __all__ = [
     "kmeans",
     "kmeans_plus_plus",
     "quality_within_cameras",
+    "sparse_silhouette",
 ]
