@@ -8,7 +8,7 @@ from reidlib.neighbors.compiled import kernel
 
 
 @kernel
-def _compacted(first, length, cols, distances):  # type: ignore[no-untyped-def]
+def _compacted(first, length, cols, distances):
     """Return the lists without the gaps between them, and where they end."""
     new_cols, new_distances = np.empty_like(cols), np.empty_like(distances)
     end = 0
@@ -22,7 +22,7 @@ def _compacted(first, length, cols, distances):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def average_linkage(starts, cols, distances):  # type: ignore[no-untyped-def]
+def average_linkage(starts, cols, distances):
     """Merge the nearest clusters, by mean distance, until one is left.
 
     A chain leads from a cluster to its nearest one and on, until two are the nearest of
@@ -60,7 +60,7 @@ def average_linkage(starts, cols, distances):  # type: ignore[no-untyped-def]
             one = chain[links - 1]
             begin = first[one]
             their = pool[begin : begin + length[one]]
-            other, least = np.int64(-1), np.inf
+            other, least = -1, np.inf
             if links > 1:  # the one before comes first among equals
                 other, least = chain[links - 2], 1.0
                 place = np.searchsorted(their, other)

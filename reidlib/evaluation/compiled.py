@@ -10,7 +10,7 @@ _CHUNK = 64  # numbers that are compared at once, before one is looked at
 
 
 @kernel
-def count_nearer(  # type: ignore[no-untyped-def]
+def count_nearer(
     start, stop, distance, row_margin, col_margin, matches, num_matches, counts
 ):
     """Count the images that are no farther than each match of a query.
@@ -65,7 +65,7 @@ def count_nearer(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_pairs(  # type: ignore[no-untyped-def]
+def count_pairs(
     rows, cols, exact, distance, row_margin, col_margin, matches, num_matches, counts
 ):
     """Count pairs by their exact distances where `count_nearer` could not tell."""

@@ -67,7 +67,7 @@ def by_rows(
 
 
 @kernel
-def grown(values, size):  # type: ignore[no-untyped-def]
+def grown(values, size):
     """Return the array with room for ``size`` values and more."""
     if size <= len(values):
         return values
@@ -77,7 +77,7 @@ def grown(values, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _insert(values, indices, value, index):  # type: ignore[no-untyped-def]
+def _insert(values, indices, value, index):
     """Put a value into a falling list, equal ones by rising index; the last drops."""
     place = len(values) - 1
     if value == values[place] and index > indices[place]:
@@ -94,9 +94,7 @@ def _insert(values, indices, value, index):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def keep_largest_of_rows(  # type: ignore[no-untyped-def]
-    start, stop, product, first_row, first_col, values, indices
-):
+def keep_largest_of_rows(start, stop, product, first_row, first_col, values, indices):
     """Merge each row of a block of products into the list of its image.
 
     Args:
@@ -130,7 +128,7 @@ def keep_largest_of_rows(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def keep_largest_of_columns(  # type: ignore[no-untyped-def]
+def keep_largest_of_columns(
     start, stop, product, first_row, first_col, values, indices
 ):
     """Merge each column of a block into the list of its image: the other triangle."""
@@ -153,7 +151,7 @@ def keep_largest_of_columns(  # type: ignore[no-untyped-def]
 # The sum may be split over the lanes of the processor: a speed that costs nothing here,
 # as what is rounded to float32 has far more digits.
 @partial(kernel, fastmath={"reassoc", "contract"})
-def _similarity(one, other):  # type: ignore[no-untyped-def]
+def _similarity(one, other):
     """Return an inner product, summed in float64 and rounded to float32."""
     total = 0.0
     for dim in range(len(one)):
@@ -162,18 +160,14 @@ def _similarity(one, other):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def similarities(  # type: ignore[no-untyped-def]
-    start, stop, queries, features, rows, others, similarity
-):
+def similarities(start, stop, queries, features, rows, others, similarity):
     """Write the similarity of each pair of a row of queries and one of features."""
     for pair in range(start, stop):
         similarity[pair] = _similarity(queries[rows[pair]], features[others[pair]])
 
 
 @kernel
-def set_similarities(  # type: ignore[no-untyped-def]
-    start, stop, features, starts, members, similarity
-):
+def set_similarities(start, stop, features, starts, members, similarity):
     """Write the similarity of each image with the members of its set.
 
     NaN at the pairs (i, j), j < i, that are written at (j, i): `copy_similarities`.
@@ -191,7 +185,7 @@ def set_similarities(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def copy_similarities(start, stop, starts, members, similarity):  # type: ignore[no-untyped-def]
+def copy_similarities(start, stop, starts, members, similarity):
     """Fill what `set_similarities` left out."""
     for image in range(start, stop):
         for entry in range(starts[image], starts[image + 1]):
@@ -203,7 +197,7 @@ def copy_similarities(start, stop, starts, members, similarity):  # type: ignore
 
 
 @kernel
-def own_places(start, stop, ranking, places):  # type: ignore[no-untyped-def]
+def own_places(start, stop, ranking, places):
     """Write at (i, c) the place of i in the row of image ``ranking[i, c]``, or K."""
     size = ranking.shape[1]
     for image in range(start, stop):
@@ -217,7 +211,7 @@ def own_places(start, stop, ranking, places):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def sets(start, stop, ranking, places, half):  # type: ignore[no-untyped-def]
+def sets(start, stop, ranking, places, half):
     """Return size and sorted members of each expanded k-reciprocal set.
 
     ``R(i, k)`` holds the images at columns c < k of row i with ``places[i, c] < k``.
@@ -257,7 +251,7 @@ def sets(start, stop, ranking, places, half):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def mean_rows(start, stop, ranking, starts, members, weights):  # type: ignore[no-untyped-def]
+def mean_rows(start, stop, ranking, starts, members, weights):
     """Return size, sorted columns and values of the mean of the rows in a ranking."""
     num_images, size = ranking.shape
     total = np.zeros(num_images)
@@ -284,7 +278,7 @@ def mean_rows(start, stop, ranking, starts, members, weights):  # type: ignore[n
 
 
 @kernel
-def near_pairs(  # type: ignore[no-untyped-def]
+def near_pairs(
     start, stop, starts, cols, weights, places, ends, others, their_weights, limit
 ):
     """Return each image's later images within a distance, and these distances.
@@ -337,7 +331,7 @@ def near_pairs(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add_overlaps(  # type: ignore[no-untyped-def]
+def add_overlaps(
     start, stop, starts, cols, weights, ends, others, their_weights, overlap
 ):
     """Add the overlap of each row with each other row: `near_pairs`, but dense."""
@@ -349,7 +343,7 @@ def add_overlaps(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def both_triangles(starts, others, distances):  # type: ignore[no-untyped-def]
+def both_triangles(starts, others, distances):
     """Return the symmetric sparse rows of the upper triangle, with a diagonal of 0."""
     num_images = len(starts) - 1
     sizes = starts[1:] - starts[:-1] + 1
