@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sized
 from contextlib import contextmanager
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -156,6 +157,42 @@ def check_feature_pair(
             f"features {gallery.shape[1]}; extract both with one model"
         )
     return query, gallery.to(query.device)
+
+
+def free_memory() -> int | None:
+    """Return the bytes that the machine, or its container, has free; None: unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        fields = dict(line.split(":") for line in lines)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{n}").read_text() for n in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
+def check_memory(needed: int, what: str, where: str, advice: str) -> None:
+    """Raise `ReIDError` before so much is allocated, if it would not fit.
+
+    Args:
+        needed: Bytes, about.
+        what: What needs them, for the message.
+        where: Calling function, for the message.
+        advice: What to do instead.
+
+    Raises:
+        ReIDError: If less memory is free. Where that is unknown, nothing is raised.
+    """
+    free = free_memory()
+    if free is not None and needed > free:
+        raise ReIDError(
+            f"{where}: {what} take {needed / 2**30:.1f} GiB and {free / 2**30:.1f} are "
+            f"free; {advice}"
+        )
 
 
 def whole_number(text: str) -> int | None:

@@ -9,7 +9,13 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
-from reidlib.checks import Array, check_choice, check_features, check_num_clusters
+from reidlib.checks import (
+    Array,
+    check_choice,
+    check_features,
+    check_memory,
+    check_num_clusters,
+)
 from reidlib.clustering import compiled
 from reidlib.clustering.jaccard import check_sparse_distance, dense_distance
 from reidlib.errors import ReIDError
@@ -65,6 +71,7 @@ def agglomerative(
             raise ReIDError(
                 f"{where}: a feature of zeros has no direction; give metric='euclidean'"
             )
+        _check_all_pairs(len(features))
         matrix = features.numpy()
     count = check_num_clusters(num_clusters, len(matrix), where)
     if len(matrix) == 1:
@@ -93,6 +100,15 @@ def _sparse_linkage(matrix: sp.csr_matrix, num_clusters: int | float) -> Tensor:
     return contiguous_labels(connected_components(graph, directed=False)[1])
 
 
+def _check_all_pairs(num_images: int) -> None:
+    check_memory(
+        16 * num_images**2,
+        "all pairs",
+        "agglomerative",
+        "give a sparse distance and install numba, or give fewer images",
+    )
+
+
 def _check_symmetric(is_symmetric: bool) -> None:
     if not is_symmetric:
         raise ReIDError(
@@ -105,6 +121,7 @@ def _full_distance(distance: sp.csr_matrix | Array) -> np.ndarray:
     """Return a checked full matrix of a sparse or full distance."""
     where = "agglomerative"
     if sp.issparse(distance):
+        _check_all_pairs(distance.shape[0])
         matrix = dense_distance(check_sparse_distance(distance, where))
         np.fill_diagonal(matrix, 0)
     else:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from reidlib.checks import Array, check_count, check_features, check_number
+from reidlib.checks import (
+    Array,
+    check_count,
+    check_features,
+    check_memory,
+    check_number,
+)
 from reidlib.errors import ReIDError
 from reidlib.neighbors.reciprocal import (
     half_size,
@@ -64,7 +70,7 @@ def jaccard_distance(
 
     Raises:
         ReIDError: If the features are not normalised and finite, k1 or k2 is below 1,
-            k2 is above k1, or max_distance is outside (0, 1].
+            k2 is above k1, max_distance is outside (0, 1], or memory is too small.
 
     Example:
         >>> import torch
@@ -85,6 +91,13 @@ def jaccard_distance(
         )
     check_number(max_distance, "max_distance", where, 0, 1, closed="right")
     size = min(k1, len(features))
+    # Lists of neighbours, and some 4 K weights an image, of which there are two copies.
+    check_memory(
+        len(features) * size * (24 + 4 * 40),
+        f"the neighbourhoods of {len(features)} images",
+        where,
+        "give a smaller k1 or fewer images",
+    )
     ranking = ranking_with_self(features, size, backend)
     weights = reciprocal_weights(features, ranking, half_size(k1), min(k2, size))
     return sparse_jaccard(weights, max_distance)
@@ -107,6 +120,12 @@ def dense_distance(distance: sp.csr_matrix) -> np.ndarray:
                [1., 1.]], dtype=float32)
     """
     pairs = sp.coo_matrix(distance)
+    check_memory(
+        4 * pairs.shape[0] * pairs.shape[1],
+        "all pairs",
+        "dense_distance",
+        "keep the distance sparse, or give fewer images",
+    )
     full = np.ones(pairs.shape, dtype=np.float32)
     full[pairs.row, pairs.col] = pairs.data
     return full

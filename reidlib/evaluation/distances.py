@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidlib.checks import Array, check_feature_pair
+from reidlib.checks import Array, check_feature_pair, check_memory
 from reidlib.neighbors.search import full_precision, pair_similarities
 
 # Rows of the gallery that are widened to float64 at a time.
@@ -44,7 +44,23 @@ def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
     query, gallery = check_feature_pair(
         query_features, gallery_features, "cosine_distance"
     )
-    return Distances(query, gallery, "cosine").exact(torch.arange(len(query)))
+    return _all_pairs(query, gallery, "cosine")
+
+
+def _all_pairs(query: Tensor, gallery: Tensor, kind: str) -> Tensor:
+    check_all_pairs(query, gallery, f"{kind}_distance")
+    return Distances(query, gallery, kind).exact(torch.arange(len(query)))
+
+
+def check_all_pairs(query: Tensor, gallery: Tensor, where: str) -> None:
+    """Raise `ReIDError` if the distances of all pairs do not fit into memory."""
+    if query.device.type == "cpu":
+        check_memory(
+            8 * len(query) * len(gallery),
+            f"the distances of {len(query)} x {len(gallery)} images",
+            where,
+            "give some of the queries at a time",
+        )
 
 
 def squared_euclidean_distance(
@@ -78,8 +94,7 @@ def squared_euclidean_distance(
     query, gallery = check_feature_pair(
         query_features, gallery_features, "squared_euclidean_distance"
     )
-    distances = Distances(query, gallery, "squared_euclidean")
-    return distances.exact(torch.arange(len(query)))
+    return _all_pairs(query, gallery, "squared_euclidean")
 
 
 class Rough(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reidlib.checks import Array, check_count, check_feature_pair, check_number
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import Distances, Rough
+from reidlib.evaluation.distances import Distances, Rough, check_all_pairs
 from reidlib.neighbors.reciprocal import (
     half_size,
     jaccard_from_overlap,
@@ -71,6 +71,7 @@ def k_reciprocal_rerank(
     query, gallery = check_feature_pair(
         query_features, gallery_features, "k_reciprocal_rerank"
     )
+    check_all_pairs(query, gallery, "k_reciprocal_rerank")
     reranker = Reranker(query, gallery, k1, k2, lambda_value)
     size = max(1, _BLOCK // len(gallery))
     rows = torch.arange(len(query)).split(size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -13,6 +15,10 @@ from torch import Tensor
 from reidlib.checks import Array, check_choice, check_count, check_features
 from reidlib.errors import ReIDError
 from reidlib.neighbors import compiled
+from reidlib.terminal import progress
+
+_BACKENDS = ("auto", "torch", "faiss", "faiss-ivf", "faiss-hnsw")
+_APPROXIMATE = ("faiss-ivf", "faiss-hnsw")
 
 # Elements of one block of similarities: 64 MiB of float32.
 _BLOCK = 1 << 24
@@ -41,9 +47,12 @@ def nearest_neighbors(
     Args:
         features: ``(N, D)`` L2-normalised features, on any device.
         k: Neighbours an image, the image itself not counted, from 1 to N - 1.
-        backend: ``"torch"`` or ``"faiss"``, same answers; ``"auto"`` is torch, which is
-            as fast. faiss searches on the GPU when the features lie there and the
-            installed faiss can.
+        backend: ``"auto"`` computes half of the products on a CPU with numba, and is
+            ``"torch"`` otherwise; ``"faiss"`` gives the same answers, on the GPU when
+            the features lie there and the installed faiss can. ``"faiss-ivf"`` and
+            ``"faiss-hnsw"`` are approximate, for sets of which all pairs are too many:
+            they miss neighbours (`search_recall` measures how many), and what they find
+            depends on the version of faiss and, for HNSW, on the threads.
 
     Returns:
         Similarities ``(N, k)`` float32 and indices ``(N, k)`` int64, on the device of
@@ -75,6 +84,45 @@ def nearest_neighbors(
     return torch.from_numpy(similarity).to(features.device), index
 
 
+def search_recall(
+    features: Array,
+    k: int,
+    backend: str,
+    generator: torch.Generator,
+    *,
+    sample: int = 1000,
+) -> float:
+    """Measure which share of the k nearest others a backend finds.
+
+    Args:
+        features: ``(N, D)`` L2-normalised features, on any device.
+        k: As for `nearest_neighbors`.
+        backend: As for `nearest_neighbors`: ``"faiss-ivf"``, for instance.
+        generator: Source of the sample.
+        sample: Images of which the nearest others are searched exactly, too.
+
+    Returns:
+        The mean share, in [0, 1].
+
+    Raises:
+        ReIDError: As `nearest_neighbors`.
+
+    Example:
+        >>> points = torch.nn.functional.normalize(torch.arange(6.0).view(3, 2))
+        >>> search_recall(points, 1, "torch", torch.Generator())
+        1.0
+    """
+    sample = check_count(sample, "sample", "search_recall")
+    index = nearest_neighbors(features, k, backend=backend)[1]
+    features = check_features(features, "search_recall", normalised=True)
+    rows = torch.randperm(len(features), generator=generator)[:sample]
+    hits = []
+    for part in rows.to(features.device).split(max(1, _BLOCK // (4 * len(features)))):
+        exact = _exact_rows(features, features, part)[:, :k]
+        hits.append((index[part, :, None] == exact[:, None]).any(dim=2).double())
+    return float(torch.cat(hits).mean())
+
+
 def search_others(
     queries: Tensor, features: Tensor, k: int, backend: str = "auto"
 ) -> Tensor:
@@ -95,11 +143,13 @@ def search_others(
     Returns:
         ``(N, k)`` int64 rows.
     """
-    check_choice(backend, "backend", "nearest_neighbors", ("auto", "torch", "faiss"))
+    check_choice(backend, "backend", "nearest_neighbors", _BACKENDS)
     num_images = len(features)
     count = min(k + _SPARE, num_images - 1)
-    search = _search_faiss if backend == "faiss" else _search_torch
-    if (
+    search = _search_torch
+    if backend.startswith("faiss"):
+        search = partial(_search_faiss, backend=backend)
+    elif (
         backend == "auto"
         and features.device.type == "cpu"
         and compiled.is_wanted(num_images)
@@ -116,7 +166,7 @@ def search_others(
             index[unsure] = _reorder(
                 queries, features, unsure, similarity[unsure], index[unsure], tied
             )
-        if count < num_images - 1:
+        if count < num_images - 1 and backend not in _APPROXIMATE:
             more = (similarity[:, k - 1] - similarity[:, -1] <= _TIE).nonzero()[:, 0]
             for rows in more.split(max(1, _BLOCK // (4 * num_images))):
                 index[rows, :k] = _exact_rows(queries, features, rows)[:, :k]
@@ -200,7 +250,8 @@ def _search_torch(
     """Return the most similar others, in blocks of rows."""
     similarity, index = [], []
     rows = torch.arange(len(features), device=features.device)
-    for block in rows.split(max(1, _BLOCK // len(features))):
+    blocks = rows.split(max(1, _BLOCK // len(features)))
+    for block in progress(blocks, "neighbours", len(blocks)):
         product = queries[block] @ features.T  # (B, N) cosine similarity
         product[block - block[0], block] = -torch.inf
         top = product.topk(count, dim=1)
@@ -222,51 +273,61 @@ def _search_compiled(
     similarity = np.full((num_images, count), -np.inf, np.float32)
     index = np.full((num_images, count), num_images, np.int32)
     buffer = torch.empty(_TILE, _TILE)
-    for row in range(0, num_images, _TILE):
-        block = queries[row : row + _TILE]
-        for col in range(row, num_images, _TILE):
-            others = features[col : col + _TILE]
-            product = buffer[: len(block), : len(others)]
-            torch.mm(block, others.T, out=product)
-            lists = product.numpy(), row, col, similarity, index
-            compiled.in_threads(compiled.keep_largest_of_rows, len(block), *lists)
-            if col > row:
-                compiled.in_threads(
-                    compiled.keep_largest_of_columns, len(others), *lists
-                )
+    tiles = range(0, num_images, _TILE)
+    pairs = combinations_with_replacement(tiles, 2)
+    for row, col in progress(pairs, "neighbours", len(tiles) * (len(tiles) + 1) // 2):
+        block, others = queries[row : row + _TILE], features[col : col + _TILE]
+        product = buffer[: len(block), : len(others)]
+        torch.mm(block, others.T, out=product)
+        lists = product.numpy(), row, col, similarity, index
+        compiled.in_threads(compiled.keep_largest_of_rows, len(block), *lists)
+        if col > row:
+            compiled.in_threads(compiled.keep_largest_of_columns, len(others), *lists)
     return torch.from_numpy(similarity), torch.from_numpy(index)
 
 
 def _search_faiss(
-    queries: Tensor, features: Tensor, count: int
+    queries: Tensor, features: Tensor, count: int, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the most similar others by a flat inner-product index."""
+    """Return the most similar others by an index of inner products."""
     try:
         import faiss
     except ImportError as error:
         raise ReIDError(
-            "nearest_neighbors: backend is 'faiss', which is not installed; run "
-            "'pip install faiss-cpu' or give backend='torch'"
+            f"nearest_neighbors: backend is {backend!r}, and faiss is not installed; "
+            "run 'pip install faiss-cpu' or give backend='torch'"
         ) from error
 
     vectors = features.cpu().contiguous().numpy()
-    flat: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
-    if features.is_cuda and hasattr(faiss, "StandardGpuResources"):
+    num_images, dim = vectors.shape
+    lists = max(1, min(round(4 * num_images**0.5), num_images // 40))
+    index: faiss.Index = faiss.IndexFlatIP(dim)
+    if backend == "faiss-ivf":  # the lists around the nearest sixteenth of the centers
+        index = faiss.IndexIVFFlat(index, dim, lists, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = max(8, lists // 16)
+    elif backend == "faiss-hnsw":  # 32 links an image
+        index = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efSearch = max(64, 4 * count)
+    elif features.is_cuda and hasattr(faiss, "StandardGpuResources"):
         device = features.device.index or 0
-        flat = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device, flat)
-    flat.add(vectors)
-    found = flat.search(queries.cpu().contiguous().numpy(), count + 1)
-    similarity, index = (torch.from_numpy(part) for part in found)
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device, index)
+    index.train(vectors)
+    index.add(vectors)
+    found = index.search(queries.cpu().contiguous().numpy(), count + 1)
+    similarity, places = (torch.from_numpy(part) for part in found)
     # Where the image itself is not found, the last one goes instead. Among many copies
     # of an image such a row is a tie, which is computed again.
-    own = index == torch.arange(len(index))[:, None]
+    own = places == torch.arange(num_images)[:, None]
     own[:, -1] |= ~own.any(dim=1)
     kept = ~own
-    shape = (len(index), count)
-    return (
-        similarity[kept].view(shape).to(features.device),
-        index[kept].view(shape).to(features.device),
-    )
+    shape = (num_images, count)
+    similarity = similarity[kept].view(shape).to(features.device)
+    places = places[kept].view(shape).to(features.device)
+    # An approximate index may find too few.
+    for rows in (places < 0).any(dim=1).nonzero()[:, 0].split(_TILE):
+        places[rows] = _exact_rows(queries, features, rows)[:, :count]
+        similarity[rows] = (queries[rows, None] * features[places[rows]]).sum(dim=2)
+    return similarity, places
 
 
 def _exact_rows(queries: Tensor, features: Tensor, rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.errors import ReIDError
-from reidlib.neighbors import nearest_neighbors
+from reidlib.neighbors import nearest_neighbors, search_recall
 from reidlib.neighbors import search as module
 from reidlib.neighbors.search import pair_similarities
 
@@ -175,6 +175,37 @@ def test_features_are_checked(features: object, message: str) -> None:
     with pytest.raises(ReIDError, match=message) as raised:
         nearest_neighbors(features, 1)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("approximate", ["faiss-ivf", "faiss-hnsw"])
+def test_an_approximate_search_finds_most_neighbours(approximate: str) -> None:
+    pytest.importorskip("faiss")
+    centers = random_features(60, 32, seed=1)
+    noise = torch.randn(1200, 32, generator=torch.Generator().manual_seed(2))
+    features = normalize(centers[torch.arange(1200) % 60] + 0.1 * noise, dim=1)
+    similarity, index = nearest_neighbors(features, 10, backend=approximate)
+    assert (index != torch.arange(1200)[:, None]).all()
+    assert (similarity[:, :-1] >= similarity[:, 1:]).all()
+    recall = search_recall(features, 10, approximate, torch.Generator(), sample=300)
+    assert 0.9 < recall <= 1
+    exact = nearest_neighbors(features, 10)[1]
+    hits = (index[:, :, None] == exact[:, None]).any(dim=2)
+    everything = search_recall(features, 10, approximate, torch.Generator())
+    assert everything == pytest.approx(float(hits.double().mean()), abs=0.01)
+
+
+@pytest.mark.parametrize("approximate", ["faiss-ivf", "faiss-hnsw"])
+def test_an_approximate_search_of_few_images_finds_all(approximate: str) -> None:
+    pytest.importorskip("faiss")
+    for n in (2, 5, 45):
+        features = random_features(n)
+        index = nearest_neighbors(features, n - 1, backend=approximate)[1]
+        assert torch.equal(index, nearest_neighbors(features, n - 1)[1])
+
+
+def test_an_exact_search_has_full_recall(backend: str) -> None:
+    features = random_features(12)[torch.arange(90) % 12]
+    assert search_recall(features, 5, backend, torch.Generator()) == 1
 
 
 def test_unknown_backend() -> None:
