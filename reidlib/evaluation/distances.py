@@ -153,12 +153,13 @@ class Distances:
     def rough(self, rows: Tensor) -> Rough:
         """Return the distances of some queries in float32, to be repaired."""
         rows = rows.to(self.query.device)
-        squares = self.squares[0][rows][:, None] + self.squares[1]
         with full_precision(rows.device):
-            products = self.query[rows] @ self.gallery.T
+            distance = self.query[rows] @ self.gallery.T
+        own, other = self.squares[0][rows], self.squares[1]
+        distance.mul_(-self.factor).add_(other).add_(own[:, None])
 
         def exact(places: np.ndarray, cols: np.ndarray) -> Tensor:
-            if len(places) > _MANY * squares.numel():  # a product is faster
+            if len(places) > _MANY * distance.numel():  # a product is faster
                 block = self.exact(rows)
                 return block[torch.from_numpy(places), torch.from_numpy(cols)]
             row = rows.cpu().numpy()[places]
@@ -169,5 +170,5 @@ class Distances:
             )
             return self._of(torch.from_numpy(pairs).to(first), first + second)
 
-        margins = self.squares[0][rows] * _MARGIN, self.squares[1] * _MARGIN
-        return Rough(self._of(products, squares), *margins, exact)
+        distance.clamp_(min=self.least)
+        return Rough(distance, own * _MARGIN, other * _MARGIN, exact)

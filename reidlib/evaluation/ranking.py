@@ -19,8 +19,9 @@ from reidlib.evaluation.distances import Distances, Rough
 from reidlib.evaluation.rerank import Reranker
 from reidlib.neighbors.compiled import in_threads, is_wanted
 
-# Elements of a block of distances; all that is held for one is about 20 bytes each.
-_BLOCK_CPU, _BLOCK_GPU = 1 << 22, 1 << 26
+# Elements of a block of distances; all that is held for one is 4 bytes each, or some 20
+# without compiled kernels.
+_BLOCK_CPU, _BLOCK_GPU = 1 << 21, 1 << 26
 # Pairs that are looked up among the matches of their queries at once.
 _PAIRS = 1 << 16
 # Images that are computed exactly beyond those asked for: near ties of the last one.
