@@ -14,10 +14,17 @@ from reidlib.checks import (
 )
 from reidlib.errors import ReIDError
 from reidlib.neighbors.reciprocal import (
+    expanded_sets,
     half_size,
     ranking_with_self,
     reciprocal_weights,
     sparse_jaccard,
+    weights_of_sets,
+)
+from reidlib.neighbors.sharded import (
+    first_rows,
+    sharded_ranking,
+    sharded_similarities,
 )
 
 
@@ -83,6 +90,49 @@ def jaccard_distance(
     """
     where = "jaccard_distance"
     features = check_features(features, where, normalised=True)
+    size, k2 = _check_counts(where, k1, k2, max_distance, len(features))
+    ranking = ranking_with_self(features, size, backend)
+    weights = reciprocal_weights(features, ranking, half_size(k1), k2)
+    return sparse_jaccard(weights, max_distance)
+
+
+def sharded_jaccard_distance(
+    features: Array, k1: int = 30, k2: int = 6, *, max_distance: float = 1.0
+) -> sp.csr_matrix:
+    """Return the `jaccard_distance` of images that lie on several machines.
+
+    To be called in every process of a `torch.distributed` group, which holds the
+    features of some of the images: those of rank 0 come first. Features and their
+    products stay divided, what is sparse is everywhere; the steps are in
+    `reidlib.neighbors.sharded`.
+
+    Args:
+        features: ``(n, D)`` L2-normalised features of this process, on the device that
+            the group sends from.
+        k1: As for `jaccard_distance`.
+        k2: As for `jaccard_distance`.
+        max_distance: As for `jaccard_distance`.
+
+    Returns:
+        ``(N, N)`` as `jaccard_distance` returns it for all images, in every process.
+
+    Raises:
+        ReIDError: As `jaccard_distance`; or if there is no process group.
+    """
+    where = "sharded_jaccard_distance"
+    features = check_features(features, where, normalised=True)
+    size, k2 = _check_counts(where, k1, k2, max_distance, first_rows(features)[-1])
+    ranking = sharded_ranking(features, size)
+    sets = expanded_sets(ranking, half_size(k1))
+    similarity = sharded_similarities(features, sets)
+    weights = weights_of_sets(sets, similarity, ranking[:, :k2])
+    return sparse_jaccard(weights, max_distance)
+
+
+def _check_counts(
+    where: str, k1: int, k2: int, max_distance: float, num_images: int
+) -> tuple[int, int]:
+    """Return k1 and k2, N at most, or raise `ReIDError`."""
     k1, k2 = check_count(k1, "k1", where), check_count(k2, "k2", where)
     if k2 > k1:
         raise ReIDError(
@@ -90,17 +140,15 @@ def jaccard_distance(
             f"among the k1, so give k2 <= k1"
         )
     check_number(max_distance, "max_distance", where, 0, 1, closed="right")
-    size = min(k1, len(features))
+    size = min(k1, num_images)
     # Lists of neighbours, and some 4 K weights an image, of which there are two copies.
     check_memory(
-        len(features) * size * (24 + 4 * 40),
-        f"the neighbourhoods of {len(features)} images",
+        num_images * size * (24 + 4 * 40),
+        f"the neighbourhoods of {num_images} images",
         where,
         "give a smaller k1 or fewer images",
     )
-    ranking = ranking_with_self(features, size, backend)
-    weights = reciprocal_weights(features, ranking, half_size(k1), min(k2, size))
-    return sparse_jaccard(weights, max_distance)
+    return size, min(k2, size)
 
 
 def dense_distance(distance: sp.csr_matrix) -> np.ndarray:

@@ -168,31 +168,50 @@ def reciprocal_weights(
                [0. , 0. , 1. ]])
     """
     sets = expanded_sets(ranking, half)
-    row = np.repeat(np.arange(len(features), dtype=np.int32), np.diff(sets.indptr))
     if compiled.is_wanted(len(features)) and features.device.type == "cpu":
-        weights = 2 - 2 * _set_similarities(features, sets).astype(np.float64)
+        similarity = _set_similarities(features, sets)
     else:
-        weights = squared_distances(features, row, sets.indices)
+        row = np.repeat(np.arange(len(features)), np.diff(sets.indptr))
+        similarity = pair_similarities(features, features, row, sets.indices)
+    return weights_of_sets(sets, similarity, ranking[:, :k2], scale)
+
+
+def weights_of_sets(
+    sets: sp.csr_matrix,
+    similarity: np.ndarray,
+    nearest: np.ndarray,
+    scale: np.ndarray | None = None,
+) -> sp.csr_matrix:
+    """`reciprocal_weights` from the sets and the similarities within them.
+
+    Args:
+        sets: ``(N, N)`` from `expanded_sets`.
+        similarity: float32, the cosine of each entry.
+        nearest: ``(N, k2)`` int64, each image and its nearest others.
+        scale: As for `reciprocal_weights`.
+    """
+    num_images, k2 = nearest.shape
+    row = np.repeat(np.arange(num_images, dtype=np.int32), np.diff(sets.indptr))
+    weights = 2 - 2 * similarity.astype(np.float64)  # the squared distance
     if scale is not None:
         # Rounding must not push a distance out of the range that its row spans.
         weights = np.clip(weights / scale[row], 0, 1)
     np.exp(np.negative(weights, out=weights), out=weights)
-    weights /= np.bincount(row, weights, minlength=len(features))[row]
+    weights /= np.bincount(row, weights, minlength=num_images)[row]
     if k2 == 1:
         return sp.csr_matrix((weights, sets.indices, sets.indptr), shape=sets.shape)
-    if compiled.is_wanted(len(features)):
-        nearest = np.ascontiguousarray(ranking[:, :k2], dtype=np.int32)
+    if compiled.is_wanted(num_images):
         starts, cols, means = compiled.by_rows(
             compiled.mean_rows,
-            len(features),
-            nearest,
+            num_images,
+            np.ascontiguousarray(nearest, dtype=np.int32),
             sets.indptr.astype(np.int64),
             sets.indices,
             weights,
         )
         return sp.csr_matrix((means, cols, starts), shape=sets.shape)
     softmax = sp.csr_matrix((weights, sets.indices, sets.indptr), shape=sets.shape)
-    expanded = (_indicator(ranking[:, :k2], 1 / k2) @ softmax).tocsr()
+    expanded = (_indicator(nearest, 1 / k2) @ softmax).tocsr()
     expanded.sort_indices()
     return expanded
 

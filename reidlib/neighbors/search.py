@@ -27,10 +27,10 @@ _TILE = 512
 # Elements of the vectors of some pairs that are widened to float64 at once.
 _PAIRS = 1 << 20
 # Neighbours that are found beyond those asked for: near ties of the last of them.
-_SPARE = 8
+SPARE = 8
 # Where two cosines differ by less than this, their order in float32 may depend on the
 # library, on the number of threads and on the place in the matrix.
-_TIE = 2e-6
+TIE = 2e-6
 
 
 def nearest_neighbors(
@@ -145,7 +145,7 @@ def search_others(
     """
     check_choice(backend, "backend", "nearest_neighbors", _BACKENDS)
     num_images = len(features)
-    count = min(k + _SPARE, num_images - 1)
+    count = min(k + SPARE, num_images - 1)
     search = _search_torch
     if backend.startswith("faiss"):
         search = partial(_search_faiss, backend=backend)
@@ -158,7 +158,7 @@ def search_others(
     with full_precision(features.device):
         similarity, found = search(queries, features, count)
         index = found.long()
-        near = similarity[:, :-1] - similarity[:, 1:] <= _TIE
+        near = similarity[:, :-1] - similarity[:, 1:] <= TIE
         unsure = near.any(dim=1).nonzero()[:, 0]
         if len(unsure):
             tied = near[unsure]
@@ -167,7 +167,7 @@ def search_others(
                 queries, features, unsure, similarity[unsure], index[unsure], tied
             )
         if count < num_images - 1 and backend not in _APPROXIMATE:
-            more = (similarity[:, k - 1] - similarity[:, -1] <= _TIE).nonzero()[:, 0]
+            more = (similarity[:, k - 1] - similarity[:, -1] <= TIE).nonzero()[:, 0]
             for rows in more.split(max(1, _BLOCK // (4 * num_images))):
                 index[rows, :k] = _exact_rows(queries, features, rows)[:, :k]
     return index[:, :k].contiguous()
