@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from reidlib.checks import (
     Array,
@@ -13,6 +14,7 @@ from reidlib.checks import (
     check_number,
 )
 from reidlib.errors import ReIDError
+from reidlib.neighbors.device import device_jaccard
 from reidlib.neighbors.reciprocal import (
     expanded_sets,
     half_size,
@@ -92,6 +94,9 @@ def jaccard_distance(
     features = check_features(features, where, normalised=True)
     size, k2 = _check_counts(where, k1, k2, max_distance, len(features))
     ranking = ranking_with_self(features, size, backend)
+    if features.device.type != "cpu":
+        neighbors = torch.from_numpy(ranking).to(features.device)
+        return device_jaccard(features, neighbors, half_size(k1), k2, max_distance)
     weights = reciprocal_weights(features, ranking, half_size(k1), k2)
     return sparse_jaccard(weights, max_distance)
 

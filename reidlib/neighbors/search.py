@@ -193,21 +193,26 @@ def pair_similarities(
         >>> pair_similarities(points, points, np.array([0, 0]), np.array([0, 1]))
         array([1. , 0.6], dtype=float32)
     """
-    similarity = np.empty(len(rows), np.float32)
     if features.device.type == "cpu" and compiled.is_wanted(len(rows)):
+        similarity = np.empty(len(rows), np.float32)
         vectors = queries.contiguous().numpy(), features.contiguous().numpy()
         compiled.in_threads(
             compiled.similarities, len(rows), *vectors, rows, others, similarity
         )
         return similarity
-    block = max(1, _PAIRS // features.shape[1])
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        one, other = (
-            vectors[torch.from_numpy(index[part]).long().to(features.device)].double()
-            for vectors, index in ((queries, rows), (features, others))
-        )
-        similarity[part] = one.mul_(other).sum(dim=1).float().cpu().numpy()
+    row, other = (torch.from_numpy(i).to(features.device) for i in (rows, others))
+    return similarities_of(queries, features, row, other).cpu().numpy()
+
+
+def similarities_of(
+    queries: Tensor, features: Tensor, rows: Tensor, others: Tensor
+) -> Tensor:
+    """`pair_similarities` of and as tensors, on the device of the features."""
+    similarity = features.new_empty(len(rows))
+    for part in torch.arange(len(rows)).split(max(1, _PAIRS // features.shape[1])):
+        pairs = slice(int(part[0]), int(part[-1]) + 1) if len(part) else slice(0)
+        one = queries[rows[pairs].long()].double()
+        similarity[pairs] = one.mul_(features[others[pairs].long()]).sum(dim=1).float()
     return similarity
 
 

@@ -113,8 +113,8 @@ def _merged(
         for row in near.nonzero()[:, 0].split(_ROWS):
             exact = (queries[row].double() @ shard.double().T).float()
             exact[itself[row]] = -torch.inf
-            places = every.expand(len(row), -1)
-            merged = _first(exact, places, similarity[row], index[row])
+            images = every.expand(len(row), -1)
+            merged = _first(exact, images, similarity[row], index[row])
             found[0][row], found[1][row] = merged
     return found
 

@@ -89,6 +89,17 @@ def test_labels_are_those_of_the_dense_distance(
     np.testing.assert_array_equal(dbscan(sparse, eps, 3), wanted)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("copies", [1, 4])
+def test_a_gpu_finds_the_labels_of_the_cpu(copies: int) -> None:
+    features = people(1500, 90)[torch.arange(1500) // copies]
+    ours = jaccard_distance(features, max_distance=0.6)
+    theirs = jaccard_distance(features.cuda(), max_distance=0.6)
+    np.testing.assert_array_equal(theirs.indices, ours.indices)
+    np.testing.assert_allclose(theirs.data, ours.data, atol=1e-6)
+    assert torch.equal(dbscan(theirs, 0.6), dbscan(ours, 0.6))
+
+
 def test_is_a_distance() -> None:
     distance = jaccard_distance(people(200, 13))
     assert isinstance(distance, sp.csr_matrix)

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from reidlib.neighbors import (
     compiled,
+    device,
     expanded_sets,
     half_size,
     jaccard_from_overlap,
@@ -54,6 +55,24 @@ def naive_sets(ranking: np.ndarray, half: int) -> list[set[int]]:
                 members |= theirs
         result.append(members)
     return result
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(12, 4), (5, 1), (1, 1), (90, 6)])
+@pytest.mark.parametrize("limit", [0.6, 1.0])
+@pytest.mark.parametrize("terms", [1, 1 << 24])
+def test_sorts_on_a_device_find_what_rows_find(
+    k1: int, k2: int, limit: float, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_TERMS", terms)
+    features = people(seed=k1)[torch.arange(90) % 83]  # with some copies
+    ranking = ranking_with_self(features, k1)
+    weights = reciprocal_weights(features, ranking, half_size(k1), k2)
+    wanted = sparse_jaccard(weights, limit)
+    neighbors = torch.from_numpy(ranking)
+    found = device.device_jaccard(features, neighbors, half_size(k1), k2, limit)
+    np.testing.assert_array_equal(found.indptr, wanted.indptr)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.data, wanted.data)
 
 
 def test_halves_are_rounded_to_the_even_number() -> None:
