@@ -231,3 +231,31 @@ def test_features_are_checked() -> None:
         jaccard_distance(features)
     with pytest.raises(ReIDError, match="at least one image"):
         jaccard_distance(torch.zeros(0, 8))
+
+
+def test_many_identical_images_are_one_cluster() -> None:
+    for k1 in (5, 30, 600):
+        distance = jaccard_distance(torch.eye(3)[[1] * 400], k1, 5, max_distance=0.6)
+        labels = dbscan(distance, 0.6)
+        assert set(labels.tolist()) <= {-1, 0, *range(1, 400)}
+        assert np.isfinite(distance.data).all()
+        if k1 >= 400:
+            assert (labels == 0).all()
+
+
+def test_one_person_is_one_cluster() -> None:
+    features = people(60, 1, noise=0.1)
+    assert (dbscan(jaccard_distance(features, 60, 6), 0.6) == 0).all()
+
+
+def test_k1_above_the_number_of_images_acts_as_it() -> None:
+    features = people(40, 4)
+    few, many = (jaccard_distance(features, k1, 6) for k1 in (40, 10**9))
+    # Halves differ, but every set is complete as it is.
+    np.testing.assert_array_equal(few.data, many.data)
+
+
+def test_two_images() -> None:
+    distance = jaccard_distance(torch.eye(2), k1=2, k2=2)
+    assert distance.nnz == 4
+    assert dbscan(distance, 0.6, 2).tolist() == [0, 0]

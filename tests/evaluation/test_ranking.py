@@ -356,6 +356,19 @@ def refused(message, **changes):
     assert "\n" not in str(info.value)
 
 
+def test_halves_and_strides_are_taken():
+    query_features, gallery_features, query, gallery = case(11, dim=8)
+    pair = query_features.half(), gallery_features.half()
+    wanted = evaluate(*(part.float() for part in pair), query, gallery)
+    wide = torch.zeros(40, 16, dtype=torch.float16)
+    wide[:, ::2] = pair[1]
+    for same in (pair[1], wide[:, ::2], pair[1].numpy(), pair[1].T.contiguous().T):
+        found = evaluate(pair[0], same, query, gallery)
+        np.testing.assert_allclose(found.ap, wanted.ap, atol=1e-12)
+        index, _ = top_matches(pair[0], same, query, gallery)
+        assert index.shape == (12, 10)
+
+
 def test_bad_features_are_refused():
     query_features, gallery_features, query, gallery = case(0)
     broken = gallery_features.clone()
