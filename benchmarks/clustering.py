@@ -38,7 +38,7 @@ def make(kind: str, num_images: int, dim: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     people = torch.randn(num_images // 20, dim, generator=generator)
     cameras = torch.randn(6, dim, generator=generator)
-    noise, shift = (1.0, 0.0) if kind == "easy" else (3.0, 1.5)
+    noise, shift = (1.0, 0.0) if kind == "easy" else (2.0, 1.0)
     features = torch.randn(num_images, dim, generator=generator).mul_(noise)
     for image in range(num_images):
         features[image] += people[image // 20 % len(people)]

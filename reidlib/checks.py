@@ -28,6 +28,9 @@ _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 # of features that were L2-normalised in float32 by less than a millionth.
 _NORM_TOLERANCE, _NORM_ROUNDING = 0.02, 1e-5
 
+# Elements that are looked at at once for NaN and inf.
+_CHECKED = 1 << 18
+
 LARGEST_ID = 2**62 - 1
 """Largest id that is read from text: two of them can be added as int64."""
 
@@ -119,7 +122,10 @@ def check_features(
             f"image and one dimension"
         )
     matrix = matrix.float()
-    bad = (~torch.isfinite(matrix).all(dim=1)).nonzero()[:, 0]
+    # Some rows at a time: a copy of all features would be the largest thing in memory.
+    parts = matrix.split(max(1, _CHECKED // matrix.shape[1]))
+    finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
+    bad = (~finite).nonzero()[:, 0]
     if len(bad):
         raise ReIDError(
             f"{where}: {name} of {len(bad)} of {len(matrix)} images hold NaN or inf, "

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -214,3 +218,23 @@ def test_kernels_compute_what_arrays_compute(
         np.testing.assert_array_equal(ours.indptr, theirs.indptr)
         np.testing.assert_array_equal(ours.indices, theirs.indices)
         np.testing.assert_array_equal(ours.data, theirs.data)
+
+
+def test_without_numba_arrays_do_the_work() -> None:
+    script = """
+import sys
+sys.modules["numba"] = None  # as if it were not installed
+import torch
+from reidlib.clustering import dbscan, jaccard_distance
+from reidlib.neighbors import compiled
+assert not compiled.is_wanted(10**9)
+points = torch.eye(300).repeat(4, 1)
+assert dbscan(jaccard_distance(points, 4, 2, max_distance=0.6), 0.6).max() == 299
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
