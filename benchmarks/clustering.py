@@ -16,6 +16,7 @@ a first epoch for instance. Writes ``results/clustering_speed.json``.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def main() -> None:
         print(f"{kind}: {num_images:,} x {dim:,}", flush=True)
         rows = {}
         for method in methods:
-            key = {"method": method.__name__, "features": kind}
+            key = {"method": method.__name__, "features": Path(kind).stem}
             rows[method] = sheet.best(
                 {**key, "num_images": num_images, "dim": dim},
                 given.threads,

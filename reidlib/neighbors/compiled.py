@@ -41,20 +41,37 @@ def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return function
     import numba
 
-    compiled: Callable[..., Any] = numba.njit(
-        nogil=True, cache=True, error_model="numpy", **options
-    )(function)
+    compile_it = partial(numba.njit, nogil=True, error_model="numpy", **options)
+    compiled: Callable[..., Any]
+    try:
+        compiled = compile_it(cache=True)(function)
+    except RuntimeError:  # there is no folder to write into
+        compiled = compile_it()(function)
     return compiled
 
 
-def in_threads(run: Callable[..., Any], num_rows: int, *arrays: Any) -> list[Any]:
-    """Return what a kernel returns for each part of the rows, in their order."""
+def in_threads(
+    run: Callable[..., Any],
+    num_rows: int,
+    *arrays: Any,
+    pool: ThreadPoolExecutor | None = None,
+) -> list[Any]:
+    """Return what a kernel returns for each part of the rows, in their order.
+
+    Args:
+        run: The kernel.
+        num_rows: Rows that it works on.
+        *arrays: What it is given beside the first row of a part and the last.
+        pool: Threads of a caller who has many short calls to make.
+    """
     threads = min(torch.get_num_threads(), num_rows)
     if threads <= 1:
         return [run(0, num_rows, *arrays)]
+    if pool is None:
+        with ThreadPoolExecutor(threads) as pool:
+            return in_threads(run, num_rows, *arrays, pool=pool)
     bounds = np.linspace(0, num_rows, 4 * threads + 1).astype(np.int64)
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda a, b: run(a, b, *arrays), bounds[:-1], bounds[1:]))
+    return list(pool.map(lambda a, b: run(a, b, *arrays), bounds[:-1], bounds[1:]))
 
 
 def by_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import combinations_with_replacement
@@ -280,14 +281,17 @@ def _search_compiled(
     buffer = torch.empty(_TILE, _TILE)
     tiles = range(0, num_images, _TILE)
     pairs = combinations_with_replacement(tiles, 2)
-    for row, col in progress(pairs, "neighbours", len(tiles) * (len(tiles) + 1) // 2):
-        block, others = queries[row : row + _TILE], features[col : col + _TILE]
-        product = buffer[: len(block), : len(others)]
-        torch.mm(block, others.T, out=product)
-        lists = product.numpy(), row, col, similarity, index
-        compiled.in_threads(compiled.keep_largest_of_rows, len(block), *lists)
-        if col > row:
-            compiled.in_threads(compiled.keep_largest_of_columns, len(others), *lists)
+    total = len(tiles) * (len(tiles) + 1) // 2
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        share = partial(compiled.in_threads, pool=pool)
+        for row, col in progress(pairs, "neighbours", total):
+            block, others = queries[row : row + _TILE], features[col : col + _TILE]
+            product = buffer[: len(block), : len(others)]
+            torch.mm(block, others.T, out=product)
+            lists = product.numpy(), row, col, similarity, index
+            share(compiled.keep_largest_of_rows, len(block), *lists)
+            if col > row:
+                share(compiled.keep_largest_of_columns, len(others), *lists)
     return torch.from_numpy(similarity), torch.from_numpy(index)
 
 
