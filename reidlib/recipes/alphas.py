@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,17 +28,44 @@ from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.fused import FusedNet
 from reidlib.quality.fusion import AlphaWeighs, WeightedFusion, weight_loss
-from reidlib.quality.identifiability import Identifiability, measure_identifiability
+from reidlib.quality.identifiability import (
+    Definition,
+    Identifiability,
+    measure_identifiability,
+)
 from reidlib.quality.pixels import contrast, sharpness
+from reidlib.recipes.settings import TrainingConfig
 from reidlib.recipes.steps import open_split
-
-if TYPE_CHECKING:
-    from reidlib.recipes.qafm import Config
 
 AlphaLoss = Literal["ratio", "linear", "identity", "none"]
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 """The fixed weights of the paper's Table 4."""
+
+
+@dataclass(frozen=True)
+class FusionConfig(TrainingConfig):
+    """Settings of alpha and of the last layer."""
+
+    gradients: Literal["isolated", "accumulated"] = "isolated"
+    """Each loss reaches its own part, as the paper says, or whatever it depends on, as
+    in its code."""
+    alpha_loss: AlphaLoss = "ratio"
+    """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
+    the loss of the identities; none: it stays at fixed_alpha."""
+    fixed_alpha: float = 0.5
+    """alpha, where it is not learned."""
+    alpha_weighs: AlphaWeighs = "attributes"
+    """What alpha weighs, see `weigh`."""
+    alpha_hidden: int = 32
+    """Width of the perceptron of alpha; 0: a single neuron."""
+    identifiability: Definition = "pairs"
+    """Which distances the score is the mean of."""
+    smoothing: float = 0.1
+    """Share of an identity label that is spread over all identities."""
+    margin: float = 0.3
+    """Margin of the triplet loss."""
+
 
 SPLITS = ("train", "query", "gallery")
 
@@ -50,7 +77,7 @@ Scores = dict[str, Tensor]
 
 
 def quality_scores(
-    model: FusedNet, dataset: ReIDDataset, config: Config
+    model: FusedNet, dataset: ReIDDataset, config: FusionConfig
 ) -> dict[str, Scores]:
     """Return several scores of the quality of every image, QAFM-E1 among them.
 
@@ -165,7 +192,7 @@ class Batch:
 
 
 def fusion_losses(
-    config: Config,
+    config: FusionConfig,
     batch: Batch,
     scores: Tensor,
     fusion: Any,
@@ -252,7 +279,7 @@ class Rivals(nn.Module):
 
     def __init__(
         self,
-        config: Config,
+        config: FusionConfig,
         fusion: WeightedFusion,
         classifier: FusedClassifier,
         scores: Mapping[str, Scores],

@@ -32,15 +32,11 @@ from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import build_backbone
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
-from reidlib.quality.fusion import AlphaWeighs
-from reidlib.quality.identifiability import (
-    Definition,
-)
 from reidlib.recipes.alphas import (
     RIVALS,
-    AlphaLoss,
     Batch,
     FusedClassifier,
+    FusionConfig,
     Rivals,
     Scores,
     failure_areas,
@@ -52,7 +48,6 @@ from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
     PAPER,
     Backbone,
-    TrainingConfig,
     check_at_least,
     check_not_negative,
     check_positive,
@@ -75,7 +70,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(FusionConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
@@ -95,9 +90,6 @@ class Config(TrainingConfig):
     """First epochs of stage 2, in which the two branches do not learn."""
     branch_rate: float = 0.1
     """Factor of the branches' rates after that."""
-    gradients: Literal["isolated", "accumulated"] = "isolated"
-    """Each loss reaches its own part, as the paper says, or whatever it depends on, as
-    in its code."""
     shared_encoder: bool = False
     """One encoder for both branches."""
     features: int = 1024
@@ -123,17 +115,6 @@ class Config(TrainingConfig):
     """Length of the final descriptor."""
     activation: bool = False
     """Batch norm and ReLU behind the last layer, as in the published code."""
-    alpha_loss: AlphaLoss = "ratio"
-    """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
-    the loss of the identities; none: it stays at fixed_alpha."""
-    fixed_alpha: float = 0.5
-    """alpha, where it is not learned."""
-    alpha_weighs: AlphaWeighs = "attributes"
-    """What alpha weighs, see `weigh`."""
-    alpha_hidden: int = 32
-    """Width of the perceptron of alpha; 0: a single neuron."""
-    identifiability: Definition = "pairs"
-    """Which distances the score is the mean of."""
     rivals: bool = False
     """Train beside it what alpha learns by every loss, in both conventions, and from
     other scores, on the same branches, see `reidlib.recipes.alphas`."""
@@ -143,10 +124,6 @@ class Config(TrainingConfig):
     """Height of the images that it sees."""
     quality_width: int = 128
     """Their width."""
-    smoothing: float = 0.1
-    """Share of an identity label that is spread over all identities."""
-    margin: float = 0.3
-    """Margin of the triplet loss."""
     classifier_lr: float = 3.5e-4
     """Learning rate of the classifiers over identities."""
 
