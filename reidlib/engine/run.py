@@ -19,7 +19,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -361,8 +361,9 @@ class Run:
             wrapped, *others = self.fabric.setup(model, *optimizers)
         else:
             wrapped, others = self.fabric.setup_module(model, move_to_device=True), []
-        for name in getattr(model, "forward_methods", ()):
-            wrapped.mark_forward_method(name)
+        for name in ("forward", *getattr(model, "forward_methods", ())):
+            called = model if name == "forward" else getattr(model, name)
+            wrapped.__dict__[name] = in_precision(called, self.fabric)
         return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
@@ -619,6 +620,29 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
             f"device {device!r} cannot be used here ({reason}); choose auto, cpu or "
             "cuda"
         ) from error
+
+
+def in_precision(function: Callable[..., Any], fabric: Fabric) -> Callable[..., Any]:
+    """Return a function that computes in the precision of Fabric.
+
+    On one device Fabric does so for ``forward`` alone, and rounds what goes in: images
+    of which a quality is measured, and scores. Here layers round what they take.
+
+    Args:
+        function: A network, or a method of one.
+        fabric: For its precision.
+
+    Returns:
+        The function; what it gives is float32.
+    """
+    precision = fabric.strategy.precision
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with precision.forward_context():
+            made = function(*arguments, **options)
+        return precision.convert_output(made)
+
+    return call
 
 
 @contextlib.contextmanager

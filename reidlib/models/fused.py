@@ -74,12 +74,14 @@ class QualityEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the ``(B,)`` scores of ``(B, 3, H, W)`` uint8 images, QAFM-E1."""
-        views = torch.cat([images[:, None], perturb(images)], dim=1)
-        flat = resize(views.flatten(0, 1), self.size)
-        prepare = TestTransform()
-        features = [self.encode(prepare(part)) for part in flat.split(self.views)]
-        whole = torch.cat(features).unflatten(0, views.shape[:2])
-        return identifiability(whole, self.definition)
+        # Scores are compared with those that were measured in float32.
+        with torch.autocast(images.device.type, enabled=False):
+            views = torch.cat([images[:, None], perturb(images)], dim=1)
+            flat = resize(views.flatten(0, 1), self.size)
+            prepare = TestTransform()
+            features = [self.encode(prepare(part)) for part in flat.split(self.views)]
+            whole = torch.cat(features).unflatten(0, views.shape[:2])
+            return identifiability(whole, self.definition)
 
 
 class FusedNet(nn.Module):

@@ -153,7 +153,7 @@ class QualityWeight(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return ``(B,)`` alpha in (0, 1) of ``(B,)`` scores as they were measured."""
-        return self.layers(self.normalise(scores)[:, None])[:, 0].sigmoid()
+        return self.layers(self.normalise(scores)[:, None])[:, 0].float().sigmoid()
 
 
 class FusionLayer(nn.Module):
