@@ -40,7 +40,12 @@ from reidlib.engine.checkpoint import (
     set_random_states,
     write_atomically,
 )
-from reidlib.engine.manifest import environment, read_manifest, read_result
+from reidlib.engine.manifest import (
+    environment,
+    read_files,
+    read_manifest,
+    read_result,
+)
 from reidlib.engine.memory import advice, is_out_of_memory
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.paths import lock_folder, user_path
@@ -178,6 +183,8 @@ class Run:
                 },
             },
         }
+        if files := read_files(config, dataset):
+            settings["files"] = files
         self._checkpoint: dict[str, Any] | None = None
         self.fabric = open_fabric(device, config.precision)
         self._make_folder()
@@ -559,6 +566,7 @@ class Run:
             "version": self.manifest["version"],
             "config": _plain(self.manifest["config"]),
             "dataset": self.manifest["dataset"],
+            "files": self.manifest.get("files", {}),
         }
         try:
             save_checkpoint(self.checkpoint_path, state)
@@ -731,9 +739,12 @@ def _short(record: dict[str, Any]) -> str:
 def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `DamagedError` if a file belongs to a run with other settings or data.
 
+    What one of them did not read is not compared: old runs name no files, and those of
+    a complete run may be gone.
+
     Args:
         file: The file, for the message.
-        then: What it says of recipe, version, configuration and data.
+        then: What it says of recipe, version, configuration, data and files.
         now: What it must say.
     """
     for name in ("recipe", "version", "config", "dataset"):
@@ -745,6 +756,13 @@ def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
                 f"{file} is of a run with another {name} "
                 f"({_difference(before, value)}); resume it unchanged, or choose "
                 "another folder (--out)",
+                file,
+            )
+    for name, sha256 in now.get("files", {}).items():
+        if then.get("files", {}).get(name, sha256) != sha256:
+            raise DamagedError(
+                f"{file} is of a run that read another file of {name}; put that back, "
+                "or choose another folder (--out)",
                 file,
             )
 

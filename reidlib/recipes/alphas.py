@@ -334,7 +334,8 @@ def score_alphas(
     whole = score(learned)
     by_alpha = {alpha: score(found) for alpha, found in fixed.items()}
     alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
-    varies = min(float(alpha.std()), float(quality.std())) > 0
+    spread = float(alpha.std()) if len(alpha) > 1 else 0.0
+    varies = min(spread, float(quality.std(correction=0))) > 0
     together = np.corrcoef(alpha, quality)[0, 1] if varies else math.nan
     # The best fixed alpha of each query: what a perfect weight could reach, if the
     # choice were not made by the answer.
@@ -342,7 +343,7 @@ def score_alphas(
     told = {
         "alpha": {
             "mean": float(alpha.mean()),
-            "std": float(alpha.std()),
+            "std": spread,
             "correlation": float(together),
             "oracle_mAP": float(np.nanmean(best)),
             "held_out_gain": _held_out_gain(fixed, score, gallery),

@@ -21,7 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reidlib.data.attributes import ATTRIBUTE_GROUPS, read_market_attributes
+from reidlib.data.attributes import (
+    ATTRIBUTE_FILE,
+    ATTRIBUTE_GROUPS,
+    MarketAttributes,
+    attributes_hash,
+    read_market_attributes,
+)
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
@@ -174,6 +180,13 @@ class Config(TrainingConfig):
                 "10 pixels of each side"
             )
 
+    def read_files(self, dataset: ReIDDataset) -> dict[str, str]:
+        """Return what a run reads beside the images, see `CommonConfig`."""
+        found = super().read_files(dataset)
+        if (dataset.root / ATTRIBUTE_FILE).is_file():
+            found["attributes"] = attributes_hash(dataset.root)
+        return found
+
 
 _LARGE = {**PAPER, "height": 384, "width": 128, "jitter": 0.2, "iterations": 187}
 _CODE = {
@@ -304,7 +317,9 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     check_identities(dataset)
     images = open_training_images(dataset, config, run.device)
     people = torch.from_numpy(dataset.train.labels)
+    known = known_attributes(dataset, config)
     truth = torch.from_numpy(attribute_classes(dataset, config))
+    say_unknown(known, dataset, run)
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
@@ -361,7 +376,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             run.record(alpha=float(torch.stack(alphas).mean()))
         end_epoch(config, run, model, dataset)
 
-    return run.finish(judge(model, rivals, images, every, dataset, config, run))
+    return run.finish(judge(model, rivals, images, every, known, dataset, config, run))
 
 
 def start(
@@ -402,6 +417,26 @@ def start(
     return wrapped, heads, rivals, optimizers
 
 
+def known_attributes(dataset: ReIDDataset, config: Config) -> MarketAttributes | None:
+    """Return the annotation, which a training without attributes may lack."""
+    if config.attributes == "none" and not (dataset.root / ATTRIBUTE_FILE).is_file():
+        return None
+    return read_market_attributes(dataset.root)
+
+
+def say_unknown(known: MarketAttributes | None, dataset: ReIDDataset, run: Run) -> None:
+    """Write down how many people of the query have no attributes."""
+    people = np.unique(dataset.query.pids)
+    if known is None or not len(people):
+        return
+    if lacking := sum(int(pid) not in {**known.train, **known.test} for pid in people):
+        scored = "the others" if lacking < len(people) else "the training images"
+        run.log(
+            f"{lacking} of {len(people)} people of the query have no attributes: their "
+            f"prediction is scored on {scored}"
+        )
+
+
 def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
     """Return the ``(N, 12)`` classes that the attribute branch learns, -1 for none.
 
@@ -411,10 +446,12 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
 
     Raises:
         ReIDError: If the file is missing, a training identity is not in it, or a group
-            has one value in the whole training split.
+            has one value in the whole training split. ``"none"`` needs no file.
     """
     table = dataset.train
-    known = read_market_attributes(dataset.root)
+    known = known_attributes(dataset, config)
+    if config.attributes == "none" or known is None:
+        return np.full((len(table), len(ATTRIBUTE_GROUPS)), -1)
     missing = sorted(set(table.pids.tolist()) - set(known.train))
     if missing:
         raise ReIDError(
@@ -428,8 +465,6 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
                 f"{dataset.root}: all training images have the same {group!r}, from "
                 "which a head can learn nothing; add people with another value"
             )
-    if config.attributes == "none":
-        return np.full_like(classes, -1)
     if config.attributes == "shuffled":
         # Each person gets the annotation of another: a code, but a wrong one.
         order = np.random.default_rng(config.seed).permutation(table.num_pids)
@@ -445,6 +480,7 @@ def judge(
     rivals: Any,
     images: ImageSource,
     every: dict[str, Scores],
+    known: MarketAttributes | None,
     dataset: ReIDDataset,
     config: Config,
     run: Run,
@@ -456,6 +492,7 @@ def judge(
         rivals: `Rivals`, or None.
         images: Training images.
         every: Of `quality_scores`.
+        known: Attributes, or None.
         dataset: Data.
         config: Settings.
         run: For its device.
@@ -484,8 +521,9 @@ def judge(
         learned = {"train": fused.cpu()}
         told: dict[str, Any] = {
             "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
-            "attributes": judge_attributes(logits, dataset),
         }
+        if known is not None:
+            told["attributes"] = judge_attributes(logits, known, dataset)
         if testable:
             whole, of_alpha, tested = score_alphas(model, made, scores, dataset)
             learned |= tested
@@ -518,16 +556,19 @@ def judge_rivals(
     return told
 
 
-def judge_attributes(found: dict[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
+def judge_attributes(
+    found: dict[str, Tensor], known: MarketAttributes, dataset: ReIDDataset
+) -> dict[str, Any]:
     """Return how well the heads predict the attributes of people they have not seen.
 
     Args:
         found: Logits of ``query``, or of ``train`` if there is none.
-        dataset: Data with attributes.
+        known: Attributes; ``train`` is scored if they are of no person of ``query``.
+        dataset: Data.
     """
-    name = "query" if "query" in found else "train"
-    known = read_market_attributes(dataset.root)
-    truth = known.for_table(getattr(dataset, name))[1]
+    name, truth = "query", known.for_table(dataset.query)[1]
+    if "query" not in found or (truth < 0).all():
+        name, truth = "train", known.for_table(dataset.train)[1]
     sizes = [len(values) for values in ATTRIBUTE_GROUPS.values()]
     logits = found[name].cpu().split(sizes, dim=1)
     scored = score_attributes(list(logits), truth)

@@ -425,6 +425,34 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, dataset):
         open_run(tmp_path / "file" / "run", dataset)
 
 
+def test_what_is_read_beside_the_images_belongs_to_a_run(tmp_path, dataset):
+    from reidlib.recipes import baseline, calr, direct
+
+    file = tmp_path / "weights.pth"
+    config = direct.Config(weights=str(file))
+    assert direct.Config(weights="random").read_files(dataset) == {}
+    assert config.read_files(dataset) == {}  # that it is missing is said elsewhere
+    keys = [run_key(direct.train, config, dataset)]
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        keys.append(run_key(direct.train, config, dataset))
+    assert len(set(keys)) == 3
+    assert set(baseline.Config(weights=str(file)).read_files(dataset)) == {"weights"}
+    both = calr.Config(weights=str(file), local_labels=str(file))
+    assert set(both.read_files(dataset)) == {"weights", "local_labels"}
+
+    with open_run(tmp_path / "run", dataset, config) as run:
+        run.finish({})
+    with open_run(tmp_path / "run", dataset, config, resume=True) as run:
+        assert set(run.result()["files"]) == {"weights"}
+    file.write_bytes(b"one")
+    with pytest.raises(DamagedError, match="read another file of weights; put that"):
+        open_run(tmp_path / "run", dataset, config, resume=True)
+    file.unlink()  # a complete run does not need it any more
+    with open_run(tmp_path / "run", dataset, config, resume=True) as run:
+        assert run.result()["metrics"] == {}
+
+
 def networks():
     """Every module that is called by other methods than forward, and what they take."""
     images, rows = torch.randn(4, 3, 128, 64), torch.randn(4, 8)

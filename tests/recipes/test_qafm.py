@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from support import (
 )
 
 from reidlib.data import ReIDDataset, open_dataset, read_market_attributes
+from reidlib.data.attributes import attributes_hash
 from reidlib.data.transforms import TestTransform
+from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.losses.smoothing import smoothed_cross_entropy
@@ -424,6 +427,78 @@ def test_an_identity_without_attributes(city):
     rewrite(city, drop)
     with pytest.raises(ReIDError, match="1 training identities have no attributes"):
         qafm.attribute_classes(open_dataset("market-style", city), small())
+
+
+def swap_two(content):
+    """Exchange what two people wear."""
+    for name, column in content["train"].items():
+        if name != "image_index":
+            column[[0, 1]] = column[[1, 0]]
+
+
+def test_another_annotation_is_another_run(city, tmp_path, monkeypatch):
+    """Half a training must not learn from one file and half from another."""
+    dataset = few_people(open_dataset("market-style", city), 26)
+    config = small()
+    key = run_key(qafm.train, config, dataset)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, dataset, folder, Interrupted, before_step=4)
+    file = city / "market_attribute.mat"
+    rewrite(city, lambda content: None)  # written again, on another day
+    assert run_key(qafm.train, config, dataset) == key
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, dataset, folder, Interrupted, before_step=1, resume=True)
+    right = file.read_bytes()
+    rewrite(city, swap_two)
+    assert run_key(qafm.train, config, dataset) != key
+    with pytest.raises(ReIDError, match="read another file of attributes; put that"):
+        train(qafm, config, dataset, folder, resume=True)
+    file.write_bytes(right)
+    result = train(qafm, config, dataset, folder, resume=True)
+    assert result["files"] == {"attributes": attributes_hash(city)}
+    rewrite(city, swap_two)
+    with (
+        pytest.raises(ReIDError, match="read another file of attributes"),
+        open_run(qafm, config, dataset, folder, resume=True) as run,
+    ):
+        run.result()
+
+
+def test_no_attributes_need_no_file(city, tmp_path):
+    (city / "market_attribute.mat").unlink()
+    dataset = few_people(open_dataset("market-style", city), 4)
+    config = small(attributes="none", epochs=1)
+    metrics = train(qafm, config, dataset, tmp_path / "run")["metrics"]
+    assert metrics["mAP"] > 0
+    assert "attributes" not in metrics
+
+
+@pytest.mark.parametrize("kept", [4, 0])
+def test_people_of_the_query_without_attributes_are_counted(city, tmp_path, kept):
+    dataset = few_people(open_dataset("market-style", city), 26)
+    first = np.unique(dataset.query.pids)[:kept]
+
+    def drop(content):
+        rows = np.isin(content["test"]["image_index"].astype(int), first)
+        content["test"] = {k: v[rows] for k, v in content["test"].items()}
+
+    rewrite(city, drop)
+    folder = tmp_path / "run"
+    metrics = train(qafm, small(epochs=1), dataset, folder)["metrics"]
+    told = (folder / "log.txt").read_text()
+    assert f"{10 - kept} of 10 people of the query have no attributes" in told
+    assert metrics["attributes"]["split"] == ("query" if kept else "train")
+    assert metrics["attributes"]["accuracy"] > 0
+
+
+def test_one_query(people, tmp_path):
+    one = dataclasses.replace(people, query=people.query[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = train(qafm, small(epochs=1), one, tmp_path / "run")["metrics"]
+    assert metrics["num_queries"] == 1
+    assert metrics["alpha"]["std"] == 0
 
 
 def test_an_attribute_with_one_value(city):
