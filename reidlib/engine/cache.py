@@ -176,7 +176,9 @@ def cached_tensors(
     with FileLock(f"{file}.lock"):
         with contextlib.suppress(DamagedError):  # then they are made again
             if file.is_file():
-                return load_checkpoint(file)
+                kept = load_checkpoint(file, "key", "tensors")
+                if kept["key"] == text:  # it may be a renamed one
+                    return dict(kept["tensors"])
         made = make()
-        save_checkpoint(file, made)
+        save_checkpoint(file, {"key": text, "tensors": made})
     return made

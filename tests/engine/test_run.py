@@ -27,7 +27,7 @@ from reidlib.engine import (
     manifest,
     save_checkpoint,
 )
-from reidlib.engine.cache import cached_features, cached_run, run_key
+from reidlib.engine.cache import cached_features, cached_run, cached_tensors, run_key
 from reidlib.engine.manifest import library_hash, read_manifest, read_result
 from reidlib.engine.run import open_fabric
 from reidlib.errors import DamagedError, ReIDError
@@ -451,6 +451,28 @@ def test_what_is_read_beside_the_images_belongs_to_a_run(tmp_path, dataset):
     file.unlink()  # a complete run does not need it any more
     with open_run(tmp_path / "run", dataset, config, resume=True) as run:
         assert run.result()["metrics"] == {}
+
+
+def test_tensors_in_the_cache_are_those_of_their_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    made = []
+
+    def get(key):
+        def make():
+            made.append(key)
+            return {"x": torch.full((2,), float(key))}
+
+        return cached_tensors("numbers", [key], make)["x"].tolist()
+
+    assert [get(1), get(2), get(1)] == [[1, 1], [2, 2], [1, 1]]
+    assert made == [1, 2]
+    one, other = (tmp_path / "numbers").glob("*.safetensors")
+    shutil.copy(one, other)
+    assert [get(1), get(2)] == [[1, 1], [2, 2]]
+    assert len(made) == 3
+    for file in (one, other):  # tensors that another version kept without their key
+        save_checkpoint(file, {"x": torch.zeros(2)})
+    assert [get(1), get(2)] == [[1, 1], [2, 2]]
 
 
 def networks():
