@@ -207,6 +207,7 @@ PRESETS = {
     "paper": Config(**_LARGE),
     "code": Config(**{**_LARGE, **_CODE}),
 }
+PRESET_NOTES = {"code": "what its published code does, where that differs"}
 
 
 def network(config: Config, pretrained: bool = True) -> FusedNet:
