@@ -63,6 +63,7 @@ from reidlib.recipes.settings import (
     check_not_negative,
     check_positive,
     check_share,
+    check_unused,
     small_presets,
 )
 from reidlib.recipes.steps import (
@@ -85,8 +86,9 @@ class Config(TrainingConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
-    stripes there are. ``pooling``, ``last_stride``, ``lr_step`` and ``lr_gamma`` have
-    no influence.
+    stripes there are. ``pooling``, ``bn_splits``, ``lr_step`` and ``lr_gamma`` have no
+    influence, and so they cannot be changed; ``last_stride`` has none either, since
+    the branches read the maps of stride 16 and 32.
     """
 
     epochs: int = 120
@@ -158,6 +160,7 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_unused(self, "pooling", "bn_splits", "lr_step", "lr_gamma")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")
         check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)

@@ -374,6 +374,17 @@ def check_at_least(config: object, **lowest: float) -> None:
             )
 
 
+def check_unused(config: object, *names: str) -> None:
+    """Raise where a setting is changed that has no influence in this recipe."""
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if field.name in names and value != field.default:
+            raise ReIDError(
+                f"{field.name} is {value!r}, and it has no influence in this recipe; "
+                f"leave it at {field.default!r}"
+            )
+
+
 def check_positive(config: object, *names: str) -> None:
     """Raise where a setting is not above 0."""
     for name in names:
