@@ -94,6 +94,8 @@ class FusedNet(nn.Module):
     ``forward`` needs nothing but images: it perturbs them, which costs 35 passes of the
     quality encoder. A recipe that knows the scores already calls the parts.
 
+    It may be put to work after ``half()``, ``bfloat16()`` or ``double()``.
+
     Args:
         backbone: Name of the encoder, see `build_backbone`.
         num_classes: Classes of each group of attributes.
@@ -267,6 +269,7 @@ def denormalise(images: Tensor) -> Tensor:
         >>> bool((denormalise(TestTransform()(levels)) == levels).all())
         True
     """
+    images = images.float()
     mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
     std = images.new_tensor(IMAGENET_STD)[:, None, None]
     levels = 255 * (images * std + mean)

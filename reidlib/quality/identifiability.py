@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.checks import Array, check_array, check_choice, check_count
-from reidlib.data.images import ImageSource, progress
+from reidlib.data.images import ImageSource, check_size, progress
 from reidlib.data.samplers import sequential_batches
 from reidlib.data.transforms import TestTransform
 from reidlib.errors import ReIDError
@@ -124,7 +124,9 @@ def measure_identifiability(
         3
     """
     where = "measure_identifiability"
-    check_count(batch_size, "batch_size", where)
+    batch_size = check_count(batch_size, "batch_size", where)
+    if size is not None:
+        check_size(size)
     if not len(images):
         raise ReIDError(f"{where}: there is no image; give at least one")
     prepare = TestTransform() if prepare is None else prepare
@@ -148,7 +150,10 @@ def resize(images: Tensor, size: tuple[int, int] | None) -> Tensor:
         images: Images.
         size: Height and width; None leaves them.
     """
-    if size is None or tuple(images.shape[-2:]) == tuple(size):
+    if size is None:
+        return images
+    check_size(size)
+    if tuple(images.shape[-2:]) == tuple(size):
         return images
     resized = F.interpolate(
         images.float(), size, mode="bicubic", antialias=True, align_corners=False
@@ -182,7 +187,7 @@ class ScoreNormalisation(nn.Module):
         self.register_buffer("std", torch.ones(()))
 
     @torch.no_grad()
-    def fit(self, scores: Tensor) -> None:
+    def fit(self, scores: Array) -> None:
         """Measure them.
 
         Args:
@@ -191,15 +196,31 @@ class ScoreNormalisation(nn.Module):
         Raises:
             ReIDError: If there is none, or one is not finite.
         """
-        if scores.ndim != 1 or not len(scores) or not torch.isfinite(scores).all():
+        given = check_array(scores, "scores", "ScoreNormalisation")
+        if given.ndim != 1 or not len(given) or not torch.isfinite(given).all():
             raise ReIDError(
-                f"ScoreNormalisation: {tuple(scores.shape)} scores; give (N,) finite "
+                f"ScoreNormalisation: {tuple(given.shape)} scores; give (N,) finite "
                 "numbers, at least one"
             )
-        spread = scores.double().std(correction=0)
-        self.mean.copy_(scores.double().mean())
+        spread = given.double().std(correction=0)
+        self.mean.copy_(given.double().mean())
         self.std.copy_(spread if spread > 0 else torch.ones(()))
 
-    def forward(self, scores: Tensor) -> Tensor:
-        """Return ``(B,)`` scores with mean 0 and standard deviation 1 in training."""
-        return (scores - self.mean) / self.std
+    def forward(self, scores: Array) -> Tensor:
+        """Return ``(B,)`` scores with mean 0 and standard deviation 1 in training.
+
+        Of float32 at least.
+
+        Raises:
+            ReIDError: If the shape is another.
+        """
+        given = scores
+        if not isinstance(given, Tensor):
+            given = check_array(given, "scores", "ScoreNormalisation")
+            given = given.to(self.mean.device)
+        if given.ndim != 1:
+            raise ReIDError(
+                f"ScoreNormalisation: {tuple(given.shape)} scores; give (B,) numbers"
+            )
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        return (given - self.mean) / self.std

@@ -21,9 +21,12 @@ from reidlib.errors import ReIDError
 from reidlib.quality import (
     PERTURBATIONS,
     ScoreNormalisation,
+    contrast,
     identifiability,
     measure_identifiability,
+    perturb,
     perturb_image,
+    sharpness,
 )
 from reidlib.quality.identifiability import resize
 
@@ -165,3 +168,45 @@ def test_normalisation_is_measured_once_and_kept():
     for bad in (torch.empty(0), torch.tensor([1.0, float("inf")]), torch.zeros(2, 2)):
         with pytest.raises(ReIDError, match="give \\(N,\\) finite"):
             normalise.fit(bad)
+
+
+def test_arguments_as_people_have_them(query, encoder):
+    images = InMemoryImages(query, (64, 32))
+    expected = measure_identifiability(encoder, images, batch_size=2)
+    found = measure_identifiability(
+        encoder, images, batch_size=np.int64(2), seed=np.int64(0)
+    )
+    assert found.pairs.equal(expected.pairs)
+    pixels = torch.stack(list(next(iter(images.batches([torch.arange(3)])))))
+    assert perturb(pixels.numpy()).equal(perturb(pixels))
+    assert sharpness(pixels.numpy()).equal(sharpness(pixels))
+    assert contrast(pixels.numpy()).equal(contrast(pixels))
+    views = torch.randn(2, 3, 4)
+    for given in (views.numpy(), views.tolist(), views.double()):
+        torch.testing.assert_close(identifiability(given), identifiability(views))
+    picture = Image.fromarray(read_image(query.file(0), (64, 32)))
+    assert len(perturb_image(picture, seed=np.int32(3))) == N - 1
+    for size in (32, (64,), (64, 0), "64"):
+        with pytest.raises(ReIDError, match="give height and width in pixels"):
+            measure_identifiability(encoder, images, size=size)
+    for seed in (-1, 1.5, True, None, 2**63):
+        with pytest.raises(ReIDError, match="seed is"):
+            measure_identifiability(encoder, images, seed=seed)
+        with pytest.raises(ReIDError, match="perturb_image: seed is"):
+            perturb_image(picture, seed=seed)
+    with pytest.raises(ReIDError, match="the picture is a ndarray of mode None"):
+        perturb_image(np.asarray(picture))
+    with pytest.raises(ReIDError, match=r"contrast: images are \(3, 64, 32\)"):
+        contrast(pixels[0])
+
+
+def test_scores_as_people_have_them():
+    scores = torch.tensor([11.0, 12.0, 14.0])
+    expected = ScoreNormalisation()
+    expected.fit(scores)
+    for given in (scores.numpy(), scores.tolist(), scores.half(), scores.long()):
+        normalise = ScoreNormalisation()
+        normalise.fit(given)
+        assert normalise(given).tolist() == pytest.approx(expected(scores).tolist())
+    with pytest.raises(ReIDError, match=r"\(3, 1\) scores; give \(B,\)"):
+        expected(scores[:, None])
