@@ -54,7 +54,6 @@ from reidlib.recipes.alphas import (
     quality_scores,
     score_alphas,
 )
-from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
     PAPER,
     Backbone,
@@ -69,6 +68,7 @@ from reidlib.recipes.settings import (
 from reidlib.recipes.steps import (
     adam,
     batches,
+    diagnose_features,
     end_epoch,
     extract,
     log_weights,
@@ -524,7 +524,7 @@ def judge(
         fused = F.normalize(model.fuse(*made["train"].chunk(2, dim=1), alpha), dim=1)
         learned = {"train": fused.cpu()}
         told: dict[str, Any] = {
-            "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
+            "diagnosis": diagnose_features(learned["train"], dataset, config, run),
         }
         if known is not None:
             told["attributes"] = judge_attributes(logits, known, dataset)
