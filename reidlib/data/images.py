@@ -410,7 +410,7 @@ def check_size(size: object) -> None:
         )
 
 
-def progress(results: Iterable, total: int) -> Iterable:
+def progress(results: Iterable, total: int, title: str = "reading images") -> Iterable:
     """Show a bar while images are read, if that takes more than two seconds.
 
     The bar is plain text: the bar for notebooks ignores ``TQDM_DISABLE``, so on a slow
@@ -418,4 +418,4 @@ def progress(results: Iterable, total: int) -> Iterable:
     """
     if not watched():
         return results
-    return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)
+    return tqdm(results, total=total, desc=title, unit="", delay=2.0)

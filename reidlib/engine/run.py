@@ -469,7 +469,7 @@ class Run:
         step = (now - self._first_step) / (steps - 1)
         epoch = self._first_step - self._epoch_began + (total - 1) * step
         epochs = f"{self._epochs_left} epochs of {total} steps"
-        told = _duration(self._epochs_left * epoch)
+        told = duration(self._epochs_left * epoch)
         self.log(f"about {told} for {epochs}, by the first {steps} steps")
 
     @property
@@ -699,7 +699,8 @@ def _is_finite(module: nn.Module) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the unit that a person would use."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +16,7 @@ from reidlib.data.images import ImageSource, check_size, progress
 from reidlib.data.samplers import sequential_batches
 from reidlib.data.transforms import TestTransform
 from reidlib.errors import ReIDError
-from reidlib.quality.perturbations import perturb
+from reidlib.quality.perturbations import PERTURBATIONS, perturb
 
 Definition = Literal["pairs", "anchor"]
 """All pairs of views, or the image against each of its perturbed versions."""
@@ -95,7 +96,8 @@ def measure_identifiability(
 ) -> Identifiability:
     """Measure the identifiability of images, QAFM-E1.
 
-    The 35 views of each image of a batch go through the encoder together.
+    The 35 views of each image of a batch go through the encoder together, unless they
+    are so large that fewer are taken at once.
 
     Args:
         encode: Normalised images to ``(B, D)`` features, in evaluation mode and on the
@@ -132,15 +134,39 @@ def measure_identifiability(
     prepare = TestTransform() if prepare is None else prepare
     parts: dict[Definition, list[Tensor]] = {name: [] for name in DEFINITIONS}
     batches = images.batches(sequential_batches(len(images), batch_size))
-    for batch in progress(batches, -(-len(images) // batch_size)):
-        views = torch.cat(
-            [batch[:, None], perturb(batch, strength=strength, seed=seed)], 1
-        )
-        flat = resize(views.flatten(0, 1), size)
-        features = encode(prepare(flat)).unflatten(0, views.shape[:2])
-        for name, scores in parts.items():
-            scores.append(identifiability(features, name).cpu())
+    count = -(-len(images) // batch_size)
+    for batch in progress(batches, count, "measuring quality"):
+        fits = views_at_once(batch, size)
+        for some in batch.split(max(1, fits // (1 + len(PERTURBATIONS)))):
+            views = torch.cat(
+                [some[:, None], perturb(some, strength=strength, seed=seed)], 1
+            )
+            flat = views.flatten(0, 1).split(fits)
+            encoded = [encode(prepare(resize(part, size))) for part in flat]
+            features = torch.cat(encoded).unflatten(0, views.shape[:2])
+            for name, scores in parts.items():
+                scores.append(identifiability(features, name).cpu())
     return Identifiability(*(torch.cat(parts[name]) for name in DEFINITIONS))
+
+
+_PIXELS = 280 * 384 * 128
+"""Pixels of the views that are encoded at once: 8 images at the paper's size, for which
+ResNet-50 needs about 3 GB."""
+
+
+def views_at_once(images: Tensor, size: tuple[int, int] | None) -> int:
+    """Return how many views are encoded at once, so that memory does not run out.
+
+    Args:
+        images: ``(B, 3, H, W)``.
+        size: Height and width to which views are resized; None leaves them.
+
+    Example:
+        >>> views_at_once(torch.zeros(1, 3, 128, 64), (1024, 512))
+        26
+    """
+    pixels = max(math.prod(shape) for shape in (images.shape[-2:], size or (1, 1)))
+    return max(1, _PIXELS // pixels)
 
 
 def resize(images: Tensor, size: tuple[int, int] | None) -> Tensor:

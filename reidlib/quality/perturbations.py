@@ -118,9 +118,13 @@ def perturb(images: Array, *, strength: float = 1.0, seed: int = 0) -> Tensor:
     fields = {name: field.to(images.device) for name, field in noise.items()}
     floats = images.float()
     views = [
-        _TENSOR_FORMS[p.family](floats, p, strength, fields) for p in PERTURBATIONS
+        _TENSOR_FORMS[p.family](floats, p, strength, fields)
+        .round()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for p in PERTURBATIONS
     ]
-    return torch.stack(views, dim=1).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.stack(views, dim=1)
 
 
 def perturb_image(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_tensors
 from reidlib.engine.checkpoint import weights_hash
+from reidlib.engine.run import Run, duration
 from reidlib.errors import ReIDError
 from reidlib.evaluation.failure import auroc
 from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
@@ -28,7 +30,12 @@ from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.fused import FusedNet
 from reidlib.quality.fusion import AlphaWeighs, WeightedFusion, weight_loss
-from reidlib.quality.identifiability import Identifiability, measure_identifiability
+from reidlib.quality.identifiability import (
+    Identifiability,
+    measure_identifiability,
+    views_at_once,
+)
+from reidlib.quality.perturbations import PERTURBATIONS
 from reidlib.quality.pixels import contrast, sharpness
 from reidlib.recipes.steps import open_split
 
@@ -50,7 +57,7 @@ Scores = dict[str, Tensor]
 
 
 def quality_scores(
-    model: FusedNet, dataset: ReIDDataset, config: Config
+    model: FusedNet, dataset: ReIDDataset, config: Config, run: Run | None = None
 ) -> dict[str, Scores]:
     """Return several scores of the quality of every image, QAFM-E1 among them.
 
@@ -61,6 +68,7 @@ def quality_scores(
         model: Network, on the device.
         dataset: Data.
         config: Settings.
+        run: To say how long it takes.
 
     Returns:
         By name: identifiability (``pairs``, ``anchor``), ``sharpness``, ``contrast``,
@@ -69,6 +77,8 @@ def quality_scores(
     """
     device = next(model.parameters()).device
     quality = model.quality.eval()
+    count = sum(len(getattr(dataset, split)) for split in SPLITS)
+    encode = quality.encode if run is None else timed(quality.encode, count, run)
 
     def measure() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -78,10 +88,9 @@ def quality_scores(
             plain = torch.empty(2, 0)
             if len(table):
                 images = open_split(table, config, device)
-                both = measure_identifiability(
-                    quality.encode, images, size=quality.size
-                )
-                parts = torch.arange(len(table)).split(config.extract_batch)
+                both = measure_identifiability(encode, images, size=quality.size)
+                fits = views_at_once(torch.empty(0, *config.size), None)
+                parts = torch.arange(len(table)).split(min(fits, config.extract_batch))
                 plain = torch.cat(
                     [
                         torch.stack([sharpness(batch), contrast(batch)])
@@ -110,6 +119,31 @@ def quality_scores(
         for split, values in found["pairs"].items()
     }
     return found
+
+
+def timed(
+    encode: Callable[[Tensor], Tensor], count: int, run: Run
+) -> Callable[[Tensor], Tensor]:
+    """Return an encoder that says once how long the quality of all images takes.
+
+    Args:
+        encode: Views to features.
+        count: Number of images.
+        run: Where it is said.
+    """
+    began: list[float] = []
+    seen: list[int] = []
+
+    def call(views: Tensor) -> Tensor:
+        began.append(time.monotonic())
+        if len(began) == 4:  # the first call takes longer
+            each = (began[3] - began[1]) / sum(seen[1:])
+            told = duration(each * count * (1 + len(PERTURBATIONS)))
+            run.log(f"about {told} to measure the quality of {count} images")
+        seen.append(len(views))
+        return encode(views)
+
+    return call
 
 
 # -- losses ------------------------------------------------------------------------

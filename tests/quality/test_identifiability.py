@@ -18,6 +18,8 @@ from reidlib.data import (
     read_image,
 )
 from reidlib.errors import ReIDError
+from reidlib.models import build_backbone
+from reidlib.models.fused import QualityEncoder
 from reidlib.quality import (
     PERTURBATIONS,
     ScoreNormalisation,
@@ -116,6 +118,35 @@ def test_views_are_resized_after_they_were_perturbed(query):
     images = InMemoryImages(query, (64, 32))
     measure_identifiability(encode, images, size=(96, 48), batch_size=5)
     assert seen == [(5 * N, 3, 96, 48)]
+
+
+def test_large_images_are_taken_in_smaller_parts(query, encoder, monkeypatch):
+    images = InMemoryImages(query, (64, 32))
+    seen = []
+
+    def encode(views):
+        seen.append(len(views))
+        return encoder(views)
+
+    whole = measure_identifiability(encode, images, size=(96, 48))
+    assert seen == [5 * N]
+    network = QualityEncoder(build_backbone("tiny", pretrained=False), (96, 48)).eval()
+    monkeypatch.setattr(network, "encode", encode)
+    (pixels,) = images.batches([torch.arange(5)])
+    for views, expected in {
+        2 * N: [2 * N, 2 * N, N],
+        10: 5 * [10, 10, 10, 5],
+    }.items():
+        names = resize.__globals__
+        monkeypatch.setitem(names, "_PIXELS", views * 96 * 48)
+        seen.clear()
+        parts = measure_identifiability(encode, images, size=(96, 48))
+        assert seen == expected
+        torch.testing.assert_close(parts.pairs, whole.pairs)
+        torch.testing.assert_close(parts.anchor, whole.anchor)
+        seen.clear()
+        torch.testing.assert_close(network(pixels), whole.pairs)
+        assert seen == expected
 
 
 def test_resizing_is_pillows_bicubic(query):
