@@ -35,7 +35,7 @@ from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
-from reidlib.models.backbones import build_backbone
+from reidlib.models.backbones import Backbone, build_backbone
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
 from reidlib.quality.fusion import AlphaWeighs
@@ -56,7 +56,6 @@ from reidlib.recipes.alphas import (
 )
 from reidlib.recipes.settings import (
     PAPER,
-    Backbone,
     TrainingConfig,
     check_at_least,
     check_not_negative,
@@ -65,6 +64,7 @@ from reidlib.recipes.settings import (
     check_unused,
     small_presets,
 )
+from reidlib.recipes.settings import Backbone as BackboneName
 from reidlib.recipes.steps import (
     adam,
     batches,
@@ -145,8 +145,9 @@ class Config(TrainingConfig):
     rivals: bool = False
     """Train beside it what alpha learns by every loss, in both conventions, and from
     other scores, on the same branches, see `reidlib.recipes.alphas`."""
-    quality_backbone: Backbone = "resnet50"
-    """Network that measures the quality, with ImageNet weights."""
+    quality_backbone: BackboneName = "resnet50"
+    """Network that measures the quality, with ImageNet weights: those of ``weights`` if
+    it is the same network as ``backbone``."""
     quality_height: int = 384
     """Height of the images that it sees."""
     quality_width: int = 128
@@ -223,7 +224,7 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
     """
     pretrained = pretrained and config.weights != "random"
     size = config.quality_height, config.quality_width
-    quality = build_backbone(config.quality_backbone, pretrained, last_stride=2)
+    quality = quality_backbone(config, pretrained)
     return FusedNet(
         config.backbone,
         [len(values) for values in ATTRIBUTE_GROUPS.values()],
@@ -245,6 +246,28 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
         alpha_weighs=config.alpha_weighs,
         fixed_alpha=config.fixed_alpha if config.alpha_loss == "none" else None,
     )
+
+
+def quality_backbone(config: Config, pretrained: bool) -> Backbone:
+    """Return the network that measures the quality.
+
+    Raises:
+        ReIDError: If its weights cannot be had.
+    """
+    name = config.quality_backbone
+    same = pretrained and name == config.backbone
+    weights = config.weights if same else None
+    try:
+        return build_backbone(name, pretrained, last_stride=2, weights=weights)
+    except ReIDError as error:
+        if weights is not None:
+            raise
+        why = str(error).partition("; ")[0].partition(", or give")[0]
+        raise ReIDError(
+            f"{why}; the quality is measured with {name}: set --quality-backbone to "
+            "efficientnet_lite0, whose weights are installed, or set it and --backbone "
+            "to one network and give the file of its weights with --weights"
+        ) from error
 
 
 class Classifiers(nn.Module):
@@ -327,7 +350,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
-    every = quality_scores(model.to(run.device), dataset, config)
+    every = quality_scores(model.to(run.device), dataset, config, run)
     scores = every[config.identifiability]
     model.fusion.weight.normalise.fit(scores["train"])
     rivals = None

@@ -29,6 +29,7 @@ from reidlib.errors import ReIDError
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
+from reidlib.models.backbones import build_backbone
 from reidlib.quality import weigh, weight_loss
 from reidlib.recipes import qafm
 from reidlib.recipes.alphas import ALPHAS, RIVALS, quality_scores
@@ -400,6 +401,35 @@ def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
     again = quality_scores(model, people, small())
     assert sum(calls) == 70 * count
     assert torch.equal(first["pairs"]["query"], again["pairs"]["query"])
+
+
+def test_how_long_the_quality_takes_is_said(people, monkeypatch, tmp_path):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    train(qafm, small(epochs=1), people, tmp_path / "run")
+    count = len(people.train) + len(people.query) + len(people.gallery)
+    told = (tmp_path / "run" / "log.txt").read_text()
+    assert f"to measure the quality of {count} images" in told
+    assert told.index("to measure") < told.index("epoch 1/")
+
+
+def test_weights_of_the_network_that_measures_the_quality(tmp_path, monkeypatch):
+    from urllib.error import URLError
+
+    def unreachable(*_, **__):
+        raise URLError("no network")
+
+    file = tmp_path / "tiny.pth"
+    torch.save(build_backbone("tiny").stages.state_dict(), file)
+    model = qafm.network(small(weights=str(file)))
+    for name, weight in model.encoder.state_dict().items():
+        assert weight.equal(model.quality.backbone.state_dict()[name])
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    with pytest.raises(ReIDError, match="no ImageNet weights for resnet50") as caught:
+        qafm.network(small(quality_backbone="resnet50", weights=str(file)))
+    assert "weights=PATH" not in str(caught.value)
+    assert "set --quality-backbone to efficientnet_lite0" in str(caught.value)
+    with pytest.raises(ReIDError, match="no weights at"):
+        qafm.network(small(weights=str(tmp_path / "none.pth")))
 
 
 @pytest.fixture
