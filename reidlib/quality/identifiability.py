@@ -151,7 +151,7 @@ def measure_identifiability(
 
 _PIXELS = 280 * 384 * 128
 """Pixels of the views that are encoded at once: 8 images at the paper's size, for which
-ResNet-50 needs about 3 GB."""
+EfficientNet-Lite0 needs 4 GB."""
 
 
 def views_at_once(images: Tensor, size: tuple[int, int] | None) -> int:
