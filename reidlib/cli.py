@@ -386,6 +386,12 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         _print_result(options.out, result_of(options.out))
         return
     # What is wrong is said now, and not after the data are drawn or read.
+    named = options.data or options.root or options.size
+    if before and not named and not before.get("options"):  # it was made in Python
+        raise ReIDError(
+            f"{options.out} does not say where its data are; name them with --root (or "
+            "--size, if they are SynthCity)"
+        )
     _check_device(options.device or "auto")
     check_requirements(config)
     check_network(recipe.network(config), config)

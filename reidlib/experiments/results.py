@@ -209,13 +209,17 @@ class Job:
     def is_current(self, result: dict[str, Any]) -> bool:
         """Return whether a result need not be made again.
 
-        Of a folder the images are looked at as well, which takes a while.
+        Of a folder the images and what is read beside them are looked at as well, which
+        takes a while.
         """
         if self.stale(result):
             return False
         if self.data.root is None:
             return True
-        return result.get("dataset", {}).get("sha256") == self.open().fingerprint()
+        dataset, read = self.open(), result.get("files", {})
+        now = self.config.read_files(dataset)
+        same = all(read.get(name, sha256) == sha256 for name, sha256 in now.items())
+        return same and result.get("dataset", {}).get("sha256") == dataset.fingerprint()
 
     @property
     def command(self) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_tensors
 from reidlib.engine.checkpoint import weights_hash
+from reidlib.engine.run import Run, duration
 from reidlib.errors import ReIDError
 from reidlib.evaluation.failure import auroc
 from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
@@ -32,7 +34,9 @@ from reidlib.quality.identifiability import (
     Definition,
     Identifiability,
     measure_identifiability,
+    views_at_once,
 )
+from reidlib.quality.perturbations import PERTURBATIONS
 from reidlib.quality.pixels import contrast, sharpness
 from reidlib.recipes.settings import TrainingConfig
 from reidlib.recipes.steps import open_split
@@ -77,7 +81,7 @@ Scores = dict[str, Tensor]
 
 
 def quality_scores(
-    model: FusedNet, dataset: ReIDDataset, config: FusionConfig
+    model: FusedNet, dataset: ReIDDataset, config: FusionConfig, run: Run | None = None
 ) -> dict[str, Scores]:
     """Return several scores of the quality of every image, QAFM-E1 among them.
 
@@ -88,6 +92,7 @@ def quality_scores(
         model: Network, on the device.
         dataset: Data.
         config: Settings.
+        run: To say how long it takes.
 
     Returns:
         By name: identifiability (``pairs``, ``anchor``), ``sharpness``, ``contrast``,
@@ -96,6 +101,8 @@ def quality_scores(
     """
     device = next(model.parameters()).device
     quality = model.quality.eval()
+    count = sum(len(getattr(dataset, split)) for split in SPLITS)
+    encode = quality.encode if run is None else timed(quality.encode, count, run)
 
     def measure() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -105,10 +112,9 @@ def quality_scores(
             plain = torch.empty(2, 0)
             if len(table):
                 images = open_split(table, config, device)
-                both = measure_identifiability(
-                    quality.encode, images, size=quality.size
-                )
-                parts = torch.arange(len(table)).split(config.extract_batch)
+                both = measure_identifiability(encode, images, size=quality.size)
+                fits = views_at_once(torch.empty(0, *config.size), None)
+                parts = torch.arange(len(table)).split(min(fits, config.extract_batch))
                 plain = torch.cat(
                     [
                         torch.stack([sharpness(batch), contrast(batch)])
@@ -137,6 +143,31 @@ def quality_scores(
         for split, values in found["pairs"].items()
     }
     return found
+
+
+def timed(
+    encode: Callable[[Tensor], Tensor], count: int, run: Run
+) -> Callable[[Tensor], Tensor]:
+    """Return an encoder that says once how long the quality of all images takes.
+
+    Args:
+        encode: Views to features.
+        count: Number of images.
+        run: Where it is said.
+    """
+    began: list[float] = []
+    seen: list[int] = []
+
+    def call(views: Tensor) -> Tensor:
+        began.append(time.monotonic())
+        if len(began) == 4:  # the first call takes longer
+            each = (began[3] - began[1]) / sum(seen[1:])
+            told = duration(each * count * (1 + len(PERTURBATIONS)))
+            run.log(f"about {told} to measure the quality of {count} images")
+        seen.append(len(views))
+        return encode(views)
+
+    return call
 
 
 # -- losses ------------------------------------------------------------------------
@@ -361,7 +392,8 @@ def score_alphas(
     whole = score(learned)
     by_alpha = {alpha: score(found) for alpha, found in fixed.items()}
     alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
-    varies = min(float(alpha.std()), float(quality.std())) > 0
+    spread = float(alpha.std()) if len(alpha) > 1 else 0.0
+    varies = min(spread, float(quality.std(correction=0))) > 0
     together = np.corrcoef(alpha, quality)[0, 1] if varies else math.nan
     # The best fixed alpha of each query: what a perfect weight could reach, if the
     # choice were not made by the answer.
@@ -369,7 +401,7 @@ def score_alphas(
     told = {
         "alpha": {
             "mean": float(alpha.mean()),
-            "std": float(alpha.std()),
+            "std": spread,
             "correlation": float(together),
             "oracle_mAP": float(np.nanmean(best)),
             "held_out_gain": _held_out_gain(fixed, score, gallery),

@@ -21,7 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reidlib.data.attributes import ATTRIBUTE_GROUPS, read_market_attributes
+from reidlib.data.attributes import (
+    ATTRIBUTE_FILE,
+    ATTRIBUTE_GROUPS,
+    MarketAttributes,
+    attributes_hash,
+    read_market_attributes,
+)
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
@@ -29,7 +35,7 @@ from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
-from reidlib.models.backbones import build_backbone
+from reidlib.models.backbones import Backbone, build_backbone
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
 from reidlib.recipes.alphas import (
@@ -44,19 +50,20 @@ from reidlib.recipes.alphas import (
     quality_scores,
     score_alphas,
 )
-from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
     PAPER,
-    Backbone,
     check_at_least,
     check_not_negative,
     check_positive,
     check_share,
+    check_unused,
     small_presets,
 )
+from reidlib.recipes.settings import Backbone as BackboneName
 from reidlib.recipes.steps import (
     adam,
     batches,
+    diagnose_features,
     end_epoch,
     extract,
     log_weights,
@@ -74,8 +81,9 @@ class Config(FusionConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
-    stripes there are. ``pooling``, ``last_stride``, ``lr_step`` and ``lr_gamma`` have
-    no influence.
+    stripes there are. ``pooling``, ``bn_splits``, ``lr_step`` and ``lr_gamma`` have no
+    influence, and so they cannot be changed; ``last_stride`` has none either, since
+    the branches read the maps of stride 16 and 32.
     """
 
     epochs: int = 120
@@ -118,8 +126,9 @@ class Config(FusionConfig):
     rivals: bool = False
     """Train beside it what alpha learns by every loss, in both conventions, and from
     other scores, on the same branches, see `reidlib.recipes.alphas`."""
-    quality_backbone: Backbone = "resnet50"
-    """Network that measures the quality, with ImageNet weights."""
+    quality_backbone: BackboneName = "resnet50"
+    """Network that measures the quality, with ImageNet weights: those of ``weights`` if
+    it is the same network as ``backbone``."""
     quality_height: int = 384
     """Height of the images that it sees."""
     quality_width: int = 128
@@ -129,6 +138,7 @@ class Config(FusionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_unused(self, "pooling", "bn_splits", "lr_step", "lr_gamma")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")
         check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)
@@ -151,6 +161,13 @@ class Config(FusionConfig):
                 "10 pixels of each side"
             )
 
+    def read_files(self, dataset: ReIDDataset) -> dict[str, str]:
+        """Return what a run reads beside the images, see `CommonConfig`."""
+        found = super().read_files(dataset)
+        if (dataset.root / ATTRIBUTE_FILE).is_file():
+            found["attributes"] = attributes_hash(dataset.root)
+        return found
+
 
 _LARGE = {**PAPER, "height": 384, "width": 128, "jitter": 0.2, "iterations": 187}
 _CODE = {
@@ -171,6 +188,7 @@ PRESETS = {
     "paper": Config(**_LARGE),
     "code": Config(**{**_LARGE, **_CODE}),
 }
+PRESET_NOTES = {"code": "what its published code does, where that differs"}
 
 
 def network(config: Config, pretrained: bool = True) -> FusedNet:
@@ -183,7 +201,7 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
     """
     pretrained = pretrained and config.weights != "random"
     size = config.quality_height, config.quality_width
-    quality = build_backbone(config.quality_backbone, pretrained, last_stride=2)
+    quality = quality_backbone(config, pretrained)
     return FusedNet(
         config.backbone,
         [len(values) for values in ATTRIBUTE_GROUPS.values()],
@@ -205,6 +223,28 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
         alpha_weighs=config.alpha_weighs,
         fixed_alpha=config.fixed_alpha if config.alpha_loss == "none" else None,
     )
+
+
+def quality_backbone(config: Config, pretrained: bool) -> Backbone:
+    """Return the network that measures the quality.
+
+    Raises:
+        ReIDError: If its weights cannot be had.
+    """
+    name = config.quality_backbone
+    same = pretrained and name == config.backbone
+    weights = config.weights if same else None
+    try:
+        return build_backbone(name, pretrained, last_stride=2, weights=weights)
+    except ReIDError as error:
+        if weights is not None:
+            raise
+        why = str(error).partition("; ")[0].partition(", or give")[0]
+        raise ReIDError(
+            f"{why}; the quality is measured with {name}: set --quality-backbone to "
+            "efficientnet_lite0, whose weights are installed, or set it and --backbone "
+            "to one network and give the file of its weights with --weights"
+        ) from error
 
 
 class Classifiers(nn.Module):
@@ -281,11 +321,13 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     check_identities(dataset)
     images = open_training_images(dataset, config, run.device)
     people = torch.from_numpy(dataset.train.labels)
+    known = known_attributes(dataset, config)
     truth = torch.from_numpy(attribute_classes(dataset, config))
+    say_unknown(known, dataset, run)
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
-    every = quality_scores(model.to(run.device), dataset, config)
+    every = quality_scores(model.to(run.device), dataset, config, run)
     scores = every[config.identifiability]
     model.fusion.weight.normalise.fit(scores["train"])
     rivals = None
@@ -338,7 +380,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             run.record(alpha=float(torch.stack(alphas).mean()))
         end_epoch(config, run, model, dataset)
 
-    return run.finish(judge(model, rivals, images, every, dataset, config, run))
+    return run.finish(judge(model, rivals, images, every, known, dataset, config, run))
 
 
 def start(
@@ -379,6 +421,26 @@ def start(
     return wrapped, heads, rivals, optimizers
 
 
+def known_attributes(dataset: ReIDDataset, config: Config) -> MarketAttributes | None:
+    """Return the annotation, which a training without attributes may lack."""
+    if config.attributes == "none" and not (dataset.root / ATTRIBUTE_FILE).is_file():
+        return None
+    return read_market_attributes(dataset.root)
+
+
+def say_unknown(known: MarketAttributes | None, dataset: ReIDDataset, run: Run) -> None:
+    """Write down how many people of the query have no attributes."""
+    people = np.unique(dataset.query.pids)
+    if known is None or not len(people):
+        return
+    if lacking := sum(int(pid) not in {**known.train, **known.test} for pid in people):
+        scored = "the others" if lacking < len(people) else "the training images"
+        run.log(
+            f"{lacking} of {len(people)} people of the query have no attributes: their "
+            f"prediction is scored on {scored}"
+        )
+
+
 def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
     """Return the ``(N, 12)`` classes that the attribute branch learns, -1 for none.
 
@@ -388,10 +450,12 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
 
     Raises:
         ReIDError: If the file is missing, a training identity is not in it, or a group
-            has one value in the whole training split.
+            has one value in the whole training split. ``"none"`` needs no file.
     """
     table = dataset.train
-    known = read_market_attributes(dataset.root)
+    known = known_attributes(dataset, config)
+    if config.attributes == "none" or known is None:
+        return np.full((len(table), len(ATTRIBUTE_GROUPS)), -1)
     missing = sorted(set(table.pids.tolist()) - set(known.train))
     if missing:
         raise ReIDError(
@@ -405,8 +469,6 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
                 f"{dataset.root}: all training images have the same {group!r}, from "
                 "which a head can learn nothing; add people with another value"
             )
-    if config.attributes == "none":
-        return np.full_like(classes, -1)
     if config.attributes == "shuffled":
         # Each person gets the annotation of another: a code, but a wrong one.
         order = np.random.default_rng(config.seed).permutation(table.num_pids)
@@ -422,6 +484,7 @@ def judge(
     rivals: Any,
     images: ImageSource,
     every: dict[str, Scores],
+    known: MarketAttributes | None,
     dataset: ReIDDataset,
     config: Config,
     run: Run,
@@ -433,6 +496,7 @@ def judge(
         rivals: `Rivals`, or None.
         images: Training images.
         every: Of `quality_scores`.
+        known: Attributes, or None.
         dataset: Data.
         config: Settings.
         run: For its device.
@@ -460,9 +524,10 @@ def judge(
         fused = F.normalize(model.fuse(*made["train"].chunk(2, dim=1), alpha), dim=1)
         learned = {"train": fused.cpu()}
         told: dict[str, Any] = {
-            "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
-            "attributes": judge_attributes(logits, dataset),
+            "diagnosis": diagnose_features(learned["train"], dataset, config, run),
         }
+        if known is not None:
+            told["attributes"] = judge_attributes(logits, known, dataset)
         if testable:
             whole, of_alpha, tested = score_alphas(model, made, scores, dataset)
             learned |= tested
@@ -495,16 +560,19 @@ def judge_rivals(
     return told
 
 
-def judge_attributes(found: dict[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
+def judge_attributes(
+    found: dict[str, Tensor], known: MarketAttributes, dataset: ReIDDataset
+) -> dict[str, Any]:
     """Return how well the heads predict the attributes of people they have not seen.
 
     Args:
         found: Logits of ``query``, or of ``train`` if there is none.
-        dataset: Data with attributes.
+        known: Attributes; ``train`` is scored if they are of no person of ``query``.
+        dataset: Data.
     """
-    name = "query" if "query" in found else "train"
-    known = read_market_attributes(dataset.root)
-    truth = known.for_table(getattr(dataset, name))[1]
+    name, truth = "query", known.for_table(dataset.query)[1]
+    if "query" not in found or (truth < 0).all():
+        name, truth = "train", known.for_table(dataset.train)[1]
     sizes = [len(values) for values in ATTRIBUTE_GROUPS.values()]
     logits = found[name].cpu().split(sizes, dim=1)
     scored = score_attributes(list(logits), truth)

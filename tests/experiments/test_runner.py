@@ -478,6 +478,20 @@ def test_a_row_that_turns_the_number_of_images_has_others_to_expect():
     assert job.stale(result) == ["data"]
 
 
+def test_a_result_of_a_folder_depends_on_what_is_read_beside_the_images(
+    tiny_root, tmp_path
+):
+    city = shutil.copytree(tiny_root, tmp_path / "city")
+    (city / "manifest.json").unlink()  # it is no SynthCity any more
+    data = Data(kind="market-style", root=city)
+    job = Job("trial", Row("attributes", "qafm", {}), "quick", data, 0)
+    dataset = job.open()
+    result = {**job.inputs(), "dataset": {"sha256": dataset.fingerprint()}}
+    assert job.is_current(result)  # an old one that names no files
+    assert job.is_current(result | {"files": job.config.read_files(dataset)})
+    assert not job.is_current(result | {"files": {"attributes": "another"}})
+
+
 def test_a_row_adapts_from_another_city(trial):
     changes = {**SMALL_AFF, "adaptation": "joint"}
     labelled = {"seed": 100, "camera_shift": 0.9}
