@@ -420,6 +420,19 @@ def test_the_command_asks_for_as_many_seeds_as_the_run_needs():
     assert command(3) == "reidlib reproduce T --seeds 4"
 
 
+def test_a_plan_may_name_the_size_of_its_cities(trial, monkeypatch):
+    small = Plan("trial", "A trial", (Row("small", "direct", SMALL),), size="tiny")
+    monkeypatch.setitem(plans(), "trial", small)
+    (outcome,) = runner.reproduce(
+        "trial", preset="quick", seeds=(0,), processes=1, progress=False
+    )
+    assert outcome.job.file.name.startswith("tiny-s0-")
+    assert outcome.job.command == "reidlib reproduce trial --preset quick"
+    assert "SynthCity tiny" in str(report("trial", preset="quick"))
+    asked = Job("trial", small.rows[0], "quick", Data("course"), 0)
+    assert asked.command.endswith("--size course")
+
+
 def test_a_chosen_gpu_is_not_shared_unasked():
     assert runner._devices("cuda:1", None, 9) == ["cuda:1"]
     assert runner._devices("cuda:1", 2, 9) == ["cuda:1", "cuda:1"]
