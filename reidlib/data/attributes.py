@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,9 +211,12 @@ def _load(file: Path, sha256: str) -> dict[str, Any]:
         done = subprocess.run(
             words, capture_output=True, env=environment, timeout=600, check=False
         )
-        told = "its lengths are wrong"
         if done.returncode == 0:
             told = pickle.loads(done.stdout)
+        else:  # by a signal, or with what Python said last
+            lines = done.stderr.decode(errors="replace").split("\n")
+            said = [line for line in lines if line.strip()]
+            told = said[-1] if said else "its lengths are wrong"
     except subprocess.TimeoutExpired:
         told = "reading it does not end"
     if isinstance(told, str):
@@ -261,11 +265,11 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
             f"{file}: {split} has {len(values)} rows for the {len(pids)} people of "
             "image_index; download the file again"
         )
-    numbers, times = np.unique(np.array(pids, dtype=np.int64), return_counts=True)
-    if (times > 1).any():
+    twice = [pid for pid, times in Counter(pids).items() if times > 1]
+    if twice:
         raise ReIDError(
-            f"{file}: {split} names person {numbers[times > 1][0]} {times.max()} times "
-            "in image_index; give each person one row"
+            f"{file}: {split} names {len(twice)} people more than once in image_index "
+            f"(the first is {twice[0]}); give each person one row"
         )
     most = [len(ATTRIBUTE_GROUPS.get(name, "ny")) for name in ATTRIBUTE_NAMES]
     wrong = np.argwhere((values < 1) | (values > most))

@@ -280,13 +280,15 @@ class WeightedFusion(nn.Module):
             appearance: ``(B, D)`` v_a.
             attributes: ``(B, E)`` v_s.
             alpha: ``(B,)``, or one number for all.
-            detached: Let no gradient into the weights of the last layer.
+            detached: Let no gradient into the weights of the last layer, nor count the
+                batch again in its statistics.
         """
         weighted = weigh(appearance, attributes, alpha, self.alpha_weighs)
         if not detached:
             fused: Tensor = self.layer(weighted)
             return fused
         fixed = {name: p.detach() for name, p in self.layer.named_parameters()}
+        fixed |= {name: b.clone() for name, b in self.layer.named_buffers()}
         fused = functional_call(self.layer, fixed, (weighted,))
         return fused
 

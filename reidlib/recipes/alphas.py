@@ -85,8 +85,8 @@ def quality_scores(
 ) -> dict[str, Scores]:
     """Return several scores of the quality of every image, QAFM-E1 among them.
 
-    They depend on the data and on the quality encoder alone, and so they are kept in
-    the cache for all runs.
+    What is measured depends on the data and on the quality encoder alone, and so it is
+    kept in the cache for all runs; what knows nothing is drawn with the run's seed.
 
     Args:
         model: Network, on the device.
@@ -226,8 +226,9 @@ def fusion_losses(
     config: FusionConfig,
     batch: Batch,
     scores: Tensor,
-    fusion: Any,
-    classify: Any,
+    alpha_of: Callable[..., Tensor],
+    fuse: Callable[..., Tensor],
+    classify: Callable[..., Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of the last layer, that of alpha, and alpha.
 
@@ -235,12 +236,15 @@ def fusion_losses(
         config: Settings.
         batch: Of the branches.
         scores: ``(B,)`` scores of quality.
-        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
-        classify: `FusedClassifier`, or a method of one.
+        alpha_of: From scores to alpha, as `WeightedFusion.alpha`.
+        fuse: `WeightedFusion`, or the method of a network.
+        classify: `FusedClassifier`, or the method of one.
+
+    Returns:
+        Two scalars, and ``(B,)`` without a gradient.
     """
     people, smoothing = batch.people, config.smoothing
-    fuse = getattr(fusion, "fuse", fusion)
-    alpha = fusion.alpha(scores)
+    alpha = alpha_of(scores)
     of_layer = alpha.detach() if config.gradients == "isolated" else alpha
     fused = fuse(batch.v_a, batch.v_s, of_layer)
     of_fused = smoothed_cross_entropy(
@@ -320,13 +324,14 @@ class Rivals(nn.Module):
             replace(config, alpha_loss=one.loss, alpha_weighs=one.weighs)
             for one in RIVALS
         ]
-        self.fusions = nn.ModuleList()
+        fusions = []
         for one in RIVALS:
             own = copy.deepcopy(fusion)
             own.alpha_weighs = one.weighs
             own.fixed_alpha = config.fixed_alpha if one.loss == "none" else None
             own.weight.normalise.fit(scores[one.score]["train"])
-            self.fusions.append(own)
+            fusions.append(own)
+        self.fusions = nn.ModuleList(fusions)
         self.classifiers = nn.ModuleList(copy.deepcopy(classifier) for _ in RIVALS)
         self.scores = {one.score: scores[one.score]["train"] for one in RIVALS}
 
@@ -334,22 +339,17 @@ class Rivals(nn.Module):
         """Return the sum of all losses.
 
         Args:
-            batch: Of the branches, detached.
+            batch: Of the branches.
             index: ``(B,)`` rows of the training split.
         """
         parts = zip(RIVALS, self.configs, self.fusions, self.classifiers, strict=True)
         device = batch.v_a.device
-        losses = [
-            loss
-            for one, config, fusion, classifier in parts
-            for loss in fusion_losses(
-                config,
-                batch,
-                self.scores[one.score][index].to(device),
-                fusion,
-                classifier,
-            )[:2]
-        ]
+        losses: list[Tensor] = []
+        fusion: Any
+        for one, config, fusion, classifier in parts:
+            scores = self.scores[one.score][index].to(device)
+            learn = fusion.alpha, fusion, classifier
+            losses += fusion_losses(config, batch, scores, *learn)[:2]
         return torch.stack(losses).sum()
 
 
@@ -357,12 +357,17 @@ class Rivals(nn.Module):
 
 
 def score_alphas(
-    fusion: Any, made: Mapping[str, Tensor], scores: Scores, dataset: ReIDDataset
+    alpha_of: Callable[..., Tensor],
+    fuse: Callable[..., Tensor],
+    made: Mapping[str, Tensor],
+    scores: Scores,
+    dataset: ReIDDataset,
 ) -> tuple[Evaluation, dict[str, Any], dict[str, Tensor]]:
     """Return how well the learned and each fixed alpha retrieve.
 
     Args:
-        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
+        alpha_of: As for `fusion_losses`.
+        fuse: As for `fusion_losses`.
         made: ``(N, 2D)`` descriptors of both branches of the query and the gallery.
         scores: Of their images.
         dataset: Data.
@@ -371,9 +376,8 @@ def score_alphas(
         Scores with the learned alpha; figures of alpha and of the fixed ones; the
         descriptors with the learned alpha, L2-normalised, on the CPU.
     """
-    fuse = getattr(fusion, "fuse", fusion)
     both = {name: made[name].chunk(2, dim=1) for name in ("query", "gallery")}
-    alphas = {name: fusion.alpha(scores[name].to(made[name].device)) for name in both}
+    alphas = {name: alpha_of(scores[name].to(made[name].device)) for name in both}
 
     def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
         given = alphas if alpha is None else dict.fromkeys(both, alpha)
@@ -449,6 +453,7 @@ def failure_areas(
     learned: Mapping[str, Tensor],
     scores: Mapping[str, Scores],
     dataset: ReIDDataset,
+    unmatched: np.ndarray,
 ) -> dict[str, Any]:
     """Return how well each score knows which queries fail at rank 1.
 
@@ -456,21 +461,23 @@ def failure_areas(
         learned: L2-normalised descriptors of query and gallery.
         scores: Of `quality_scores`; of sharpness and contrast a low value is bad.
         dataset: Data.
+        unmatched: Rows of queries without a match, which cannot but fail: left out.
 
     Returns:
         The share that fails; by score the area under the ROC curve with the limits of
         its 95 % interval, of the distance to the nearest image as well. No areas if
         all queries fail or none does.
     """
-    query, gallery = dataset.query, dataset.gallery
-    q, g = learned["query"], learned["gallery"]
+    rows = np.setdiff1d(np.arange(len(dataset.query)), unmatched)
+    query, gallery = dataset.query[rows], dataset.gallery
+    q, g = learned["query"][rows], learned["gallery"]
     nearest, hits = top_matches(q, g, query, gallery, k=1)
     failed = ~np.asarray(hits[:, 0])
     told: dict[str, Any] = {"share": float(failed.mean())}
     if failed.all() or not failed.any():
         return told
     far = 1 - (q * g[torch.as_tensor(nearest[:, 0])]).sum(dim=1)
-    predictors = {name: found["query"] for name, found in scores.items()}
+    predictors = {name: found["query"][rows] for name, found in scores.items()}
     for low_is_bad in ("sharpness", "contrast"):
         predictors[low_is_bad] = -predictors[low_is_bad]
     predictors["distance"] = far

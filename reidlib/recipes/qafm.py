@@ -30,7 +30,7 @@ from reidlib.data.attributes import (
 )
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.run import Run
+from reidlib.engine.run import Run, in_precision
 from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
@@ -365,7 +365,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             made = Batch(v_a, v_s, of_appearance, of_attributes, who)
             quality = scores["train"][index].to(run.device)
             of_fused, of_alpha, alpha = fusion_losses(
-                config, made, quality, model, heads.of_fused
+                config, made, quality, model.alpha, model.fuse, heads.of_fused
             )
 
             # One backward pass: what is detached keeps the four losses apart.
@@ -433,7 +433,8 @@ def say_unknown(known: MarketAttributes | None, dataset: ReIDDataset, run: Run) 
     people = np.unique(dataset.query.pids)
     if known is None or not len(people):
         return
-    if lacking := sum(int(pid) not in {**known.train, **known.test} for pid in people):
+    annotated = {*known.train, *known.test}
+    if lacking := sum(int(pid) not in annotated for pid in people):
         scored = "the others" if lacking < len(people) else "the training images"
         run.log(
             f"{lacking} of {len(people)} people of the query have no attributes: their "
@@ -464,9 +465,11 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
         )
     classes = known.for_table(table)[1]
     for group, column in zip(ATTRIBUTE_GROUPS, classes.T, strict=True):
-        if len(np.unique(column[column >= 0])) < 2:
+        seen = len(np.unique(column[column >= 0]))
+        if seen < 2:
+            have = "have the same" if seen else "lack the value of"
             raise ReIDError(
-                f"{dataset.root}: all training images have the same {group!r}, from "
+                f"{dataset.root}: all training images {have} {group!r}, from "
                 "which a head can learn nothing; add people with another value"
             )
     if config.attributes == "shuffled":
@@ -529,12 +532,14 @@ def judge(
         if known is not None:
             told["attributes"] = judge_attributes(logits, known, dataset)
         if testable:
-            whole, of_alpha, tested = score_alphas(model, made, scores, dataset)
+            whole, of_alpha, tested = score_alphas(
+                model.alpha, model.fuse, made, scores, dataset
+            )
             learned |= tested
             told = {**whole.as_dict(), **told, **of_alpha}
-            told["failure"] = failure_areas(tested, every, dataset)
+            told["failure"] = failure_areas(tested, every, dataset, whole.unmatched)
         if testable and rivals is not None:
-            told["rivals"] = judge_rivals(rivals, made, every, dataset)
+            told["rivals"] = judge_rivals(rivals, made, every, dataset, run)
     run.keep_features(learned)
     return told
 
@@ -544,12 +549,28 @@ def judge_rivals(
     made: dict[str, Tensor],
     every: dict[str, Scores],
     dataset: ReIDDataset,
+    run: Run,
 ) -> dict[str, Any]:
-    """Return the figures of each rival, by its name."""
+    """Return the figures of each rival, by its name.
+
+    Args:
+        rivals: `Rivals`.
+        made: ``(N, 2D)`` descriptors of both branches of query and gallery.
+        every: Of `quality_scores`.
+        dataset: Data.
+        run: For its precision.
+
+    Returns:
+        mAP, Rank-1, what alpha is and could gain, and the mAP of each fixed alpha.
+    """
     rivals.eval()
     told = {}
     for one, fusion in zip(RIVALS, rivals.fusions, strict=True):
-        whole, of_alpha, _ = score_alphas(fusion, made, every[one.score], dataset)
+        whole, of_alpha, _ = score_alphas(
+            in_precision(fusion.alpha, run.fabric),
+            in_precision(fusion, run.fabric),
+            *(made, every[one.score], dataset),
+        )
         fixed = {alpha: row["mAP"] for alpha, row in of_alpha["fixed_alpha"].items()}
         told[one.name] = {
             "mAP": whole.mAP,

@@ -43,7 +43,12 @@ def metrics_of(place: int, seed: int) -> dict:
             | {"distance": [0.9, 0.8, 1.0]},
         },
         "rivals": {
-            one.name: {**rival, "mAP": score + n / 100} for n, one in enumerate(RIVALS)
+            one.name: {
+                **rival,
+                "mAP": score + n / 100,
+                "correlation": None if one.loss == "none" else -0.1,
+            }
+            for n, one in enumerate(RIVALS)
         },
     }
 
@@ -100,6 +105,8 @@ def test_the_rivals_are_set_against_the_best_fixed_weight(results):
     lines = cells(page.qafm_alpha_table())[2:]
     assert len(lines) == 3 * len(RIVALS)
     # The n-th rival is n points above its best fixed weight, in each kind of city.
+    assert {line[-1] for line in lines[:-3]} == {"-0.10 ± 0.00"}
+    assert {line[-1] for line in lines[-3:]} == {"–"}  # a constant has no correlation
     gains = [float(line[5].split(" ")[0]) for line in lines]
     assert gains == [float(n) for n in range(len(RIVALS)) for _city in range(3)]
 

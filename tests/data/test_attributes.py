@@ -163,7 +163,7 @@ def test_synthcity_describes_everyone_it_draws(tiny):
             lambda c: c["train"].update(
                 image_index=np.array(["2", "7", "02"], dtype=object)
             ),
-            "train names person 2 2 times in image_index",
+            "train names 1 people more than once in image_index",
         ),
         (
             lambda c: c["test"].update(

@@ -26,13 +26,14 @@ from reidlib.data.transforms import TestTransform
 from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
+from reidlib.evaluation import evaluate
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import build_backbone
 from reidlib.quality import weigh, weight_loss
 from reidlib.recipes import qafm
-from reidlib.recipes.alphas import ALPHAS, RIVALS, quality_scores
+from reidlib.recipes.alphas import ALPHAS, RIVALS, failure_areas, quality_scores
 from reidlib.recipes.steps import extract_test, load_model, open_split
 
 CPU = torch.device("cpu")
@@ -139,8 +140,11 @@ def test_what_each_of_the_four_losses_reaches(gradients, shared):
         assert reached["attributes"] == own
 
 
-def test_the_identity_loss_of_alpha_moves_alpha_alone():
-    model, heads, view, who, _classes = batch_of(small(alpha_loss="identity"))
+@pytest.mark.parametrize("activation", [False, True])
+def test_the_identity_loss_of_alpha_moves_alpha_alone(activation):
+    config = small(alpha_loss="identity", activation=activation)
+    model, heads, view, who, _classes = batch_of(config)
+    statistics = {n: b.clone() for n, b in model.fusion.named_buffers()}
     v_a, _stripes, v_s, _logits = model.branches(view)
     alpha = model.alpha(torch.randn(6))
     still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
@@ -151,6 +155,8 @@ def test_the_identity_loss_of_alpha_moves_alpha_alone():
     reached = {n for n, p in everything.items() if p.grad is not None}
     assert {part_of(name) for name in reached} == {"weight"}
     assert heads.fused.neck.num_batches_tracked == counted
+    for name, value in model.fusion.named_buffers():
+        assert torch.equal(value, statistics[name]), name
     # What is detached computes the same.
     same = heads.of_fused(model.fuse(v_a, v_s, alpha))
     torch.testing.assert_close(told, same)
@@ -270,8 +276,6 @@ def test_the_network_by_itself_gives_what_the_recipe_scored(trained, people):
     result, folder = trained
     model, config = load_model(folder)
     query, gallery = extract_test(model, people, config, CPU)
-    from reidlib.evaluation import evaluate
-
     scores = evaluate(query, gallery, people.query, people.gallery)
     assert scores.mAP == pytest.approx(result["metrics"]["mAP"], abs=1e-6)
     images = open_split(people.query, config, CPU)
@@ -372,6 +376,26 @@ def test_the_areas_are_those_of_the_queries_that_failed(trained, people):
     for name, sign in {"pairs": 1, "sharpness": -1, "random": 1}.items():
         expected = roc_auc_score(failed, sign * scores[name]["query"])
         assert told["areas"][name][0] == pytest.approx(expected)
+
+
+def test_a_query_without_a_match_is_no_failure(people):
+    wanted = np.unique(people.query.pids)[0]
+    gallery = people.gallery[people.gallery.pids != wanted]
+    dataset = dataclasses.replace(people, gallery=gallery)
+    generator = torch.Generator().manual_seed(0)
+    learned = {
+        name: torch.nn.functional.normalize(
+            torch.randn(len(getattr(dataset, name)), 8, generator=generator)
+        )
+        for name in ("query", "gallery")
+    }
+    scores = {"pairs": {"query": torch.rand(len(people.query), generator=generator)}}
+    scores |= {"sharpness": scores["pairs"], "contrast": scores["pairs"]}
+    whole = evaluate(*learned.values(), people.query, gallery)
+    assert whole.num_unmatched > 0
+    told = failure_areas(learned, scores, dataset, whole.unmatched)
+    assert told["share"] == pytest.approx(1 - whole.cmc[1])
+    assert told["areas"]["sharpness"][0] == pytest.approx(1 - told["areas"]["pairs"][0])
 
 
 def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
