@@ -408,7 +408,7 @@ def score_alphas(
             "std": spread,
             "correlation": float(together),
             "oracle_mAP": float(np.nanmean(best)),
-            "held_out_gain": _held_out_gain(fixed, score, gallery),
+            "held_out_gain": held_out_gain(fixed, score, gallery),
         },
         "fixed_alpha": {
             f"{alpha:.1f}": {"mAP": one.mAP, "rank_1": one.cmc[1], "rank_5": one.cmc[5]}
@@ -418,13 +418,22 @@ def score_alphas(
     return whole, told, learned
 
 
-def _held_out_gain(
+def held_out_gain(
     fixed: Mapping[float, dict[str, Tensor]], score: Any, gallery: ImageTable
 ) -> float:
     """Return what an alpha for each query gains, chosen in one half of the cameras.
 
     It is measured in the other half, against one alpha for all queries that is chosen
-    in the same way; NaN if there are no two halves.
+    in the same way.
+
+    Args:
+        fixed: Descriptors by weight.
+        score: From descriptors and rows of the gallery to the `Evaluation`.
+        gallery: For its cameras, of which every second one is a half.
+
+    Returns:
+        Mean average precision, the mean of both directions; NaN if there are no two
+        halves.
     """
     if not gallery.has_cameras or len(np.unique(gallery.camids)) < 2:
         return math.nan

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pandas as pd
 import pytest
+from support import cells
 
 import experiments_qafm as page
 from reidlib.experiments import plan
@@ -127,11 +128,6 @@ def test_what_was_not_made_is_missing(no_results):
         *(page.qafm_failure_table, page.qafm_gains_table),
     ):
         assert "missing" in make()
-
-
-def cells(table: str) -> list[list[str]]:
-    lines = [line for line in table.splitlines() if line.startswith("|")]
-    return [line.strip("| ").split(" | ") for line in lines]
 
 
 def test_the_survey_has_every_method_with_its_limit():

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +34,13 @@ from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import build_backbone
 from reidlib.quality import weigh, weight_loss
 from reidlib.recipes import qafm
-from reidlib.recipes.alphas import ALPHAS, RIVALS, failure_areas, quality_scores
+from reidlib.recipes.alphas import (
+    ALPHAS,
+    RIVALS,
+    failure_areas,
+    held_out_gain,
+    quality_scores,
+)
 from reidlib.recipes.steps import extract_test, load_model, open_split
 
 CPU = torch.device("cpu")
@@ -348,6 +355,26 @@ def test_rivals_are_resumed(people, tmp_path):
     assert (
         train(qafm, config, people, tmp_path / "run", resume=True)["metrics"] == whole
     )
+
+
+def test_what_is_gained_in_the_other_half_of_the_cameras(people):
+    """Two weights, three queries, of which the last has no match in one half."""
+    found = {  # average precision by weight and half
+        (0.0, 0): [1.0, 0.2, 0.5],
+        (1.0, 0): [0.4, 0.6, 0.5],
+        (0.0, 1): [0.5, 0.9, math.nan],
+        (1.0, 1): [0.7, 0.3, math.nan],
+    }
+    camids = people.gallery.camids
+
+    def score(weight, rows):
+        (half,) = set(np.unique(camids, return_inverse=True)[1][rows] % 2)
+        return SimpleNamespace(ap=np.array(found[weight, half]))
+
+    gain = held_out_gain({a: a for a in (0.0, 1.0)}, score, people.gallery)
+    # Chosen in half 0: (0.5 + 0.3) / 2 - (0.5 + 0.9) / 2; in half 1: (0.4 + 0.2) / 2 -
+    # (1.0 + 0.2) / 2. One weight for all is 0 in both.
+    assert gain == pytest.approx(-0.3)
 
 
 def test_an_alpha_for_each_query_is_chosen_without_the_answer(trained):
