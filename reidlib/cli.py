@@ -248,7 +248,9 @@ def _parser() -> argparse.ArgumentParser:
             nargs="?" if command is reproduce else None,
         )
         command.add_argument("--preset", choices=_PRESETS, default="ablation")
-        command.add_argument("--size", choices=_SIZES, default="course")
+        command.add_argument(
+            "--size", choices=_SIZES, help="of SynthCity, if not that of the table"
+        )
         command.add_argument("--data", choices=_KINDS[1:], help="kind of real data")
         command.add_argument("--root", type=Path, help="its folder")
 
@@ -386,6 +388,12 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         _print_result(options.out, result_of(options.out))
         return
     # What is wrong is said now, and not after the data are drawn or read.
+    named = options.data or options.root or options.size
+    if before and not named and not before.get("options"):  # it was made in Python
+        raise ReIDError(
+            f"{options.out} does not say where its data are; name them with --root (or "
+            "--size, if they are SynthCity)"
+        )
     _check_device(options.device or "auto")
     check_requirements(config)
     check_network(recipe.network(config), config)
@@ -634,7 +642,7 @@ def _open_for(options: argparse.Namespace) -> ReIDDataset:
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.experiments import Data, report, reproduce
+    from reidlib.experiments import report, reproduce
 
     if (options.data is None) != (options.root is None):
         raise ReIDError("--data and --root belong together: give both or neither")
@@ -647,7 +655,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         raise ReIDError(
             f"--seeds is {options.seeds}; a table needs one seed or more, at most 1000"
         )
-    data = Data(options.size, options.data or "auto", options.root)
+    data = _data_of(options, options.root)
     outcomes = reproduce(
         options.table,
         preset=options.preset,
@@ -665,8 +673,17 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         )
 
 
+def _data_of(options: argparse.Namespace, root: Path | None) -> Any:
+    """Return the data that are asked for; None: those of the table."""
+    from reidlib.experiments import Data
+
+    if root is not None:
+        return Data(kind=options.data or "auto", root=root)
+    return Data(options.size) if options.size else None
+
+
 def _verify(options: argparse.Namespace) -> None:
-    from reidlib.experiments import Data, verify
+    from reidlib.experiments import verify
     from reidlib.recipes import RECIPES
 
     if options.table is not None and options.table not in RECIPES:
@@ -674,7 +691,7 @@ def _verify(options: argparse.Namespace) -> None:
             f"no recipe {options.table!r}; choose from {', '.join(RECIPES)}"
         )
     recipes = tuple(RECIPES) if options.table is None else (options.table,)
-    data = Data(options.size, options.data or "auto", options.root)
+    data = _data_of(options, options.root)
     found = verify(recipes, data=data, preset=options.preset, device=options.device)
     for one in found:
         name, value = one.largest
@@ -690,11 +707,11 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
-    from reidlib.experiments import Data, report
+    from reidlib.experiments import report
 
     # Only result files are read: without --root, any folder name will do.
     root = options.root or (Path("PATH") if options.data else None)
-    data = Data(options.size, options.data or "auto", root)
+    data = _data_of(options, root)
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:

@@ -175,3 +175,9 @@ def few_people(city: ReIDDataset, count: int) -> ReIDDataset:
     return ReIDDataset(
         "few", first(city.train, count), first(city.query, 10), first(city.gallery, 10)
     )
+
+
+def cells(table: str) -> list[list[str]]:
+    """Return the cells of a Markdown table, line by line; what stands below is left."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [line.strip("| ").split(" | ") for line in lines]

@@ -19,6 +19,7 @@ from support import fork, full_disk, without_times
 
 from reidlib.cli import main
 from reidlib.data import open_dataset
+from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import result_of
 from reidlib.synthcity import ensure_synthcity
 
@@ -321,6 +322,20 @@ def test_resume_needs_a_folder_with_a_run(tiny_root, trained, tmp_path, capsys):
     assert "another preset (quick there, course now)" in failing(words, capsys)
 
 
+def test_a_run_of_python_does_not_say_where_its_data_are(
+    trained, tmp_path, monkeypatch, capsys
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "result.json").unlink()
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["options"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("reidlib.synthcity.ensure_synthcity", None)  # draws no city
+    for words in (["resume", run], ["train", "--resume", "--out", run]):
+        line = failing([*words, "--device", "cpu"], capsys)
+        assert f"{run} does not say where its data are; name them with --root" in line
+
+
 def test_a_complete_run_that_is_resumed_changes_nothing(trained, capsys):
     def content():
         return [(f, f.stat().st_mtime_ns, f.read_bytes()) for f in trained.iterdir()]
@@ -382,10 +397,8 @@ def test_a_synthcity_that_is_damaged(trained, tiny_root, tmp_path, capsys):
         assert "market-style" in line
 
 
-@pytest.mark.parametrize("recipe", ["baseline", "calr"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_help_of_a_recipe_describes_its_presets(recipe, capsys):
-    from reidlib.recipes import RECIPES
-
     with pytest.raises(SystemExit) as left:
         main(["train", recipe, "--help"])
     assert left.value.code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from page_tables import each_city, markdown, spread
 from reidlib.experiments import load_results, paired_differences, plans
@@ -61,9 +60,20 @@ def qafm_metrics(table: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def cell(values: list[float], digits: int = 1) -> str:
-    """Return mean and deviation of a list, or that it is missing."""
-    return spread(pd.Series(values), digits) if values else "missing"
+def cell(values: list[float | None], digits: int = 1) -> str:
+    """Return mean and deviation, that all is missing, or that there is no such figure.
+
+    A constant alpha has no correlation: result files hold null for it.
+    """
+    if not values:
+        return "missing"
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return spread(known, digits) if known else "–"
+
+
+def percent(values: list[float | None]) -> list[float | None]:
+    """Return shares in percent; null stays what it is."""
+    return [None if value is None else 100 * value for value in values]
 
 
 def qafm_fusion_table() -> str:
@@ -85,7 +95,7 @@ def qafm_fusion_table() -> str:
             cell([100 * one[measure] for one in each])
             for measure in ("rank_1", "rank_5", "mAP")
         ]
-        told = [f"{paper.loc[name, m]:.2f}" for m in ("Rank-1", "Rank-5", "mAP")]
+        told = [f"{paper.loc[name, m]:.2f}" for m in QAFM_FIGURES]
         rows.append([name, *told, *ours])
     best = cell([100 * m["alpha"]["oracle_mAP"] for m in runs])
     rows.append(["best fixed weight of each query", *"–––––", best])
@@ -178,7 +188,7 @@ def qafm_gains_table() -> str:
             cell([100 * value for value in best]),
             cell([100 * (m["mAP"] - b) for m, b in zip(found, best)]),
             cell([100 * value for value in oracle]),
-            cell([100 * m["alpha"]["held_out_gain"] for m in found]),
+            cell(percent([m["alpha"]["held_out_gain"] for m in found])),
         ]
         rows.append([city, *told])
     header = ["mAP of the best alpha for all", "learned", "chosen by the answer"]

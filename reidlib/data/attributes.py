@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+import pickle
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +18,7 @@ import numpy as np
 from reidlib.checks import whole_number
 from reidlib.data.table import ImageTable
 from reidlib.errors import ReIDError
+from reidlib.files import file_sha256
 from reidlib.paths import user_path
 
 _UPPER = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
@@ -42,6 +49,9 @@ ATTRIBUTE_NAMES: tuple[str, ...] = (
     *(f"down{colour}" for colour in _LOWER),
 )
 """The 27 attributes as named in the file; each colour is a yes-or-no attribute."""
+
+ATTRIBUTE_FILE = "market_attribute.mat"
+"""What the file is called."""
 
 _COLOUR_COLUMNS = {"upcolour": slice(10, 18), "downcolour": slice(18, 27)}
 
@@ -103,7 +113,8 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         The attributes of the people of both splits.
 
     Raises:
-        ReIDError: If the file is missing, is not a MATLAB file, or has another layout.
+        ReIDError: If the file is missing, is not a MATLAB file, has another layout, or
+            contradicts itself.
 
     Example:
         >>> from reidlib.data import open_dataset
@@ -111,22 +122,13 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         >>> len(next(iter(read_market_attributes(root).train.values())))
         27
     """
-    from scipy.io import loadmat
-
-    file = user_path(path)
-    if file.is_dir():
-        file = file / "market_attribute.mat"
+    file = _attribute_file(path)
     if not file.is_file():
         raise ReIDError(
             f"there is no attribute file {file}; it is distributed separately from the "
-            "images: put it there, or give its path"
+            "images: put it there"
         )
-    try:
-        content = loadmat(file, simplify_cells=True)
-    except Exception as error:  # SciPy meets a damaged file with many kinds
-        raise ReIDError(
-            f"{file} is not a MATLAB file of version 5 ({error}); download it again"
-        ) from error
+    content = _load(file, file_sha256(file))
     splits = content.get("market_attribute")
     if not isinstance(splits, dict) or not {"train", "test"} <= set(splits):
         names = sorted(name for name in content if not name.startswith("__"))
@@ -136,6 +138,13 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         )
     train, test = (_split(file, name, splits[name]) for name in ("train", "test"))
     people = {**train, **test}
+    if not people:
+        raise ReIDError(f"{file} describes no person; download it again")
+    if unlike := [p for p in train if (train[p] != people[p]).any()]:
+        raise ReIDError(
+            f"{file} describes {len(unlike)} people in train and in test, and not "
+            f"alike (the first is {unlike[0]}); correct one of them"
+        )
     classes = _classes(np.array(list(people.values())))
     groups = list(ATTRIBUTE_GROUPS)
     no_colour = {
@@ -151,8 +160,81 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
     return MarketAttributes(train, test, no_colour)
 
 
+def attributes_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of an attribute file without its header, which holds a date.
+
+    Args:
+        path: The file, or the folder that holds it.
+    """
+    try:
+        content = _attribute_file(path).read_bytes()
+    except OSError as error:
+        raise ReIDError(
+            f"{path} cannot be read ({error.strerror}); restore the attribute file"
+        ) from error
+    return hashlib.sha256(content[_HEADER:]).hexdigest()
+
+
+def _attribute_file(path: str | os.PathLike[str]) -> Path:
+    file = user_path(path)
+    return file / ATTRIBUTE_FILE if file.is_dir() else file
+
+
+_HEADER = 116
+"""Bytes of free text at the beginning of a MATLAB file."""
+
+# SciPy trusts the lengths in a file: a damaged one ends the process, or asks for more
+# memory than there is. So another process reads it, with 2 GiB and ten minutes.
+_CHILD = """
+import pickle, sys
+from scipy.io import loadmat
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+except (ImportError, OSError, ValueError):
+    pass
+try:
+    told = loadmat(sys.argv[1], simplify_cells=True)
+    told = pickle.dumps({k: v for k, v in told.items() if not k.startswith("__")})
+except Exception as error:
+    told = pickle.dumps(str(error) or type(error).__name__)
+sys.stdout.buffer.write(told)
+"""
+
+
+@functools.lru_cache(maxsize=4)
+def _load(file: Path, sha256: str) -> dict[str, Any]:
+    """Return the variables of a MATLAB file, once for each content."""
+    words = [sys.executable, "-P", "-c", _CHILD, str(file.absolute())]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, env=environment, timeout=600, check=False
+        )
+        if done.returncode == 0:
+            told = pickle.loads(done.stdout)
+        else:  # by a signal, or with what Python said last
+            lines = done.stderr.decode(errors="replace").split("\n")
+            said = [line for line in lines if line.strip()]
+            told = said[-1] if said else "its lengths are wrong"
+    except subprocess.TimeoutExpired:
+        told = "reading it does not end"
+    if isinstance(told, str):
+        reason = " ".join(told.split())
+        raise ReIDError(
+            f"{file} is not a MATLAB file of version 5, or damaged ({reason}); "
+            "download it again"
+        )
+    return told
+
+
 def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
     expected = (*ATTRIBUTE_NAMES, "image_index")
+    if not isinstance(fields, dict):
+        raise ReIDError(
+            f"{file}: {split} is a {type(fields).__name__} and no struct of columns; "
+            "download the file again"
+        )
     missing = [name for name in expected if name not in fields]
     if missing:
         raise ReIDError(
@@ -164,8 +246,13 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
         index = [str(pid).removesuffix(".0") for pid in np.ravel(fields["image_index"])]
         pids = [pid for pid in map(whole_number, index) if pid is not None]
         columns = [np.atleast_1d(fields[name]) for name in ATTRIBUTE_NAMES]
-        exact = np.stack(columns, axis=1)
-        values = exact.astype(np.int64)
+        if any(column.ndim != 1 and column.size for column in columns):
+            raise ValueError("a column has several values for each person")
+        exact = np.stack([column.reshape(-1) for column in columns], axis=1)
+        if exact.dtype.kind not in "biuf":
+            raise ValueError(f"a column is of type {exact.dtype}")
+        with np.errstate(invalid="ignore"):
+            values = exact.astype(np.int64)
         if len(pids) < len(index) or (values != exact).any():
             raise ValueError("not all of them are whole numbers")
     except (TypeError, ValueError) as error:
@@ -177,6 +264,12 @@ def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:
         raise ReIDError(
             f"{file}: {split} has {len(values)} rows for the {len(pids)} people of "
             "image_index; download the file again"
+        )
+    twice = [pid for pid, times in Counter(pids).items() if times > 1]
+    if twice:
+        raise ReIDError(
+            f"{file}: {split} names {len(twice)} people more than once in image_index "
+            f"(the first is {twice[0]}); give each person one row"
         )
     most = [len(ATTRIBUTE_GROUPS.get(name, "ny")) for name in ATTRIBUTE_NAMES]
     wrong = np.argwhere((values < 1) | (values > most))

@@ -78,7 +78,7 @@ def read_image(
         (4, 2, 3)
     """
     if size is not None:
-        _check_size(size)
+        check_size(size)
     file = Path(path)
     try:
         if not file.is_file():  # to read a named pipe would wait for ever
@@ -266,7 +266,7 @@ class InMemoryImages:
         device: str | torch.device = "cpu",
         workers: int = 2,
     ) -> None:
-        _check_size(size)
+        check_size(size)
         self.size = size
         self.device = torch.device(device)
         pixels = np.empty((len(table), 3, *size), dtype=np.uint8)
@@ -321,7 +321,7 @@ class StreamedImages:
         workers: int = 2,
         ahead: int = 2,
     ) -> None:
-        _check_size(size)
+        check_size(size)
         self.size = size
         self.device = torch.device(device)
         self._table = table
@@ -390,14 +390,15 @@ def open_images(
         >>> type(open_images(table, memory_budget=0)).__name__
         'StreamedImages'
     """
-    _check_size(size)
+    check_size(size)
     needed = 3 * size[0] * size[1] * len(table)
     if needed <= memory_budget:
         return InMemoryImages(table, size, device, workers)
     return StreamedImages(table, size, device, workers)
 
 
-def _check_size(size: object) -> None:
+def check_size(size: object) -> None:
+    """Raise `ReIDError` unless a size is a height and a width."""
     if (
         not isinstance(size, tuple | list)
         or len(size) != 2
@@ -409,7 +410,7 @@ def _check_size(size: object) -> None:
         )
 
 
-def progress(results: Iterable, total: int) -> Iterable:
+def progress(results: Iterable, total: int, title: str = "reading images") -> Iterable:
     """Show a bar while images are read, if that takes more than two seconds.
 
     The bar is plain text: the bar for notebooks ignores ``TQDM_DISABLE``, so on a slow
@@ -417,4 +418,4 @@ def progress(results: Iterable, total: int) -> Iterable:
     """
     if not watched():
         return results
-    return tqdm(results, total=total, desc="reading images", unit="", delay=2.0)
+    return tqdm(results, total=total, desc=title, unit="", delay=2.0)

@@ -21,7 +21,7 @@ from reidlib.engine.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from reidlib.engine.manifest import library_hash, read_result
+from reidlib.engine.manifest import library_hash, read_files, read_result
 from reidlib.engine.run import FEATURES, Run, RunConfig
 from reidlib.errors import DamagedError
 from reidlib.files import file_sha256, read_json
@@ -36,8 +36,9 @@ TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
 def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
     """Return a hash of everything that the results of a run may depend on.
 
-    These are the method and its version, the settings, the data, and the source of the
-    library (see `library_hash`): even a changed comment invalidates a cached run.
+    These are the method and its version, the settings, the data, what is read beside
+    the images, and the source of the library (see `library_hash`): even a changed
+    comment invalidates a cached run.
     """
     method, version = method_of(train)
     parts = {
@@ -46,6 +47,8 @@ def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> st
         "dataset": dataset.fingerprint(),
         "library": library_hash(),
     }
+    if files := read_files(config, dataset):
+        parts["files"] = files
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -173,7 +176,9 @@ def cached_tensors(
     with FileLock(f"{file}.lock"):
         with contextlib.suppress(DamagedError):  # then they are made again
             if file.is_file():
-                return load_checkpoint(file)
+                kept = load_checkpoint(file, "key", "tensors")
+                if kept["key"] == text:  # it may be a renamed one
+                    return dict(kept["tensors"])
         made = make()
-        save_checkpoint(file, made)
+        save_checkpoint(file, {"key": text, "tensors": made})
     return made

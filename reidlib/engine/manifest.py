@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import reidlib
+from reidlib.data.table import ReIDDataset
 from reidlib.errors import DamagedError
 from reidlib.files import read_json
 
@@ -28,6 +29,7 @@ _MANIFEST: dict[str, Any] = {
     "config": dict,
     "dataset": {"name": str, "sha256": str, "images": {"*": int}},
     "target": {"sha256": str},
+    "files": {"*": str},
     "earlier": list,
     "options": {"*": (str, type(None))},
 }
@@ -80,6 +82,17 @@ def read_result(file: Path, way_out: str) -> dict[str, Any]:
     if "mAP" in scores and missing:
         raise DamagedError(f"{file} is damaged (no {missing[0]!r}); {way_out}", file)
     return result
+
+
+def read_files(config: object, dataset: ReIDDataset) -> dict[str, str]:
+    """Return a hash of each file that a run reads beside the images.
+
+    Args:
+        config: Settings; those that read files have a method ``read_files``.
+        dataset: Data of the run.
+    """
+    files: dict[str, str] = getattr(config, "read_files", lambda _: {})(dataset)
+    return files
 
 
 def environment() -> dict[str, object]:

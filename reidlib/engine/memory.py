@@ -43,6 +43,11 @@ def advice(
     frames = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
     if "open_images" in frames:
         return "the images do not fit: start again with --memory-budget 0"
+    if frames & {"measure_identifiability", "encode"}:
+        return (
+            "the views whose quality is measured do not fit: start again with a lower "
+            "--quality-height and --quality-width"
+        )
     if "extract_features" in frames:
         fewer = max(1, config.extract_batch // 2)
         return (

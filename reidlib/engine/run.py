@@ -19,7 +19,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -40,7 +40,12 @@ from reidlib.engine.checkpoint import (
     set_random_states,
     write_atomically,
 )
-from reidlib.engine.manifest import environment, read_manifest, read_result
+from reidlib.engine.manifest import (
+    environment,
+    read_files,
+    read_manifest,
+    read_result,
+)
 from reidlib.engine.memory import advice, is_out_of_memory
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.paths import lock_folder, user_path
@@ -178,6 +183,8 @@ class Run:
                 },
             },
         }
+        if files := read_files(config, dataset):
+            settings["files"] = files
         self._checkpoint: dict[str, Any] | None = None
         self.fabric = open_fabric(device, config.precision)
         self._make_folder()
@@ -363,6 +370,11 @@ class Run:
             wrapped, others = self.fabric.setup_module(model, move_to_device=True), []
         for name in getattr(model, "forward_methods", ()):
             wrapped.mark_forward_method(name)
+        # Of several processes Fabric leads every call through what joins gradients.
+        if self.fabric.world_size == 1:
+            for name in ("forward", *getattr(model, "forward_methods", ())):
+                called = model if name == "forward" else getattr(model, name)
+                wrapped.__dict__[name] = in_precision(called, self.fabric)
         return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
@@ -461,7 +473,7 @@ class Run:
         step = (now - self._first_step) / (steps - 1)
         epoch = self._first_step - self._epoch_began + (total - 1) * step
         epochs = f"{self._epochs_left} epochs of {total} steps"
-        told = _duration(self._epochs_left * epoch)
+        told = duration(self._epochs_left * epoch)
         self.log(f"about {told} for {epochs}, by the first {steps} steps")
 
     @property
@@ -558,6 +570,7 @@ class Run:
             "version": self.manifest["version"],
             "config": _plain(self.manifest["config"]),
             "dataset": self.manifest["dataset"],
+            "files": self.manifest.get("files", {}),
         }
         try:
             save_checkpoint(self.checkpoint_path, state)
@@ -621,6 +634,29 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
         ) from error
 
 
+def in_precision(function: Callable[..., Any], fabric: Fabric) -> Callable[..., Any]:
+    """Return a function that computes in the precision of Fabric.
+
+    On one device Fabric does so for ``forward`` alone, and rounds what goes in: images
+    of which a quality is measured, and scores. Here layers round what they take.
+
+    Args:
+        function: A network, or a method of one.
+        fabric: For its precision.
+
+    Returns:
+        The function; what it gives is float32.
+    """
+    precision = fabric.strategy.precision
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with precision.forward_context():
+            made = function(*arguments, **options)
+        return precision.convert_output(made)
+
+    return call
+
+
 @contextlib.contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does.
@@ -667,7 +703,8 @@ def _is_finite(module: nn.Module) -> bool:
     return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the unit that a person would use."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -707,9 +744,12 @@ def _short(record: dict[str, Any]) -> str:
 def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `DamagedError` if a file belongs to a run with other settings or data.
 
+    What one of them did not read is not compared: old runs name no files, and those of
+    a complete run may be gone.
+
     Args:
         file: The file, for the message.
-        then: What it says of recipe, version, configuration and data.
+        then: What it says of recipe, version, configuration, data and files.
         now: What it must say.
     """
     for name in ("recipe", "version", "config", "dataset"):
@@ -721,6 +761,13 @@ def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
                 f"{file} is of a run with another {name} "
                 f"({_difference(before, value)}); resume it unchanged, or choose "
                 "another folder (--out)",
+                file,
+            )
+    for name, sha256 in now.get("files", {}).items():
+        if then.get("files", {}).get(name, sha256) != sha256:
+            raise DamagedError(
+                f"{file} is of a run that read another file of {name}; put that back, "
+                "or choose another folder (--out)",
                 file,
             )
 

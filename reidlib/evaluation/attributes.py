@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from reidlib.checks import Array, check_array
+from reidlib.checks import Array, check_array, check_ids
 from reidlib.errors import ReIDError
 
 
@@ -53,7 +54,8 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
     Args:
         probabilities: G arrays ``(N, classes of the group)``; logits will do, too,
             since only their order counts.
-        classes: ``(N, G)`` int64 true classes from 0, -1 where one is unknown.
+        classes: ``(N, G)`` true classes from 0, whole numbers of any type, -1 where one
+            is unknown.
 
     Returns:
         The scores.
@@ -71,11 +73,12 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
     from sklearn.metrics import average_precision_score
 
     where = "score_attributes"
-    truth = check_array(classes, "classes", where).cpu().numpy()
-    if truth.ndim != 2 or truth.shape[1] != len(probabilities) or not truth.size:
+    truth = check_array(classes, "classes", where).cpu()
+    truth = truth.long() if truth.dtype == torch.bool else truth
+    if truth.ndim != 2 or truth.shape[1] != len(probabilities) or not truth.numel():
         raise ReIDError(
-            f"{where}: classes of shape {truth.shape} for {len(probabilities)} heads; "
-            f"give (N, {len(probabilities)}) with at least one image"
+            f"{where}: classes of shape {tuple(truth.shape)} for {len(probabilities)} "
+            f"heads; give (N, {len(probabilities)}) with at least one image"
         )
     columns = []
     for group, given in enumerate(probabilities):
@@ -85,7 +88,7 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
                 f"{where}: head {group} has probabilities of shape {scores.shape}; "
                 f"give ({len(truth)}, classes) with two classes or more"
             )
-        column = truth[:, group]
+        column = check_ids(truth[:, group], f"classes of head {group}", where)
         if column.max() >= scores.shape[1] or column.min() < -1:
             raise ReIDError(
                 f"{where}: head {group} has {scores.shape[1]} classes, and the truth "

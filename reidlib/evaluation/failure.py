@@ -49,6 +49,9 @@ def auroc(
         draws: How often people are drawn.
         seed: Of the draws.
 
+    Returns:
+        The area with its limits.
+
     Raises:
         ReIDError: If there is no failure or no success, lengths differ, or a score is
             not finite.

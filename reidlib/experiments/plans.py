@@ -66,11 +66,19 @@ def _replaced(settings: Any, changes: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """A table or figure that is made from runs."""
+    """A table or figure that is made from runs.
+
+    Attributes:
+        id: Its identifier.
+        title: What it shows.
+        rows: Its rows.
+        size: Size of the cities of SynthCity that it is made on.
+    """
 
     id: str
     title: str
     rows: tuple[Row, ...]
+    size: str = "course"
 
 
 @functools.cache
@@ -87,7 +95,9 @@ def plans() -> dict[str, Plan]:
         rows = tuple(
             Row(**{**row, "paper": tuple(row.get("paper", ()))}) for row in raw["rows"]
         )
-        found[name] = Plan(name, raw["title"], rows)
+        found[name] = Plan(
+            name, rows=rows, **{k: v for k, v in raw.items() if k != "rows"}
+        )
     return found
 
 

@@ -94,7 +94,7 @@ def load_results(
     Args:
         table: Name of a plan.
         preset: Preset of the runs.
-        data: Data of the runs; SynthCity ``course`` if not given.
+        data: Data of the runs; the cities of the plan if not given.
         partial: Leave rows out that have no result, instead of raising.
 
     Returns:
@@ -107,7 +107,7 @@ def load_results(
         ReIDError: If there is no such plan or preset, a file is damaged, or a row has
             no result file; names the command that makes it.
     """
-    data = data or Data()
+    data = data or Data.of(table)
     lines = []
     for row in plan(table).rows:
         row.config(preset, 0)
@@ -141,7 +141,7 @@ def paired_differences(
         pairs: For each name to show, the row, and the row that is subtracted.
         measure: A column of `load_results`.
         preset: Preset of the runs.
-        data: Data of the runs; SynthCity ``course`` if not given.
+        data: Data of the runs; the cities of the plan if not given.
 
     Returns:
         A frame with a line for each pair: one column for each seed that any run of the
@@ -176,7 +176,7 @@ def by_seed(
         rows: Names of its rows.
         measure: A column of `load_results`.
         preset: Preset of the runs.
-        data: Data of the runs; SynthCity ``course`` if not given.
+        data: Data of the runs; the cities of the plan if not given.
 
     Returns:
         The frame, its rows in the order of their names, with each seed that any run of
@@ -240,7 +240,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     Args:
         table: Name of a plan, or of a table of `reidlib.papers` that has none yet.
         preset: Preset of the runs.
-        data: Data of the runs; SynthCity ``course`` if not given.
+        data: Data of the runs; the cities of the plan if not given.
 
     Raises:
         ReIDError: If table or preset are unknown, or a result file is damaged.
@@ -251,7 +251,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     """
     if table not in plans():
         return _paper_report(table)
-    data = data or Data()
+    data = data or Data.of(table)
     rows = plan(table).rows
     frame = load_results(table, preset=preset, data=data, partial=True)
     parts = {row.name: _part(frame, row) for row in rows}

@@ -25,7 +25,7 @@ from reidlib.data.readers import open_dataset
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.manifest import read_result
 from reidlib.errors import ReIDError
-from reidlib.experiments.plans import Row
+from reidlib.experiments.plans import Row, plans
 from reidlib.paths import user_path
 from reidlib.recipes import RECIPES
 from reidlib.synthcity import DRAWING, Dials, ensure_synthcity, split_sizes
@@ -61,6 +61,11 @@ class Data:
     kind: str = "auto"
     root: Path | None = None
     dials: Dials = field(default_factory=Dials)
+
+    @classmethod
+    def of(cls, table: str) -> Data:
+        """Return the cities that a table is made on, unless others are asked for."""
+        return cls(_size_of(table))
 
     @property
     def name(self) -> str:
@@ -209,13 +214,17 @@ class Job:
     def is_current(self, result: dict[str, Any]) -> bool:
         """Return whether a result need not be made again.
 
-        Of a folder the images are looked at as well, which takes a while.
+        Of a folder the images and what is read beside them are looked at as well, which
+        takes a while.
         """
         if self.stale(result):
             return False
         if self.data.root is None:
             return True
-        return result.get("dataset", {}).get("sha256") == self.open().fingerprint()
+        dataset, read = self.open(), result.get("files", {})
+        now = self.config.read_files(dataset)
+        same = all(read.get(name, sha256) == sha256 for name, sha256 in now.items())
+        return same and result.get("dataset", {}).get("sha256") == dataset.fingerprint()
 
     @property
     def command(self) -> str:
@@ -225,11 +234,15 @@ class Job:
             words.append(f"--preset {self.preset}")
         if self.data.root is not None:
             words.append(f"--data {self.data.kind} --root PATH")
-        elif self.data.size != "course":
+        elif self.data.size != _size_of(self.table):
             words.append(f"--size {self.data.size}")
         if self.seed >= NUM_SEEDS:
             words.append(f"--seeds {self.seed + 1}")
         return " ".join(words)
+
+
+def _size_of(table: str) -> str:
+    return plans()[table].size if table in plans() else "course"
 
 
 def changed(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def reproduce(
         preset: Preset of every row.
         seeds: Seeds of every row. On SynthCity a seed draws the city as well, so that
             the spread is over worlds and over training.
-        data: The data; SynthCity ``course`` if not given.
+        data: The data; the cities of the plan if not given.
         device: As for `reidlib.engine.Run`.
         processes: Number of runs at once; by default one for each GPU or, without one,
             for each core, as far as there is memory.
@@ -85,7 +85,7 @@ def reproduce(
         ReIDError: If there is no such plan or preset, the data cannot be read, a result
             would be published from changed code, or the process of a run was killed.
     """
-    data = data or Data()
+    data = data or Data.of(table)
     rows = plan(table).rows
     jobs = [Job(table, row, preset, data, seed) for seed in seeds for row in rows]
     # Two rows with equal settings are one run.

@@ -78,7 +78,7 @@ def verify(
 
     Args:
         recipes: Names of recipes; those without a current result are left out.
-        data: Data of the published runs; SynthCity ``course`` if not given.
+        data: Data of the published runs; the cities of the plan if not given.
         preset: Preset of the published runs.
         device: As for `reidlib.engine.Run`.
         progress: Show the bars of the runs.
@@ -118,7 +118,7 @@ def _published(recipe: str, preset: str, data: Data | None) -> Job | None:
     found = []
     for plan in plans().values():
         for row in plan.rows:
-            job = Job(plan.id, row, preset, data or Data(), 0)
+            job = Job(plan.id, row, preset, data or Data.of(plan.id), 0)
             if row.recipe != recipe or preset not in RECIPES[recipe].PRESETS:
                 continue
             result = job.read()

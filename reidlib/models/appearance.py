@@ -210,7 +210,8 @@ class AppearanceBranch(nn.Module):
             *x.tensor_split(self.vertical, dim=3),
         ]
         means = torch.stack([stripe.mean(dim=(2, 3)) for stripe in stripes], dim=1)
-        return self.neck(self.project(x.mean(dim=(2, 3)))), means
+        whole = x.mean(dim=(2, 3)).to(self.project.weight.dtype)  # after half()
+        return self.neck(self.project(whole)), means
 
 
 def stripe_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.1) -> Tensor:

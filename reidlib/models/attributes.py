@@ -188,7 +188,8 @@ class AttributeBranch(nn.Module):
         """
         states = self.memory(self.attention(feature_map), self.steps)
         pooled = states.float().mean(dim=(3, 4))  # (B, T, hidden)
-        flat = self.neck(self.project(pooled.flatten(0, 1)))
+        rows = pooled.flatten(0, 1).to(self.project.weight.dtype)  # after half()
+        flat = self.neck(self.project(rows))
         each = flat.unflatten(0, pooled.shape[:2])  # (B, T, out_features)
         read = each.expand(-1, len(self.heads), -1) if self.steps == 1 else each
         logits = [head(read[:, g]) for g, head in enumerate(self.heads)]

@@ -15,8 +15,13 @@ from reidlib.models.appearance import AppearanceBranch
 from reidlib.models.attributes import AttributeBranch
 from reidlib.models.backbones import Backbone, build_backbone
 from reidlib.quality.fusion import AlphaWeighs, WeightedFusion
-from reidlib.quality.identifiability import Definition, identifiability, resize
-from reidlib.quality.perturbations import perturb
+from reidlib.quality.identifiability import (
+    Definition,
+    identifiability,
+    resize,
+    views_at_once,
+)
+from reidlib.quality.perturbations import PERTURBATIONS, perturb
 
 
 class Branches(NamedTuple):
@@ -45,7 +50,7 @@ class QualityEncoder(nn.Module):
         backbone: Network with ImageNet weights; its map is averaged over all places.
         size: Height and width of what it sees; None leaves the images as they are.
         definition: Of the score, see `identifiability`.
-        views: How many views are encoded at once.
+        views: How many views are encoded at once, at most.
 
     Example:
         >>> images = torch.zeros(2, 3, 32, 16, dtype=torch.uint8)
@@ -74,10 +79,19 @@ class QualityEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the ``(B,)`` scores of ``(B, 3, H, W)`` uint8 images, QAFM-E1."""
+        # Scores are compared with those that were measured in float32.
+        with torch.autocast(images.device.type, enabled=False):
+            fits = min(self.views, views_at_once(images, self.size))
+            some = images.split(max(1, fits // (1 + len(PERTURBATIONS))))
+            return torch.cat([self._measure(part, fits) for part in some])
+
+    def _measure(self, images: Tensor, fits: int) -> Tensor:
         views = torch.cat([images[:, None], perturb(images)], dim=1)
-        flat = resize(views.flatten(0, 1), self.size)
         prepare = TestTransform()
-        features = [self.encode(prepare(part)) for part in flat.split(self.views)]
+        features = [
+            self.encode(prepare(resize(part, self.size)))
+            for part in views.flatten(0, 1).split(fits)
+        ]
         whole = torch.cat(features).unflatten(0, views.shape[:2])
         return identifiability(whole, self.definition)
 
@@ -91,6 +105,8 @@ class FusedNet(nn.Module):
 
     ``forward`` needs nothing but images: it perturbs them, which costs 35 passes of the
     quality encoder. A recipe that knows the scores already calls the parts.
+
+    It may be put to work after ``half()``, ``bfloat16()`` or ``double()``.
 
     Args:
         backbone: Name of the encoder, see `build_backbone`.
@@ -265,6 +281,7 @@ def denormalise(images: Tensor) -> Tensor:
         >>> bool((denormalise(TestTransform()(levels)) == levels).all())
         True
     """
+    images = images.float()
     mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
     std = images.new_tensor(IMAGENET_STD)[:, None, None]
     levels = 255 * (images * std + mean)

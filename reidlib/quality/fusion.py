@@ -5,18 +5,30 @@ target of E2 is alpha = 3 / (3 + 1) = 0.75. As the paper prints E3, alpha weighs
 *appearance*, and so the worse branch gets three quarters. In the rows of the paper's
 Table 4 (``apn_only_alpha_0``) alpha weighs the *attributes*, and the better branch gets
 them. The second is the default.
+
+What a training step calls does not look at the values of tensors, for which it would
+have to wait for a GPU: what is no loss or no weight gives NaN, and a run says that it
+diverged. Lists and arrays are looked at.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reidlib.checks import check_choice, check_count
+from reidlib.checks import (
+    Array,
+    check_array,
+    check_choice,
+    check_count,
+    check_number,
+)
 from reidlib.errors import ReIDError
 from reidlib.quality.identifiability import ScoreNormalisation
 
@@ -24,7 +36,7 @@ AlphaWeighs = Literal["attributes", "appearance"]
 """What alpha weighs; 1 - alpha weighs the other."""
 
 
-def target_weight(appearance_loss: Tensor, attribute_loss: Tensor) -> Tensor:
+def target_weight(appearance_loss: Array, attribute_loss: Array) -> Tensor:
     """Return the weight that the losses of the two branches ask for, QAFM-E2.
 
     ``L_apn / (L_apn + L_apan)``: high where the appearance branch is the worse one. It
@@ -35,25 +47,29 @@ def target_weight(appearance_loss: Tensor, attribute_loss: Tensor) -> Tensor:
         attribute_loss: ``(B,)`` the same in the attribute branch.
 
     Returns:
-        ``(B,)`` in [0, 1], detached.
+        ``(B,)`` in [0, 1], detached, of float32 at least; NaN where a loss is negative
+        or NaN.
 
     Raises:
-        ReIDError: If the shapes differ.
+        ReIDError: If the shapes are others.
 
     Example:
         >>> target_weight(torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0]))
         tensor([0.7500, 0.5000])
     """
-    _same_rows("target_weight", appearance_loss, attribute_loss)
-    one, other = appearance_loss.detach(), attribute_loss.detach()
+    where = "target_weight"
+    one = _losses(appearance_loss, "appearance losses", where)
+    other = _losses(attribute_loss, "attribute losses", where)
+    _same_rows(where, one, other)
     total = one + other
-    return torch.where(total > 0, one / total.clamp(min=1e-30), 0.5)
+    share = torch.where(total > 0, one / total.clamp(min=1e-30), 0.5)
+    return torch.where((one >= 0) & (other >= 0), share, math.nan)
 
 
 def weigh(
-    appearance: Tensor,
-    attributes: Tensor,
-    alpha: Tensor | float,
+    appearance: Array,
+    attributes: Array,
+    alpha: Array | float,
     alpha_weighs: AlphaWeighs = "attributes",
 ) -> Tensor:
     """Concatenate the two descriptors, weighted, QAFM-E3.
@@ -67,10 +83,11 @@ def weigh(
             v_s]``, as E3 is printed.
 
     Returns:
-        ``(B, D + E)``.
+        ``(B, D + E)``, of the type of the descriptors; NaN where a tensor of alpha is
+        outside [0, 1].
 
     Raises:
-        ReIDError: If alpha is a number outside [0, 1], or the shapes do not fit.
+        ReIDError: If another alpha is outside [0, 1], or the shapes do not fit.
 
     Example:
         >>> weigh(torch.ones(1, 2), torch.ones(1, 1), 0.25)
@@ -78,20 +95,24 @@ def weigh(
     """
     where = "weigh"
     check_choice(alpha_weighs, "alpha_weighs", where, get_args(AlphaWeighs))
-    if not isinstance(alpha, Tensor):
-        if not 0 <= alpha <= 1:
-            raise ReIDError(f"{where}: alpha is {alpha}; give a number in [0, 1]")
-        alpha = appearance.new_full((len(appearance),), alpha)
-    _same_rows(where, appearance, attributes, alpha)
-    of_appearance = 1 - alpha if alpha_weighs == "attributes" else alpha
+    v_a = _floats(appearance, "appearance descriptors", where, ndim=2)
+    v_s = _floats(attributes, "attribute descriptors", where, ndim=2).to(v_a.device)
+    kind = torch.promote_types(v_a.dtype, v_s.dtype)
+    if isinstance(alpha, Tensor | np.ndarray | list):
+        each = _weights(alpha, where).to(v_a.device, kind)
+    else:
+        number = check_number(alpha, "alpha", where, 0, 1)
+        each = v_a.new_full((len(v_a),), number, dtype=kind)
+    _same_rows(where, v_a, v_s, each)
+    of_appearance = 1 - each if alpha_weighs == "attributes" else each
     share = of_appearance[:, None]
-    return torch.cat([share * appearance, (1 - share) * attributes], dim=1)
+    return torch.cat([share * v_a, (1 - share) * v_s], dim=1)
 
 
 def weight_loss(
-    alpha: Tensor,
-    appearance_loss: Tensor,
-    attribute_loss: Tensor,
+    alpha: Array,
+    appearance_loss: Array,
+    attribute_loss: Array,
     kind: Literal["ratio", "linear"] = "ratio",
 ) -> Tensor:
     """Return the loss of the predicted weights, QAFM-E6.
@@ -108,23 +129,33 @@ def weight_loss(
             ``(1 - alpha) L_apn + alpha L_apan``, to the letter.
 
     Returns:
-        Scalar.
+        Scalar; NaN if a weight is outside [0, 1], or a loss is negative or NaN.
 
     Raises:
-        ReIDError: If the shapes differ or the kind is unknown.
+        ReIDError: If the shapes are others or the kind is unknown.
 
     Example:
         >>> half = torch.tensor([0.5])
         >>> weight_loss(half, torch.tensor([3.0]), torch.tensor([1.0]), "linear")
         tensor(2.)
     """
-    check_choice(kind, "kind", "weight_loss", ("ratio", "linear"))
-    _same_rows("weight_loss", alpha, appearance_loss, attribute_loss)
+    where = "weight_loss"
+    check_choice(kind, "kind", where, ("ratio", "linear"))
+    weight = _at_least_float32(_weights(alpha, where))
+    one = _losses(appearance_loss, "appearance losses", where).to(weight)
+    other = _losses(attribute_loss, "attribute losses", where).to(weight)
+    _same_rows(where, weight, one, other)
+    target = target_weight(one, other)
+    sound = ~(weight.detach() + target).isnan()
     if kind == "linear":
-        one, other = appearance_loss.detach(), attribute_loss.detach()
-        return torch.lerp(one, other, alpha).mean()
-    target = target_weight(appearance_loss, attribute_loss)
-    return F.binary_cross_entropy(alpha, target.to(alpha.dtype))
+        each = torch.lerp(one, other, weight)
+    else:  # which PyTorch refuses to compute of NaN
+        each = F.binary_cross_entropy(
+            torch.where(sound, weight, 0.5),
+            torch.where(sound, target, 0.5),
+            reduction="none",
+        )
+    return torch.where(sound, each, math.nan).mean()
 
 
 class QualityWeight(nn.Module):
@@ -151,9 +182,10 @@ class QualityWeight(nn.Module):
         if hidden:
             self.layers.extend([nn.ReLU(), nn.Linear(hidden, 1)])
 
-    def forward(self, scores: Tensor) -> Tensor:
+    def forward(self, scores: Array) -> Tensor:
         """Return ``(B,)`` alpha in (0, 1) of ``(B,)`` scores as they were measured."""
-        return self.layers(self.normalise(scores)[:, None])[:, 0].sigmoid()
+        normal = self.normalise(scores)[:, None].to(_type_of(self.layers))
+        return self.layers(normal)[:, 0].float().sigmoid()
 
 
 class FusionLayer(nn.Module):
@@ -184,7 +216,7 @@ class FusionLayer(nn.Module):
 
     def forward(self, weighted: Tensor) -> Tensor:
         """Return ``(B, out_features)`` of ``(B, in_features)``."""
-        return self.layers(weighted)
+        return self.layers(weighted.to(_type_of(self.layers)))
 
 
 class WeightedFusion(nn.Module):
@@ -197,6 +229,9 @@ class WeightedFusion(nn.Module):
         hidden: See `QualityWeight`.
         alpha_weighs: See `weigh`.
         fixed_alpha: One alpha for all images, instead of the learned one.
+
+    Raises:
+        ReIDError: If a number is out of its range, or a choice unknown.
 
     Example:
         >>> fusion = WeightedFusion(4, 3)
@@ -217,21 +252,26 @@ class WeightedFusion(nn.Module):
         super().__init__()
         self.weight = QualityWeight(hidden)
         self.layer = FusionLayer(in_features, out_features, activation)
+        where = "WeightedFusion"
+        check_choice(alpha_weighs, "alpha_weighs", where, get_args(AlphaWeighs))
+        if fixed_alpha is not None:
+            check_number(fixed_alpha, "fixed_alpha", where, 0, 1)
         self.alpha_weighs = alpha_weighs
         self.fixed_alpha = fixed_alpha
 
-    def alpha(self, scores: Tensor) -> Tensor:
+    def alpha(self, scores: Array) -> Tensor:
         """Return the ``(B,)`` weights for ``(B,)`` scores of identifiability."""
         if self.fixed_alpha is not None:
-            return torch.full_like(scores, self.fixed_alpha)
+            known = self.weight.normalise(scores)
+            return torch.full_like(known, self.fixed_alpha)
         weights: Tensor = self.weight(scores)
         return weights
 
     def forward(
         self,
-        appearance: Tensor,
-        attributes: Tensor,
-        alpha: Tensor | float,
+        appearance: Array,
+        attributes: Array,
+        alpha: Array | float,
         detached: bool = False,
     ) -> Tensor:
         """Return the ``(B, out_features)`` descriptor, not L2-normalised.
@@ -240,15 +280,60 @@ class WeightedFusion(nn.Module):
             appearance: ``(B, D)`` v_a.
             attributes: ``(B, E)`` v_s.
             alpha: ``(B,)``, or one number for all.
-            detached: Let no gradient into the weights of the last layer.
+            detached: Let no gradient into the weights of the last layer, nor count the
+                batch again in its statistics.
         """
         weighted = weigh(appearance, attributes, alpha, self.alpha_weighs)
         if not detached:
             fused: Tensor = self.layer(weighted)
             return fused
         fixed = {name: p.detach() for name, p in self.layer.named_parameters()}
+        fixed |= {name: b.clone() for name, b in self.layer.named_buffers()}
         fused = functional_call(self.layer, fixed, (weighted,))
         return fused
+
+
+def _floats(
+    values: Array | list[float], name: str, where: str, ndim: int = 1
+) -> Tensor:
+    """Return numbers as a tensor of floating point; that of a tensor has its graph."""
+    tensor = values
+    if not isinstance(tensor, Tensor):
+        tensor = check_array(tensor, name, where)
+    if tensor.is_complex() or tensor.ndim != ndim:
+        raise ReIDError(
+            f"{where}: {name} are of type {tensor.dtype} and shape "
+            f"{tuple(tensor.shape)}; give real numbers of shape "
+            f"{'(B,)' if ndim == 1 else '(B, D)'}"
+        )
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def _losses(values: Array, name: str, where: str) -> Tensor:
+    """Return ``(B,)`` losses without a graph, of float32 at least."""
+    losses = _at_least_float32(_floats(values, name, where).detach())
+    if not isinstance(values, Tensor) and not bool((losses >= 0).all()):
+        raise ReIDError(f"{where}: {name} hold {float(losses.min())}; give 0 or more")
+    return losses
+
+
+def _weights(alpha: Array | list[float], where: str) -> Tensor:
+    """Return ``(B,)`` weights, NaN for those of a tensor that are outside [0, 1]."""
+    weights = _floats(alpha, "alpha", where)
+    inside = (weights >= 0) & (weights <= 1)
+    if not isinstance(alpha, Tensor) and not bool(inside.all()):
+        wrong = float(weights[~inside][0])
+        raise ReIDError(f"{where}: alpha is {wrong:g}; give numbers in [0, 1]")
+    return torch.where(inside, weights, math.nan)
+
+
+def _type_of(module: nn.Module) -> torch.dtype:
+    """Return the type of the weights, for a network after half() or double()."""
+    return next(module.parameters()).dtype
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _same_rows(where: str, *tensors: Tensor) -> None:

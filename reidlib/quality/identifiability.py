@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidlib.checks import Array, check_array, check_choice, check_count
-from reidlib.data.images import ImageSource, progress
+from reidlib.data.images import ImageSource, check_size, progress
 from reidlib.data.samplers import sequential_batches
 from reidlib.data.transforms import TestTransform
 from reidlib.errors import ReIDError
-from reidlib.quality.perturbations import perturb
+from reidlib.quality.perturbations import PERTURBATIONS, perturb
 
 Definition = Literal["pairs", "anchor"]
 """All pairs of views, or the image against each of its perturbed versions."""
@@ -95,7 +96,8 @@ def measure_identifiability(
 ) -> Identifiability:
     """Measure the identifiability of images, QAFM-E1.
 
-    The 35 views of each image of a batch go through the encoder together.
+    The 35 views of each image of a batch go through the encoder together, unless they
+    are so large that fewer are taken at once.
 
     Args:
         encode: Normalised images to ``(B, D)`` features, in evaluation mode and on the
@@ -124,21 +126,47 @@ def measure_identifiability(
         3
     """
     where = "measure_identifiability"
-    check_count(batch_size, "batch_size", where)
+    batch_size = check_count(batch_size, "batch_size", where)
+    if size is not None:
+        check_size(size)
     if not len(images):
         raise ReIDError(f"{where}: there is no image; give at least one")
     prepare = TestTransform() if prepare is None else prepare
     parts: dict[Definition, list[Tensor]] = {name: [] for name in DEFINITIONS}
     batches = images.batches(sequential_batches(len(images), batch_size))
-    for batch in progress(batches, -(-len(images) // batch_size)):
-        views = torch.cat(
-            [batch[:, None], perturb(batch, strength=strength, seed=seed)], 1
-        )
-        flat = resize(views.flatten(0, 1), size)
-        features = encode(prepare(flat)).unflatten(0, views.shape[:2])
-        for name, scores in parts.items():
-            scores.append(identifiability(features, name).cpu())
+    count = -(-len(images) // batch_size)
+    for batch in progress(batches, count, "measuring quality"):
+        fits = views_at_once(batch, size)
+        for some in batch.split(max(1, fits // (1 + len(PERTURBATIONS)))):
+            views = torch.cat(
+                [some[:, None], perturb(some, strength=strength, seed=seed)], 1
+            )
+            flat = views.flatten(0, 1).split(fits)
+            encoded = [encode(prepare(resize(part, size))) for part in flat]
+            features = torch.cat(encoded).unflatten(0, views.shape[:2])
+            for name, scores in parts.items():
+                scores.append(identifiability(features, name).cpu())
     return Identifiability(*(torch.cat(parts[name]) for name in DEFINITIONS))
+
+
+_PIXELS = 280 * 384 * 128
+"""Pixels of the views that are encoded at once: 8 images at the paper's size, for which
+EfficientNet-Lite0 needs 4 GB."""
+
+
+def views_at_once(images: Tensor, size: tuple[int, int] | None) -> int:
+    """Return how many views are encoded at once, so that memory does not run out.
+
+    Args:
+        images: ``(B, 3, H, W)``.
+        size: Height and width to which views are resized; None leaves them.
+
+    Example:
+        >>> views_at_once(torch.zeros(1, 3, 128, 64), (1024, 512))
+        26
+    """
+    pixels = max(math.prod(shape) for shape in (images.shape[-2:], size or (1, 1)))
+    return max(1, _PIXELS // pixels)
 
 
 def resize(images: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -148,7 +176,10 @@ def resize(images: Tensor, size: tuple[int, int] | None) -> Tensor:
         images: Images.
         size: Height and width; None leaves them.
     """
-    if size is None or tuple(images.shape[-2:]) == tuple(size):
+    if size is None:
+        return images
+    check_size(size)
+    if tuple(images.shape[-2:]) == tuple(size):
         return images
     resized = F.interpolate(
         images.float(), size, mode="bicubic", antialias=True, align_corners=False
@@ -182,7 +213,7 @@ class ScoreNormalisation(nn.Module):
         self.register_buffer("std", torch.ones(()))
 
     @torch.no_grad()
-    def fit(self, scores: Tensor) -> None:
+    def fit(self, scores: Array) -> None:
         """Measure them.
 
         Args:
@@ -191,15 +222,31 @@ class ScoreNormalisation(nn.Module):
         Raises:
             ReIDError: If there is none, or one is not finite.
         """
-        if scores.ndim != 1 or not len(scores) or not torch.isfinite(scores).all():
+        given = check_array(scores, "scores", "ScoreNormalisation")
+        if given.ndim != 1 or not len(given) or not torch.isfinite(given).all():
             raise ReIDError(
-                f"ScoreNormalisation: {tuple(scores.shape)} scores; give (N,) finite "
+                f"ScoreNormalisation: {tuple(given.shape)} scores; give (N,) finite "
                 "numbers, at least one"
             )
-        spread = scores.double().std(correction=0)
-        self.mean.copy_(scores.double().mean())
+        spread = given.double().std(correction=0)
+        self.mean.copy_(given.double().mean())
         self.std.copy_(spread if spread > 0 else torch.ones(()))
 
-    def forward(self, scores: Tensor) -> Tensor:
-        """Return ``(B,)`` scores with mean 0 and standard deviation 1 in training."""
-        return (scores - self.mean) / self.std
+    def forward(self, scores: Array) -> Tensor:
+        """Return ``(B,)`` scores with mean 0 and standard deviation 1 in training.
+
+        Of float32 at least.
+
+        Raises:
+            ReIDError: If the shape is another.
+        """
+        given = scores
+        if not isinstance(given, Tensor):
+            given = check_array(given, "scores", "ScoreNormalisation")
+            given = given.to(self.mean.device)
+        if given.ndim != 1:
+            raise ReIDError(
+                f"ScoreNormalisation: {tuple(given.shape)} scores; give (B,) numbers"
+            )
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        return (given - self.mean) / self.std

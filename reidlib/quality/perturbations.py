@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from reidlib.checks import check_number
+from reidlib.checks import Array, check_array, check_count, check_number
 from reidlib.errors import ReIDError
 
 Family = Literal["lighting", "blur", "occlusion", "background", "noise"]
@@ -82,7 +82,7 @@ noises. Noise is in units of 255 (gaussian), the share of the pixels (salt and p
 half each), and a share of the pixel's own value (speckle)."""
 
 
-def perturb(images: Tensor, *, strength: float = 1.0, seed: int = 0) -> Tensor:
+def perturb(images: Array, *, strength: float = 1.0, seed: int = 0) -> Tensor:
     """Return the 34 perturbed versions of each image of a batch, QAFM-D3.
 
     The noise depends on the seed and on the size of the images alone. All images get
@@ -105,6 +105,7 @@ def perturb(images: Tensor, *, strength: float = 1.0, seed: int = 0) -> Tensor:
         >>> perturb(torch.zeros(2, 3, 32, 16, dtype=torch.uint8)).shape
         torch.Size([2, 34, 3, 32, 16])
     """
+    images = check_array(images, "images", "perturb")
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ReIDError(
             f"perturb: {images.dtype} images of shape {tuple(images.shape)}; give "
@@ -113,12 +114,17 @@ def perturb(images: Tensor, *, strength: float = 1.0, seed: int = 0) -> Tensor:
     height, width = images.shape[-2:]
     _check_size(height, width, "perturb")
     strength = _check_strength(strength, "perturb")
-    fields = {k: v.to(images.device) for k, v in _noise(height, width, seed).items()}
+    noise = _noise(height, width, _check_seed(seed, "perturb"))
+    fields = {name: field.to(images.device) for name, field in noise.items()}
     floats = images.float()
     views = [
-        _TENSOR_FORMS[p.family](floats, p, strength, fields) for p in PERTURBATIONS
+        _TENSOR_FORMS[p.family](floats, p, strength, fields)
+        .round()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for p in PERTURBATIONS
     ]
-    return torch.stack(views, dim=1).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.stack(views, dim=1)
 
 
 def perturb_image(
@@ -142,13 +148,14 @@ def perturb_image(
         >>> len(perturb_image(Image.new("RGB", (16, 32))))
         34
     """
-    if image.mode != "RGB":
+    if not isinstance(image, Image.Image) or image.mode != "RGB":
         raise ReIDError(
-            f"perturb_image: the picture has mode {image.mode}; give "
-            "image.convert('RGB')"
+            f"perturb_image: the picture is a {type(image).__name__} of mode "
+            f"{getattr(image, 'mode', None)}; give image.convert('RGB') of Pillow"
         )
     _check_size(image.height, image.width, "perturb_image")
     strength = _check_strength(strength, "perturb_image")
+    seed = _check_seed(seed, "perturb_image")
     noise = _noise(image.height, image.width, seed)
     fields = {name: np.moveaxis(field.numpy(), 0, -1) for name, field in noise.items()}
     pixels = np.asarray(image).astype(np.float64)
@@ -299,6 +306,12 @@ def _check_size(height: int, width: int, where: str) -> None:
             f"{where}: images of {height} x {width} pixels; the narrowest bar would "
             f"have no pixel: give at least {_LEAST_SIDE} x {_LEAST_SIDE}"
         )
+
+
+def _check_seed(seed: int, where: str) -> int:
+    if check_count(seed, "seed", where, least=0) >= 2**63:
+        raise ReIDError(f"{where}: seed is {seed}; give a number below 2^63")
+    return int(seed)
 
 
 def _check_strength(strength: float, where: str) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_tensors
 from reidlib.engine.checkpoint import weights_hash
+from reidlib.engine.run import Run, duration
 from reidlib.errors import ReIDError
 from reidlib.evaluation.failure import auroc
 from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
@@ -28,17 +30,46 @@ from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.fused import FusedNet
 from reidlib.quality.fusion import AlphaWeighs, WeightedFusion, weight_loss
-from reidlib.quality.identifiability import Identifiability, measure_identifiability
+from reidlib.quality.identifiability import (
+    Definition,
+    Identifiability,
+    measure_identifiability,
+    views_at_once,
+)
+from reidlib.quality.perturbations import PERTURBATIONS
 from reidlib.quality.pixels import contrast, sharpness
+from reidlib.recipes.settings import TrainingConfig
 from reidlib.recipes.steps import open_split
-
-if TYPE_CHECKING:
-    from reidlib.recipes.qafm import Config
 
 AlphaLoss = Literal["ratio", "linear", "identity", "none"]
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 """The fixed weights of the paper's Table 4."""
+
+
+@dataclass(frozen=True)
+class FusionConfig(TrainingConfig):
+    """Settings of alpha and of the last layer."""
+
+    gradients: Literal["isolated", "accumulated"] = "isolated"
+    """Each loss reaches its own part, as the paper says, or whatever it depends on, as
+    in its code."""
+    alpha_loss: AlphaLoss = "ratio"
+    """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
+    the loss of the identities; none: it stays at fixed_alpha."""
+    fixed_alpha: float = 0.5
+    """alpha, where it is not learned."""
+    alpha_weighs: AlphaWeighs = "attributes"
+    """What alpha weighs, see `weigh`."""
+    alpha_hidden: int = 32
+    """Width of the perceptron of alpha; 0: a single neuron."""
+    identifiability: Definition = "pairs"
+    """Which distances the score is the mean of."""
+    smoothing: float = 0.1
+    """Share of an identity label that is spread over all identities."""
+    margin: float = 0.3
+    """Margin of the triplet loss."""
+
 
 SPLITS = ("train", "query", "gallery")
 
@@ -50,17 +81,18 @@ Scores = dict[str, Tensor]
 
 
 def quality_scores(
-    model: FusedNet, dataset: ReIDDataset, config: Config
+    model: FusedNet, dataset: ReIDDataset, config: FusionConfig, run: Run | None = None
 ) -> dict[str, Scores]:
     """Return several scores of the quality of every image, QAFM-E1 among them.
 
-    They depend on the data and on the quality encoder alone, and so they are kept in
-    the cache for all runs.
+    What is measured depends on the data and on the quality encoder alone, and so it is
+    kept in the cache for all runs; what knows nothing is drawn with the run's seed.
 
     Args:
         model: Network, on the device.
         dataset: Data.
         config: Settings.
+        run: To say how long it takes.
 
     Returns:
         By name: identifiability (``pairs``, ``anchor``), ``sharpness``, ``contrast``,
@@ -69,6 +101,8 @@ def quality_scores(
     """
     device = next(model.parameters()).device
     quality = model.quality.eval()
+    count = sum(len(getattr(dataset, split)) for split in SPLITS)
+    encode = quality.encode if run is None else timed(quality.encode, count, run)
 
     def measure() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -78,10 +112,9 @@ def quality_scores(
             plain = torch.empty(2, 0)
             if len(table):
                 images = open_split(table, config, device)
-                both = measure_identifiability(
-                    quality.encode, images, size=quality.size
-                )
-                parts = torch.arange(len(table)).split(config.extract_batch)
+                both = measure_identifiability(encode, images, size=quality.size)
+                fits = views_at_once(torch.empty(0, *config.size), None)
+                parts = torch.arange(len(table)).split(min(fits, config.extract_batch))
                 plain = torch.cat(
                     [
                         torch.stack([sharpness(batch), contrast(batch)])
@@ -110,6 +143,31 @@ def quality_scores(
         for split, values in found["pairs"].items()
     }
     return found
+
+
+def timed(
+    encode: Callable[[Tensor], Tensor], count: int, run: Run
+) -> Callable[[Tensor], Tensor]:
+    """Return an encoder that says once how long the quality of all images takes.
+
+    Args:
+        encode: Views to features.
+        count: Number of images.
+        run: Where it is said.
+    """
+    began: list[float] = []
+    seen: list[int] = []
+
+    def call(views: Tensor) -> Tensor:
+        began.append(time.monotonic())
+        if len(began) == 4:  # the first call takes longer
+            each = (began[3] - began[1]) / sum(seen[1:])
+            told = duration(each * count * (1 + len(PERTURBATIONS)))
+            run.log(f"about {told} to measure the quality of {count} images")
+        seen.append(len(views))
+        return encode(views)
+
+    return call
 
 
 # -- losses ------------------------------------------------------------------------
@@ -165,11 +223,12 @@ class Batch:
 
 
 def fusion_losses(
-    config: Config,
+    config: FusionConfig,
     batch: Batch,
     scores: Tensor,
-    fusion: Any,
-    classify: Any,
+    alpha_of: Callable[..., Tensor],
+    fuse: Callable[..., Tensor],
+    classify: Callable[..., Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of the last layer, that of alpha, and alpha.
 
@@ -177,12 +236,15 @@ def fusion_losses(
         config: Settings.
         batch: Of the branches.
         scores: ``(B,)`` scores of quality.
-        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
-        classify: `FusedClassifier`, or a method of one.
+        alpha_of: From scores to alpha, as `WeightedFusion.alpha`.
+        fuse: `WeightedFusion`, or the method of a network.
+        classify: `FusedClassifier`, or the method of one.
+
+    Returns:
+        Two scalars, and ``(B,)`` without a gradient.
     """
     people, smoothing = batch.people, config.smoothing
-    fuse = getattr(fusion, "fuse", fusion)
-    alpha = fusion.alpha(scores)
+    alpha = alpha_of(scores)
     of_layer = alpha.detach() if config.gradients == "isolated" else alpha
     fused = fuse(batch.v_a, batch.v_s, of_layer)
     of_fused = smoothed_cross_entropy(
@@ -252,7 +314,7 @@ class Rivals(nn.Module):
 
     def __init__(
         self,
-        config: Config,
+        config: FusionConfig,
         fusion: WeightedFusion,
         classifier: FusedClassifier,
         scores: Mapping[str, Scores],
@@ -262,13 +324,14 @@ class Rivals(nn.Module):
             replace(config, alpha_loss=one.loss, alpha_weighs=one.weighs)
             for one in RIVALS
         ]
-        self.fusions = nn.ModuleList()
+        fusions = []
         for one in RIVALS:
             own = copy.deepcopy(fusion)
             own.alpha_weighs = one.weighs
             own.fixed_alpha = config.fixed_alpha if one.loss == "none" else None
             own.weight.normalise.fit(scores[one.score]["train"])
-            self.fusions.append(own)
+            fusions.append(own)
+        self.fusions = nn.ModuleList(fusions)
         self.classifiers = nn.ModuleList(copy.deepcopy(classifier) for _ in RIVALS)
         self.scores = {one.score: scores[one.score]["train"] for one in RIVALS}
 
@@ -276,22 +339,17 @@ class Rivals(nn.Module):
         """Return the sum of all losses.
 
         Args:
-            batch: Of the branches, detached.
+            batch: Of the branches.
             index: ``(B,)`` rows of the training split.
         """
         parts = zip(RIVALS, self.configs, self.fusions, self.classifiers, strict=True)
         device = batch.v_a.device
-        losses = [
-            loss
-            for one, config, fusion, classifier in parts
-            for loss in fusion_losses(
-                config,
-                batch,
-                self.scores[one.score][index].to(device),
-                fusion,
-                classifier,
-            )[:2]
-        ]
+        losses: list[Tensor] = []
+        fusion: Any
+        for one, config, fusion, classifier in parts:
+            scores = self.scores[one.score][index].to(device)
+            learn = fusion.alpha, fusion, classifier
+            losses += fusion_losses(config, batch, scores, *learn)[:2]
         return torch.stack(losses).sum()
 
 
@@ -299,12 +357,17 @@ class Rivals(nn.Module):
 
 
 def score_alphas(
-    fusion: Any, made: Mapping[str, Tensor], scores: Scores, dataset: ReIDDataset
+    alpha_of: Callable[..., Tensor],
+    fuse: Callable[..., Tensor],
+    made: Mapping[str, Tensor],
+    scores: Scores,
+    dataset: ReIDDataset,
 ) -> tuple[Evaluation, dict[str, Any], dict[str, Tensor]]:
     """Return how well the learned and each fixed alpha retrieve.
 
     Args:
-        fusion: `WeightedFusion`, or a network that has ``alpha`` and ``fuse``.
+        alpha_of: As for `fusion_losses`.
+        fuse: As for `fusion_losses`.
         made: ``(N, 2D)`` descriptors of both branches of the query and the gallery.
         scores: Of their images.
         dataset: Data.
@@ -313,9 +376,8 @@ def score_alphas(
         Scores with the learned alpha; figures of alpha and of the fixed ones; the
         descriptors with the learned alpha, L2-normalised, on the CPU.
     """
-    fuse = getattr(fusion, "fuse", fusion)
     both = {name: made[name].chunk(2, dim=1) for name in ("query", "gallery")}
-    alphas = {name: fusion.alpha(scores[name].to(made[name].device)) for name in both}
+    alphas = {name: alpha_of(scores[name].to(made[name].device)) for name in both}
 
     def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
         given = alphas if alpha is None else dict.fromkeys(both, alpha)
@@ -334,7 +396,8 @@ def score_alphas(
     whole = score(learned)
     by_alpha = {alpha: score(found) for alpha, found in fixed.items()}
     alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
-    varies = min(float(alpha.std()), float(quality.std())) > 0
+    spread = float(alpha.std()) if len(alpha) > 1 else 0.0
+    varies = min(spread, float(quality.std(correction=0))) > 0
     together = np.corrcoef(alpha, quality)[0, 1] if varies else math.nan
     # The best fixed alpha of each query: what a perfect weight could reach, if the
     # choice were not made by the answer.
@@ -342,10 +405,10 @@ def score_alphas(
     told = {
         "alpha": {
             "mean": float(alpha.mean()),
-            "std": float(alpha.std()),
+            "std": spread,
             "correlation": float(together),
             "oracle_mAP": float(np.nanmean(best)),
-            "held_out_gain": _held_out_gain(fixed, score, gallery),
+            "held_out_gain": held_out_gain(fixed, score, gallery),
         },
         "fixed_alpha": {
             f"{alpha:.1f}": {"mAP": one.mAP, "rank_1": one.cmc[1], "rank_5": one.cmc[5]}
@@ -355,13 +418,22 @@ def score_alphas(
     return whole, told, learned
 
 
-def _held_out_gain(
+def held_out_gain(
     fixed: Mapping[float, dict[str, Tensor]], score: Any, gallery: ImageTable
 ) -> float:
     """Return what an alpha for each query gains, chosen in one half of the cameras.
 
     It is measured in the other half, against one alpha for all queries that is chosen
-    in the same way; NaN if there are no two halves.
+    in the same way.
+
+    Args:
+        fixed: Descriptors by weight.
+        score: From descriptors and rows of the gallery to the `Evaluation`.
+        gallery: For its cameras, of which every second one is a half.
+
+    Returns:
+        Mean average precision, the mean of both directions; NaN if there are no two
+        halves.
     """
     if not gallery.has_cameras or len(np.unique(gallery.camids)) < 2:
         return math.nan
@@ -390,6 +462,7 @@ def failure_areas(
     learned: Mapping[str, Tensor],
     scores: Mapping[str, Scores],
     dataset: ReIDDataset,
+    unmatched: np.ndarray,
 ) -> dict[str, Any]:
     """Return how well each score knows which queries fail at rank 1.
 
@@ -397,21 +470,23 @@ def failure_areas(
         learned: L2-normalised descriptors of query and gallery.
         scores: Of `quality_scores`; of sharpness and contrast a low value is bad.
         dataset: Data.
+        unmatched: Rows of queries without a match, which cannot but fail: left out.
 
     Returns:
         The share that fails; by score the area under the ROC curve with the limits of
         its 95 % interval, of the distance to the nearest image as well. No areas if
         all queries fail or none does.
     """
-    query, gallery = dataset.query, dataset.gallery
-    q, g = learned["query"], learned["gallery"]
+    rows = np.setdiff1d(np.arange(len(dataset.query)), unmatched)
+    query, gallery = dataset.query[rows], dataset.gallery
+    q, g = learned["query"][rows], learned["gallery"]
     nearest, hits = top_matches(q, g, query, gallery, k=1)
     failed = ~np.asarray(hits[:, 0])
     told: dict[str, Any] = {"share": float(failed.mean())}
     if failed.all() or not failed.any():
         return told
     far = 1 - (q * g[torch.as_tensor(nearest[:, 0])]).sum(dim=1)
-    predictors = {name: found["query"] for name, found in scores.items()}
+    predictors = {name: found["query"][rows] for name, found in scores.items()}
     for low_is_bad in ("sharpness", "contrast"):
         predictors[low_is_bad] = -predictors[low_is_bad]
     predictors["distance"] = far

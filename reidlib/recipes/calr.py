@@ -54,6 +54,7 @@ from reidlib.recipes.settings import (
     check_at_least,
     check_not_negative,
     check_share,
+    hashed,
     small_presets,
 )
 from reidlib.recipes.steps import (
@@ -130,6 +131,10 @@ class Config(ContrastConfig, ClusteringConfig):
         check_not_negative(self, "beta", "reversal", "reversal_gamma")
         self.discard_probability(0)
         self.stage_1()
+
+    def read_files(self, dataset: ReIDDataset) -> dict[str, str]:
+        """Return what a run reads beside the images, see `CommonConfig`."""
+        return super().read_files(dataset) | hashed(local_labels=self.local_labels)
 
     def stage_1(self) -> calr_local.Config:
         """Return the settings of stage 1: all that it depends on, and nothing else."""

@@ -17,6 +17,7 @@ from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.kmeans import kmeans
 from reidlib.clustering.quality import cluster_quality, quality_within_cameras
 from reidlib.data.table import ImageTable
+from reidlib.errors import ReIDError
 from reidlib.labels.pseudo_labels import contiguous_labels
 from reidlib.neighbors.search import nearest_neighbors
 
@@ -77,7 +78,9 @@ def diagnose(features: Tensor, table: ImageTable, seed: int = 0) -> dict[str, An
 
     Returns:
         ``same_camera_share`` of the ten nearest neighbours with ``chance`` beside it,
-        and the cluster quality of ``kmeans`` and ``dbscan``.
+        and the cluster quality of ``kmeans`` and ``dbscan``. Features that have
+        collapsed cannot be clustered: ``error`` then says why, and that part is left
+        out.
     """
     if not (table.has_identities and table.has_cameras) or len(table) < 32:
         return {}
@@ -86,12 +89,14 @@ def diagnose(features: Tensor, table: ImageTable, seed: int = 0) -> dict[str, An
     same = (camids[neighbors] == camids[:, None]).float().mean()
     counts = np.unique(table.camids, return_counts=True)[1]
     chance = float((counts * (counts - 1)).sum() / (len(table) * (len(table) - 1)))
+    told: dict[str, Any] = {"same_camera_share": float(same), "chance": chance}
     generator = torch.Generator().manual_seed(seed)
-    by_kmeans = kmeans(features, table.num_pids, generator).labels
-    by_dbscan = dbscan(jaccard_distance(features, k1=15, k2=4), eps=0.5)
-    return {
-        "same_camera_share": float(same),
-        "chance": chance,
-        "kmeans": health(by_kmeans, table),
-        "dbscan": health(by_dbscan, table),
-    }
+    for name, cluster in {
+        "kmeans": lambda: kmeans(features, table.num_pids, generator).labels,
+        "dbscan": lambda: dbscan(jaccard_distance(features, k1=15, k2=4), eps=0.5),
+    }.items():
+        try:
+            told[name] = health(cluster(), table)
+        except ReIDError as error:  # what was trained for hours keeps its figures
+            told["error"] = str(error)
+    return told

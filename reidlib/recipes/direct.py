@@ -7,7 +7,7 @@ from typing import Any
 
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
-from reidlib.recipes.settings import PAPER, STEPS, CommonConfig
+from reidlib.recipes.settings import PAPER, STEPS, CommonConfig, check_unused
 from reidlib.recipes.steps import (
     final_metrics,
     log_weights,
@@ -21,10 +21,17 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
-    """Settings of direct transfer."""
+    """Settings of direct transfer.
+
+    ``bn_splits`` and ``frozen_stages`` have no influence, and cannot be changed.
+    """
 
     pooling: str = "gap"  # type: ignore[assignment]
     """Feature map to vector. The mean: what the ImageNet classifier was trained on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_unused(self, "bn_splits", "frozen_stages")
 
 
 PRESETS = {**dict.fromkeys(STEPS, Config()), "paper": Config(**PAPER)}

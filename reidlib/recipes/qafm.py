@@ -21,26 +21,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reidlib.data.attributes import ATTRIBUTE_GROUPS, read_market_attributes
+from reidlib.data.attributes import (
+    ATTRIBUTE_FILE,
+    ATTRIBUTE_GROUPS,
+    MarketAttributes,
+    attributes_hash,
+    read_market_attributes,
+)
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.run import Run
+from reidlib.engine.run import Run, in_precision
 from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
-from reidlib.models.backbones import build_backbone
+from reidlib.models.backbones import Backbone, build_backbone
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
-from reidlib.quality.fusion import AlphaWeighs
-from reidlib.quality.identifiability import (
-    Definition,
-)
 from reidlib.recipes.alphas import (
     RIVALS,
-    AlphaLoss,
     Batch,
     FusedClassifier,
+    FusionConfig,
     Rivals,
     Scores,
     failure_areas,
@@ -48,20 +50,20 @@ from reidlib.recipes.alphas import (
     quality_scores,
     score_alphas,
 )
-from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
     PAPER,
-    Backbone,
-    TrainingConfig,
     check_at_least,
     check_not_negative,
     check_positive,
     check_share,
+    check_unused,
     small_presets,
 )
+from reidlib.recipes.settings import Backbone as BackboneName
 from reidlib.recipes.steps import (
     adam,
     batches,
+    diagnose_features,
     end_epoch,
     extract,
     log_weights,
@@ -75,12 +77,13 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(FusionConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
-    stripes there are. ``pooling``, ``last_stride``, ``lr_step`` and ``lr_gamma`` have
-    no influence.
+    stripes there are. ``pooling``, ``bn_splits``, ``lr_step`` and ``lr_gamma`` have no
+    influence, and so they cannot be changed; ``last_stride`` has none either, since
+    the branches read the maps of stride 16 and 32.
     """
 
     epochs: int = 120
@@ -95,9 +98,6 @@ class Config(TrainingConfig):
     """First epochs of stage 2, in which the two branches do not learn."""
     branch_rate: float = 0.1
     """Factor of the branches' rates after that."""
-    gradients: Literal["isolated", "accumulated"] = "isolated"
-    """Each loss reaches its own part, as the paper says, or whatever it depends on, as
-    in its code."""
     shared_encoder: bool = False
     """One encoder for both branches."""
     features: int = 1024
@@ -123,35 +123,22 @@ class Config(TrainingConfig):
     """Length of the final descriptor."""
     activation: bool = False
     """Batch norm and ReLU behind the last layer, as in the published code."""
-    alpha_loss: AlphaLoss = "ratio"
-    """What alpha learns from: the ratio of the branches' losses, QAFM-E6 as printed, or
-    the loss of the identities; none: it stays at fixed_alpha."""
-    fixed_alpha: float = 0.5
-    """alpha, where it is not learned."""
-    alpha_weighs: AlphaWeighs = "attributes"
-    """What alpha weighs, see `weigh`."""
-    alpha_hidden: int = 32
-    """Width of the perceptron of alpha; 0: a single neuron."""
-    identifiability: Definition = "pairs"
-    """Which distances the score is the mean of."""
     rivals: bool = False
     """Train beside it what alpha learns by every loss, in both conventions, and from
     other scores, on the same branches, see `reidlib.recipes.alphas`."""
-    quality_backbone: Backbone = "resnet50"
-    """Network that measures the quality, with ImageNet weights."""
+    quality_backbone: BackboneName = "resnet50"
+    """Network that measures the quality, with ImageNet weights: those of ``weights`` if
+    it is the same network as ``backbone``."""
     quality_height: int = 384
     """Height of the images that it sees."""
     quality_width: int = 128
     """Their width."""
-    smoothing: float = 0.1
-    """Share of an identity label that is spread over all identities."""
-    margin: float = 0.3
-    """Margin of the triplet loss."""
     classifier_lr: float = 3.5e-4
     """Learning rate of the classifiers over identities."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_unused(self, "pooling", "bn_splits", "lr_step", "lr_gamma")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")
         check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)
@@ -174,6 +161,13 @@ class Config(TrainingConfig):
                 "10 pixels of each side"
             )
 
+    def read_files(self, dataset: ReIDDataset) -> dict[str, str]:
+        """Return what a run reads beside the images, see `CommonConfig`."""
+        found = super().read_files(dataset)
+        if (dataset.root / ATTRIBUTE_FILE).is_file():
+            found["attributes"] = attributes_hash(dataset.root)
+        return found
+
 
 _LARGE = {**PAPER, "height": 384, "width": 128, "jitter": 0.2, "iterations": 187}
 _CODE = {
@@ -194,6 +188,7 @@ PRESETS = {
     "paper": Config(**_LARGE),
     "code": Config(**{**_LARGE, **_CODE}),
 }
+PRESET_NOTES = {"code": "what its published code does, where that differs"}
 
 
 def network(config: Config, pretrained: bool = True) -> FusedNet:
@@ -206,7 +201,7 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
     """
     pretrained = pretrained and config.weights != "random"
     size = config.quality_height, config.quality_width
-    quality = build_backbone(config.quality_backbone, pretrained, last_stride=2)
+    quality = quality_backbone(config, pretrained)
     return FusedNet(
         config.backbone,
         [len(values) for values in ATTRIBUTE_GROUPS.values()],
@@ -228,6 +223,28 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
         alpha_weighs=config.alpha_weighs,
         fixed_alpha=config.fixed_alpha if config.alpha_loss == "none" else None,
     )
+
+
+def quality_backbone(config: Config, pretrained: bool) -> Backbone:
+    """Return the network that measures the quality.
+
+    Raises:
+        ReIDError: If its weights cannot be had.
+    """
+    name = config.quality_backbone
+    same = pretrained and name == config.backbone
+    weights = config.weights if same else None
+    try:
+        return build_backbone(name, pretrained, last_stride=2, weights=weights)
+    except ReIDError as error:
+        if weights is not None:
+            raise
+        why = str(error).partition("; ")[0].partition(", or give")[0]
+        raise ReIDError(
+            f"{why}; the quality is measured with {name}: set --quality-backbone to "
+            "efficientnet_lite0, whose weights are installed, or set it and --backbone "
+            "to one network and give the file of its weights with --weights"
+        ) from error
 
 
 class Classifiers(nn.Module):
@@ -304,11 +321,13 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     check_identities(dataset)
     images = open_training_images(dataset, config, run.device)
     people = torch.from_numpy(dataset.train.labels)
+    known = known_attributes(dataset, config)
     truth = torch.from_numpy(attribute_classes(dataset, config))
+    say_unknown(known, dataset, run)
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
-    every = quality_scores(model.to(run.device), dataset, config)
+    every = quality_scores(model.to(run.device), dataset, config, run)
     scores = every[config.identifiability]
     model.fusion.weight.normalise.fit(scores["train"])
     rivals = None
@@ -346,7 +365,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             made = Batch(v_a, v_s, of_appearance, of_attributes, who)
             quality = scores["train"][index].to(run.device)
             of_fused, of_alpha, alpha = fusion_losses(
-                config, made, quality, model, heads.of_fused
+                config, made, quality, model.alpha, model.fuse, heads.of_fused
             )
 
             # One backward pass: what is detached keeps the four losses apart.
@@ -361,7 +380,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
             run.record(alpha=float(torch.stack(alphas).mean()))
         end_epoch(config, run, model, dataset)
 
-    return run.finish(judge(model, rivals, images, every, dataset, config, run))
+    return run.finish(judge(model, rivals, images, every, known, dataset, config, run))
 
 
 def start(
@@ -402,6 +421,27 @@ def start(
     return wrapped, heads, rivals, optimizers
 
 
+def known_attributes(dataset: ReIDDataset, config: Config) -> MarketAttributes | None:
+    """Return the annotation, which a training without attributes may lack."""
+    if config.attributes == "none" and not (dataset.root / ATTRIBUTE_FILE).is_file():
+        return None
+    return read_market_attributes(dataset.root)
+
+
+def say_unknown(known: MarketAttributes | None, dataset: ReIDDataset, run: Run) -> None:
+    """Write down how many people of the query have no attributes."""
+    people = np.unique(dataset.query.pids)
+    if known is None or not len(people):
+        return
+    annotated = {*known.train, *known.test}
+    if lacking := sum(int(pid) not in annotated for pid in people):
+        scored = "the others" if lacking < len(people) else "the training images"
+        run.log(
+            f"{lacking} of {len(people)} people of the query have no attributes: their "
+            f"prediction is scored on {scored}"
+        )
+
+
 def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
     """Return the ``(N, 12)`` classes that the attribute branch learns, -1 for none.
 
@@ -411,10 +451,12 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
 
     Raises:
         ReIDError: If the file is missing, a training identity is not in it, or a group
-            has one value in the whole training split.
+            has one value in the whole training split. ``"none"`` needs no file.
     """
     table = dataset.train
-    known = read_market_attributes(dataset.root)
+    known = known_attributes(dataset, config)
+    if config.attributes == "none" or known is None:
+        return np.full((len(table), len(ATTRIBUTE_GROUPS)), -1)
     missing = sorted(set(table.pids.tolist()) - set(known.train))
     if missing:
         raise ReIDError(
@@ -423,13 +465,13 @@ def attribute_classes(dataset: ReIDDataset, config: Config) -> np.ndarray:
         )
     classes = known.for_table(table)[1]
     for group, column in zip(ATTRIBUTE_GROUPS, classes.T, strict=True):
-        if len(np.unique(column[column >= 0])) < 2:
+        seen = len(np.unique(column[column >= 0]))
+        if seen < 2:
+            have = "have the same" if seen else "lack the value of"
             raise ReIDError(
-                f"{dataset.root}: all training images have the same {group!r}, from "
+                f"{dataset.root}: all training images {have} {group!r}, from "
                 "which a head can learn nothing; add people with another value"
             )
-    if config.attributes == "none":
-        return np.full_like(classes, -1)
     if config.attributes == "shuffled":
         # Each person gets the annotation of another: a code, but a wrong one.
         order = np.random.default_rng(config.seed).permutation(table.num_pids)
@@ -445,6 +487,7 @@ def judge(
     rivals: Any,
     images: ImageSource,
     every: dict[str, Scores],
+    known: MarketAttributes | None,
     dataset: ReIDDataset,
     config: Config,
     run: Run,
@@ -456,6 +499,7 @@ def judge(
         rivals: `Rivals`, or None.
         images: Training images.
         every: Of `quality_scores`.
+        known: Attributes, or None.
         dataset: Data.
         config: Settings.
         run: For its device.
@@ -483,16 +527,19 @@ def judge(
         fused = F.normalize(model.fuse(*made["train"].chunk(2, dim=1), alpha), dim=1)
         learned = {"train": fused.cpu()}
         told: dict[str, Any] = {
-            "diagnosis": diagnose(learned["train"], dataset.train, config.seed),
-            "attributes": judge_attributes(logits, dataset),
+            "diagnosis": diagnose_features(learned["train"], dataset, config, run),
         }
+        if known is not None:
+            told["attributes"] = judge_attributes(logits, known, dataset)
         if testable:
-            whole, of_alpha, tested = score_alphas(model, made, scores, dataset)
+            whole, of_alpha, tested = score_alphas(
+                model.alpha, model.fuse, made, scores, dataset
+            )
             learned |= tested
             told = {**whole.as_dict(), **told, **of_alpha}
-            told["failure"] = failure_areas(tested, every, dataset)
+            told["failure"] = failure_areas(tested, every, dataset, whole.unmatched)
         if testable and rivals is not None:
-            told["rivals"] = judge_rivals(rivals, made, every, dataset)
+            told["rivals"] = judge_rivals(rivals, made, every, dataset, run)
     run.keep_features(learned)
     return told
 
@@ -502,12 +549,28 @@ def judge_rivals(
     made: dict[str, Tensor],
     every: dict[str, Scores],
     dataset: ReIDDataset,
+    run: Run,
 ) -> dict[str, Any]:
-    """Return the figures of each rival, by its name."""
+    """Return the figures of each rival, by its name.
+
+    Args:
+        rivals: `Rivals`.
+        made: ``(N, 2D)`` descriptors of both branches of query and gallery.
+        every: Of `quality_scores`.
+        dataset: Data.
+        run: For its precision.
+
+    Returns:
+        mAP, Rank-1, what alpha is and could gain, and the mAP of each fixed alpha.
+    """
     rivals.eval()
     told = {}
     for one, fusion in zip(RIVALS, rivals.fusions, strict=True):
-        whole, of_alpha, _ = score_alphas(fusion, made, every[one.score], dataset)
+        whole, of_alpha, _ = score_alphas(
+            in_precision(fusion.alpha, run.fabric),
+            in_precision(fusion, run.fabric),
+            *(made, every[one.score], dataset),
+        )
         fixed = {alpha: row["mAP"] for alpha, row in of_alpha["fixed_alpha"].items()}
         told[one.name] = {
             "mAP": whole.mAP,
@@ -518,16 +581,19 @@ def judge_rivals(
     return told
 
 
-def judge_attributes(found: dict[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
+def judge_attributes(
+    found: dict[str, Tensor], known: MarketAttributes, dataset: ReIDDataset
+) -> dict[str, Any]:
     """Return how well the heads predict the attributes of people they have not seen.
 
     Args:
         found: Logits of ``query``, or of ``train`` if there is none.
-        dataset: Data with attributes.
+        known: Attributes; ``train`` is scored if they are of no person of ``query``.
+        dataset: Data.
     """
-    name = "query" if "query" in found else "train"
-    known = read_market_attributes(dataset.root)
-    truth = known.for_table(getattr(dataset, name))[1]
+    name, truth = "query", known.for_table(dataset.query)[1]
+    if "query" not in found or (truth < 0).all():
+        name, truth = "train", known.for_table(dataset.train)[1]
     sizes = [len(values) for values in ATTRIBUTE_GROUPS.values()]
     logits = found[name].cpu().split(sizes, dim=1)
     scored = score_attributes(list(logits), truth)

@@ -15,9 +15,12 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from reidlib.data.samplers import Replacement
+from reidlib.data.table import ReIDDataset
 from reidlib.data.transforms import TrainTransform
 from reidlib.errors import ReIDError
+from reidlib.files import file_sha256
 from reidlib.models.attention import Attention
+from reidlib.paths import user_path
 
 Backbone = Literal[
     "resnet50",
@@ -74,6 +77,18 @@ class CommonConfig:
     def size(self) -> tuple[int, int]:
         """Height and width of an image in pixels."""
         return self.height, self.width
+
+    def read_files(self, dataset: ReIDDataset) -> dict[str, str]:
+        """Return what a run reads beside the images: its numbers depend on it.
+
+        Args:
+            dataset: Data of the run.
+
+        Returns:
+            By what a file holds a hash of it; one that is not there is left out.
+        """
+        named = None if self.weights == "random" else self.weights
+        return hashed(weights=named)
 
 
 @dataclass(frozen=True)
@@ -258,6 +273,12 @@ def restore(kind: type[T], saved: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
+def hashed(**files: str | None) -> dict[str, str]:
+    """Return the SHA-256 of those files that are there."""
+    paths = {name: user_path(file) for name, file in files.items() if file}
+    return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
+
+
 def check_choices(config: object) -> None:
     """Raise where a setting with named choices has another value."""
     for name, kind in get_type_hints(type(config)).items():
@@ -350,6 +371,17 @@ def check_at_least(config: object, **lowest: float) -> None:
         if getattr(config, name) < low:
             raise ReIDError(
                 f"{name} is {getattr(config, name)}; it must be at least {low}"
+            )
+
+
+def check_unused(config: object, *names: str) -> None:
+    """Raise where a setting is changed that has no influence in this recipe."""
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if field.name in names and value != field.default:
+            raise ReIDError(
+                f"{field.name} is {value!r}, and it has no influence in this recipe; "
+                f"leave it at {field.default!r}"
             )
 
 

@@ -448,10 +448,18 @@ def final_metrics(
     features = extract(model, train_images, config)
     test = _test_features(model, dataset, config, run.device)
     run.keep_features({"train": features, **test})
-    return {
-        **_score(test, dataset),
-        "diagnosis": diagnose(features, dataset.train, config.seed),
-    }
+    diagnosis = diagnose_features(features, dataset, config, run)
+    return {**_score(test, dataset), "diagnosis": diagnosis}
+
+
+def diagnose_features(
+    features: Tensor, dataset: ReIDDataset, config: CommonConfig, run: Run
+) -> dict[str, Any]:
+    """Return the diagnosis of the final features; write down what cannot be made."""
+    told = diagnose(features, dataset.train, config.seed)
+    if "error" in told:
+        run.log(f"the features cannot be diagnosed: {told['error']}")
+    return told
 
 
 def _test_features(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
+from support import cells
 
 import experiments_cals as page
 import make_figures
@@ -25,10 +26,6 @@ SWITCHES = {
     "attention": ("attention", "none", "sigmoid"),
     "CALS": ("smoothing", "dcls", "predictions"),
 }
-
-
-def cells(table: str) -> list[list[str]]:
-    return [line.strip("| ").split(" | ") for line in table.splitlines()]
 
 
 @pytest.fixture

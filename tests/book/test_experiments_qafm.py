@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pandas as pd
 import pytest
+from support import cells
 
 import experiments_qafm as page
 from reidlib.experiments import plan
@@ -43,7 +44,12 @@ def metrics_of(place: int, seed: int) -> dict:
             | {"distance": [0.9, 0.8, 1.0]},
         },
         "rivals": {
-            one.name: {**rival, "mAP": score + n / 100} for n, one in enumerate(RIVALS)
+            one.name: {
+                **rival,
+                "mAP": score + n / 100,
+                "correlation": None if one.loss == "none" else -0.1,
+            }
+            for n, one in enumerate(RIVALS)
         },
     }
 
@@ -100,6 +106,8 @@ def test_the_rivals_are_set_against_the_best_fixed_weight(results):
     lines = cells(page.qafm_alpha_table())[2:]
     assert len(lines) == 3 * len(RIVALS)
     # The n-th rival is n points above its best fixed weight, in each kind of city.
+    assert {line[-1] for line in lines[:-3]} == {"-0.10 ± 0.00"}
+    assert {line[-1] for line in lines[-3:]} == {"–"}  # a constant has no correlation
     gains = [float(line[5].split(" ")[0]) for line in lines]
     assert gains == [float(n) for n in range(len(RIVALS)) for _city in range(3)]
 
@@ -120,11 +128,6 @@ def test_what_was_not_made_is_missing(no_results):
         *(page.qafm_failure_table, page.qafm_gains_table),
     ):
         assert "missing" in make()
-
-
-def cells(table: str) -> list[list[str]]:
-    lines = [line for line in table.splitlines() if line.startswith("|")]
-    return [line.strip("| ").split(" | ") for line in lines]
 
 
 def test_the_survey_has_every_method_with_its_limit():

@@ -7,7 +7,11 @@ import pytest
 from scipy.io import savemat
 
 from reidlib.data import ImageTable, read_market_attributes
-from reidlib.data.attributes import ATTRIBUTE_GROUPS, ATTRIBUTE_NAMES
+from reidlib.data.attributes import (
+    ATTRIBUTE_GROUPS,
+    ATTRIBUTE_NAMES,
+    attributes_hash,
+)
 from reidlib.errors import ReIDError
 
 
@@ -140,6 +144,33 @@ def test_synthcity_describes_everyone_it_draws(tiny):
             lambda c: c["train"].update(hat=np.array([[1, 1.5, 2]])),
             "not all of them are whole numbers",
         ),
+        (lambda c: c.update(train=3.0), "train is a float and no struct of columns"),
+        (
+            lambda c: c["train"].update(hat=np.ones((2, 3))),
+            "fields of train are not numeric columns of equal length",
+        ),
+        (
+            lambda c: c["train"].update({n: np.ones((3, 2)) for n in ATTRIBUTE_NAMES}),
+            "a column has several values for each person",
+        ),
+        (
+            lambda c: c.update(
+                {s: {key: [] for key in (*ATTRIBUTE_NAMES, "image_index")} for s in c}
+            ),
+            "describes no person",
+        ),
+        (
+            lambda c: c["train"].update(
+                image_index=np.array(["2", "7", "02"], dtype=object)
+            ),
+            "train names 1 people more than once in image_index",
+        ),
+        (
+            lambda c: c["test"].update(
+                image_index=np.array(["7", "1501"], dtype=object)
+            ),
+            "1 people in train and in test, and not alike .the first is 7",
+        ),
     ],
 )
 def test_files_of_another_layout_are_refused(tmp_path, content, change, message):
@@ -147,6 +178,31 @@ def test_files_of_another_layout_are_refused(tmp_path, content, change, message)
     with refused(message) as caught:
         read_market_attributes(write(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_ends_neither_the_process_nor_the_memory(tmp_path, content):
+    content["train"]["age"] = np.ones((1, 3))
+    file = write(tmp_path, content)
+    whole = file.read_bytes()
+    tag = whole.index(b"\x09\0\0\0\x18\0\0\0")  # three numbers of double precision
+    # A type that there is not, which SciPy looks up beyond the end of its table; and a
+    # variable of 2^29 structs, 4 GiB of pointers.
+    for place, value in ((tag + 1, 4), (163, 32)):
+        file.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        with refused("not a MATLAB file of version 5, or damaged .*download it again"):
+            read_market_attributes(file)
+
+
+def test_the_hash_of_a_file_leaves_out_when_it_was_written(tmp_path, content):
+    file = write(tmp_path, content)
+    whole, before = file.read_bytes(), attributes_hash(tmp_path)
+    file.write_bytes(b"MATLAB 5.0 MAT-file, another day".ljust(116) + whole[116:])
+    assert attributes_hash(file) == before
+    content["train"]["hat"][0, 0] = 3 - content["train"]["hat"][0, 0]
+    write(tmp_path, content)
+    assert attributes_hash(file) != before
+    with refused("cannot be read"):
+        attributes_hash(tmp_path / "none.mat")
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path, content):

@@ -45,6 +45,10 @@ def extract_features():
     torch.empty(TOO_MUCH, dtype=torch.uint8)
 
 
+def measure_identifiability():
+    torch.empty(TOO_MUCH, dtype=torch.uint8)
+
+
 def open_images():
     np.empty(TOO_MUCH, dtype=np.uint8).fill(1)
 
@@ -79,8 +83,9 @@ def train(model):
         (train, 4, r"no batch is small enough: start again with smaller images"),
         (lambda _: extract_features(), 1, "--extract-batch 128"),
         (lambda _: open_images(), 1, "--memory-budget 0"),
+        (lambda _: measure_identifiability(), 1, "--quality-height and --quality-w"),
     ],
-    ids=["batch", "chunks", "extraction", "images"],
+    ids=["batch", "chunks", "extraction", "images", "quality"],
 )
 def test_a_run_says_what_would_fit_and_what_is_kept(tmp_path, work, splits, message):
     with pytest.raises(ReIDError, match="out of memory on cpu in epoch 2") as error:

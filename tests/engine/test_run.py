@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.data.transforms import TestTransform
 from reidlib.engine import (
     DivergedError,
     Run,
@@ -26,10 +27,13 @@ from reidlib.engine import (
     manifest,
     save_checkpoint,
 )
-from reidlib.engine.cache import cached_features, cached_run, run_key
+from reidlib.engine.cache import cached_features, cached_run, cached_tensors, run_key
 from reidlib.engine.manifest import library_hash, read_manifest, read_result
 from reidlib.engine.run import open_fabric
 from reidlib.errors import DamagedError, ReIDError
+from reidlib.models import DualBranchNet, ReIDNet, build_backbone
+from reidlib.models.fused import FusedNet, QualityEncoder
+from reidlib.recipes.qafm import Classifiers
 
 
 @dataclass(frozen=True)
@@ -419,6 +423,135 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, dataset):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ReIDError, match=r"cannot write to .*--out"):
         open_run(tmp_path / "file" / "run", dataset)
+
+
+def test_what_is_read_beside_the_images_belongs_to_a_run(tmp_path, dataset):
+    from reidlib.recipes import baseline, calr, direct
+
+    file = tmp_path / "weights.pth"
+    config = direct.Config(weights=str(file))
+    assert direct.Config(weights="random").read_files(dataset) == {}
+    assert config.read_files(dataset) == {}  # that it is missing is said elsewhere
+    keys = [run_key(direct.train, config, dataset)]
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        keys.append(run_key(direct.train, config, dataset))
+    assert len(set(keys)) == 3
+    assert set(baseline.Config(weights=str(file)).read_files(dataset)) == {"weights"}
+    both = calr.Config(weights=str(file), local_labels=str(file))
+    assert set(both.read_files(dataset)) == {"weights", "local_labels"}
+
+    with open_run(tmp_path / "run", dataset, config) as run:
+        run.finish({})
+    with open_run(tmp_path / "run", dataset, config, resume=True) as run:
+        assert set(run.result()["files"]) == {"weights"}
+    file.write_bytes(b"one")
+    with pytest.raises(DamagedError, match="read another file of weights; put that"):
+        open_run(tmp_path / "run", dataset, config, resume=True)
+    file.unlink()  # a complete run does not need it any more
+    with open_run(tmp_path / "run", dataset, config, resume=True) as run:
+        assert run.result()["metrics"] == {}
+
+
+def test_tensors_in_the_cache_are_those_of_their_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    made = []
+
+    def get(key):
+        def make():
+            made.append(key)
+            return {"x": torch.full((2,), float(key))}
+
+        return cached_tensors("numbers", [key], make)["x"].tolist()
+
+    assert [get(1), get(2), get(1)] == [[1, 1], [2, 2], [1, 1]]
+    assert made == [1, 2]
+    one, other = (tmp_path / "numbers").glob("*.safetensors")
+    shutil.copy(one, other)
+    assert [get(1), get(2)] == [[1, 1], [2, 2]]
+    assert len(made) == 3
+    for file in (one, other):  # tensors that another version kept without their key
+        save_checkpoint(file, {"x": torch.zeros(2)})
+    assert [get(1), get(2)] == [[1, 1], [2, 2]]
+
+
+def networks():
+    """Every module that is called by other methods than forward, and what they take."""
+    images, rows = torch.randn(4, 3, 128, 64), torch.randn(4, 8)
+    fused = FusedNet(
+        "tiny",
+        [2, 3],
+        QualityEncoder(build_backbone("tiny", pretrained=False)),
+        pretrained=False,
+        **{"features": 8, "width": 8, "decoder_channels": 8, "attribute_hidden": 4},
+        **{"memory_steps": 2, "fused_features": 8},
+    )
+    scores = 11 + 0.1 * torch.randn(4)
+    return [
+        (ReIDNet("tiny", pretrained=False), {"embed": (images,)}),
+        (DualBranchNet("tiny", pretrained=False), {"descriptors": (images,)}),
+        (
+            fused,
+            {
+                "branches": (images,),
+                "attribute_logits": (images,),
+                "alpha": (scores,),
+                "fuse": (rows, rows, 0.5),
+            },
+        ),
+        (
+            Classifiers(fused, 3),
+            {"of_appearance": (rows, torch.randn(4, 6, 8)), "of_fused": (rows,)},
+        ),
+    ]
+
+
+def tensors(made):
+    if isinstance(made, torch.Tensor):
+        return [made]
+    return [tensor for one in made for tensor in tensors(one)]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_every_forward_method_computes_in_the_precision_of_the_run(
+    which, tmp_path, dataset
+):
+    torch.manual_seed(0)
+    module, methods = networks()[which]
+    assert set(methods) == set(module.forward_methods)
+    module.eval()
+    seen = []
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            part.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    for precision, inside in {
+        "bf16-mixed": torch.bfloat16,
+        "32-true": torch.float32,
+    }.items():
+        run = open_run(tmp_path / precision, dataset, Settings(precision=precision))
+        optimizer = torch.optim.Adam(p for p in module.parameters() if p.requires_grad)
+        wrapped, _ = run.setup(module, optimizer)
+        for name, given in methods.items():
+            seen.clear()
+            made = tensors(getattr(wrapped, name)(*given))
+            assert seen, name
+            assert set(seen) == {inside}, name
+            assert {tensor.dtype for tensor in made} == {torch.float32}, name
+            alone = tensors(getattr(module, name)(*given))
+            same = [torch.equal(a, b) for a, b in zip(made, alone, strict=True)]
+            assert all(same) is (precision == "32-true"), name
+            assert all(torch.allclose(a, b, atol=0.1) for a, b in zip(made, alone))
+
+
+def test_bf16_measures_the_quality_of_an_image_as_float32_does(tmp_path, dataset):
+    model = networks()[2][0].eval()
+    seen = []
+    model.quality.register_forward_hook(lambda *call: seen.append(call[2]))
+    levels = torch.randint(256, (2, 3, 128, 64), dtype=torch.uint8)
+    run = open_run(tmp_path / "run", dataset, Settings(precision="bf16-mixed"))
+    with torch.no_grad():
+        run.setup(model)(TestTransform()(levels))
+        assert torch.equal(seen[0], model.quality(levels))
 
 
 def test_unknown_precision_is_refused(tmp_path, dataset):

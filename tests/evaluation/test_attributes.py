@@ -89,3 +89,20 @@ def test_a_group_that_is_unknown_counts_for_nothing():
 def test_bad_input(scores, classes, message):
     with pytest.raises(ReIDError, match=message):
         score_attributes(scores, classes)
+
+
+def test_classes_of_any_type_that_is_whole():
+    scores, classes = drawn()
+    expected = score_attributes(scores, classes).means()
+    for given in (classes.astype(float), torch.from_numpy(classes).half()):
+        assert score_attributes(scores, given).means() == expected
+    told = classes[:, :1] == 1
+    found = score_attributes(scores[:1], told)
+    assert found.means() == score_attributes(scores[:1], told.astype(int)).means()
+    for wrong in (float("nan"), 0.5, float("inf")):
+        given = classes.astype(float)
+        given[3, 1] = wrong
+        with pytest.raises(
+            ReIDError, match=r"classes of head 1 are not whole .* row 3"
+        ):
+            score_attributes(scores, given)

@@ -420,6 +420,19 @@ def test_the_command_asks_for_as_many_seeds_as_the_run_needs():
     assert command(3) == "reidlib reproduce T --seeds 4"
 
 
+def test_a_plan_may_name_the_size_of_its_cities(trial, monkeypatch):
+    small = Plan("trial", "A trial", (Row("small", "direct", SMALL),), size="tiny")
+    monkeypatch.setitem(plans(), "trial", small)
+    (outcome,) = runner.reproduce(
+        "trial", preset="quick", seeds=(0,), processes=1, progress=False
+    )
+    assert outcome.job.file.name.startswith("tiny-s0-")
+    assert outcome.job.command == "reidlib reproduce trial --preset quick"
+    assert "SynthCity tiny" in str(report("trial", preset="quick"))
+    asked = Job("trial", small.rows[0], "quick", Data("course"), 0)
+    assert asked.command.endswith("--size course")
+
+
 def test_a_chosen_gpu_is_not_shared_unasked():
     assert runner._devices("cuda:1", None, 9) == ["cuda:1"]
     assert runner._devices("cuda:1", 2, 9) == ["cuda:1", "cuda:1"]
@@ -476,6 +489,20 @@ def test_a_row_that_turns_the_number_of_images_has_others_to_expect():
     assert job.stale(result) == []
     result["dataset"]["images"] = {**images, "gallery": 350}
     assert job.stale(result) == ["data"]
+
+
+def test_a_result_of_a_folder_depends_on_what_is_read_beside_the_images(
+    tiny_root, tmp_path
+):
+    city = shutil.copytree(tiny_root, tmp_path / "city")
+    (city / "manifest.json").unlink()  # it is no SynthCity any more
+    data = Data(kind="market-style", root=city)
+    job = Job("trial", Row("attributes", "qafm", {}), "quick", data, 0)
+    dataset = job.open()
+    result = {**job.inputs(), "dataset": {"sha256": dataset.fingerprint()}}
+    assert job.is_current(result)  # an old one that names no files
+    assert job.is_current(result | {"files": job.config.read_files(dataset)})
+    assert not job.is_current(result | {"files": {"attributes": "another"}})
 
 
 def test_a_row_adapts_from_another_city(trial):

@@ -155,7 +155,7 @@ def results(tmp_path, monkeypatch) -> list[Job]:
     monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
     rows = plans()["CALS-NOISE"].rows
     jobs = [
-        Job("CALS-NOISE", row, "ablation", Data(), seed)
+        Job("CALS-NOISE", row, "ablation", Data.of("CALS-NOISE"), seed)
         for row in rows
         for seed in (0, 1)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from reidlib.errors import ReIDError
 from reidlib.quality import (
     FusionLayer,
     QualityWeight,
+    WeightedFusion,
     target_weight,
     weigh,
     weight_loss,
@@ -117,3 +119,90 @@ def test_what_does_not_belong_together():
         weight_loss(torch.ones(1), torch.ones(1), torch.ones(1), "square")
     with pytest.raises(ReIDError, match="out_features is 0"):
         FusionLayer(4, 0)
+
+
+def same_values(values):
+    """The same numbers as people have them."""
+    yield values.tolist()
+    yield values.numpy()
+    yield values.numpy().astype(np.float64)
+    yield values.numpy().astype(np.float16)
+    yield values.half()
+    yield values.double()
+
+
+def test_numbers_as_people_have_them():
+    alpha, scores = torch.tensor([0.25, 0.75]), torch.tensor([11.0, 12.5])
+    v_a, v_s = torch.ones(2, 3), torch.full((2, 2), 0.5)
+    weight, fusion = QualityWeight(), WeightedFusion(5, 4)
+    fixed = WeightedFusion(5, 4, fixed_alpha=0.5)
+    weight.normalise.fit(scores)
+    for given in same_values(alpha):
+        assert weigh(v_a, v_s, given).equal(weigh(v_a, v_s, alpha))
+        assert weight_loss(given, BAD, GOOD) == pytest.approx(
+            weight_loss(alpha, BAD, GOOD).item()
+        )
+    for one, other in zip(same_values(BAD), same_values(GOOD), strict=True):
+        expected = pytest.approx([0.8, 0.8], rel=1e-3)
+        assert target_weight(one, other).tolist() == expected
+    for given in same_values(scores):
+        weight.normalise.fit(given)
+        assert weight(given).tolist() == pytest.approx(weight(scores).tolist())
+        assert weight(given).dtype == torch.float32
+        assert fixed.alpha(given).tolist() == [0.5, 0.5]
+    assert fixed.alpha(np.array([11, 12])).tolist() == [0.5, 0.5]
+    for given in (v_a.numpy(), v_a.long(), v_a.half(), v_a.double()):
+        weighted = weigh(given, v_s, alpha)
+        torch.testing.assert_close(weighted, weigh(v_a, v_s, alpha), check_dtype=False)
+        assert fusion(given, v_s, alpha).shape == (2, 4)
+
+
+def test_what_is_no_weight_and_no_loss_is_nan_or_refused():
+    """A tensor may be on a GPU, which a training step must not wait for."""
+    ones = torch.ones(2, 2)
+    for wrong in (-0.1, 1.1, float("nan")):
+        pair = torch.tensor([wrong, 0.5], requires_grad=True)
+        made = weigh(ones, ones, pair).isnan().all(dim=1)
+        assert made.tolist() == [True, False]
+        for kind in ("ratio", "linear"):
+            assert weight_loss(pair, BAD, GOOD, kind).isnan()
+        for given in (pair.tolist(), pair.detach().numpy()):
+            with pytest.raises(ReIDError, match=r"alpha is .*; give numbers in \[0, 1"):
+                weigh(ones, ones, given)
+    for wrong in (-1.0, float("nan")):
+        pair = torch.tensor([wrong, 1.0])
+        for losses in ((pair, GOOD), (GOOD, pair)):
+            assert target_weight(*losses).isnan().tolist() == [True, False]
+            for kind in ("ratio", "linear"):
+                assert weight_loss(torch.full((2,), 0.5), *losses, kind).isnan()
+        with pytest.raises(ReIDError, match=r"appearance losses hold .*give 0 or more"):
+            target_weight(pair.tolist(), GOOD)
+    assert not weight_loss(torch.tensor([0.0, 1.0]), BAD, GOOD).isnan()
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1), (1, 2)])
+def test_shapes_that_are_not_one_number_for_each_image(shape):
+    wrong, right, rows = torch.full(shape, 0.5), torch.full((2,), 0.5), torch.ones(2, 3)
+    for call in (
+        lambda: target_weight(wrong, wrong),
+        lambda: weight_loss(wrong, right, right),
+        lambda: weight_loss(right, wrong, wrong, "linear"),
+        lambda: weigh(rows, rows, wrong),
+        lambda: QualityWeight()(wrong),
+        lambda: WeightedFusion(6, 2, fixed_alpha=0.5).alpha(wrong),
+    ):
+        with pytest.raises(ReIDError, match=r"give (real numbers of shape )?\(B,\)"):
+            call()
+    for one, other in ((rows[0], rows), (rows, rows[0])):
+        with pytest.raises(ReIDError, match=r"shape \(3,\); give .* \(B, D\)"):
+            weigh(one, other, right)
+
+
+def test_a_fusion_that_cannot_be():
+    for settings, message in (
+        ({"fixed_alpha": 2}, "fixed_alpha is 2"),
+        ({"fixed_alpha": float("nan")}, "fixed_alpha is nan"),
+        ({"alpha_weighs": "apn"}, "choose from attributes, appearance"),
+    ):
+        with pytest.raises(ReIDError, match=message):
+            WeightedFusion(4, 2, **settings)

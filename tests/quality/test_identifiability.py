@@ -18,12 +18,17 @@ from reidlib.data import (
     read_image,
 )
 from reidlib.errors import ReIDError
+from reidlib.models import build_backbone
+from reidlib.models.fused import QualityEncoder
 from reidlib.quality import (
     PERTURBATIONS,
     ScoreNormalisation,
+    contrast,
     identifiability,
     measure_identifiability,
+    perturb,
     perturb_image,
+    sharpness,
 )
 from reidlib.quality.identifiability import resize
 
@@ -115,6 +120,35 @@ def test_views_are_resized_after_they_were_perturbed(query):
     assert seen == [(5 * N, 3, 96, 48)]
 
 
+def test_large_images_are_taken_in_smaller_parts(query, encoder, monkeypatch):
+    images = InMemoryImages(query, (64, 32))
+    seen = []
+
+    def encode(views):
+        seen.append(len(views))
+        return encoder(views)
+
+    whole = measure_identifiability(encode, images, size=(96, 48))
+    assert seen == [5 * N]
+    network = QualityEncoder(build_backbone("tiny", pretrained=False), (96, 48)).eval()
+    monkeypatch.setattr(network, "encode", encode)
+    (pixels,) = images.batches([torch.arange(5)])
+    for views, expected in {
+        2 * N: [2 * N, 2 * N, N],
+        10: 5 * [10, 10, 10, 5],
+    }.items():
+        names = resize.__globals__
+        monkeypatch.setitem(names, "_PIXELS", views * 96 * 48)
+        seen.clear()
+        parts = measure_identifiability(encode, images, size=(96, 48))
+        assert seen == expected
+        torch.testing.assert_close(parts.pairs, whole.pairs)
+        torch.testing.assert_close(parts.anchor, whole.anchor)
+        seen.clear()
+        torch.testing.assert_close(network(pixels), whole.pairs)
+        assert seen == expected
+
+
 def test_resizing_is_pillows_bicubic(query):
     pixels = read_image(query.file(0), (128, 64))
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
@@ -165,3 +199,45 @@ def test_normalisation_is_measured_once_and_kept():
     for bad in (torch.empty(0), torch.tensor([1.0, float("inf")]), torch.zeros(2, 2)):
         with pytest.raises(ReIDError, match="give \\(N,\\) finite"):
             normalise.fit(bad)
+
+
+def test_arguments_as_people_have_them(query, encoder):
+    images = InMemoryImages(query, (64, 32))
+    expected = measure_identifiability(encoder, images, batch_size=2)
+    found = measure_identifiability(
+        encoder, images, batch_size=np.int64(2), seed=np.int64(0)
+    )
+    assert found.pairs.equal(expected.pairs)
+    pixels = torch.stack(list(next(iter(images.batches([torch.arange(3)])))))
+    assert perturb(pixels.numpy()).equal(perturb(pixels))
+    assert sharpness(pixels.numpy()).equal(sharpness(pixels))
+    assert contrast(pixels.numpy()).equal(contrast(pixels))
+    views = torch.randn(2, 3, 4)
+    for given in (views.numpy(), views.tolist(), views.double()):
+        torch.testing.assert_close(identifiability(given), identifiability(views))
+    picture = Image.fromarray(read_image(query.file(0), (64, 32)))
+    assert len(perturb_image(picture, seed=np.int32(3))) == N - 1
+    for size in (32, (64,), (64, 0), "64"):
+        with pytest.raises(ReIDError, match="give height and width in pixels"):
+            measure_identifiability(encoder, images, size=size)
+    for seed in (-1, 1.5, True, None, 2**63):
+        with pytest.raises(ReIDError, match="seed is"):
+            measure_identifiability(encoder, images, seed=seed)
+        with pytest.raises(ReIDError, match="perturb_image: seed is"):
+            perturb_image(picture, seed=seed)
+    with pytest.raises(ReIDError, match="the picture is a ndarray of mode None"):
+        perturb_image(np.asarray(picture))
+    with pytest.raises(ReIDError, match=r"contrast: images are \(3, 64, 32\)"):
+        contrast(pixels[0])
+
+
+def test_scores_as_people_have_them():
+    scores = torch.tensor([11.0, 12.0, 14.0])
+    expected = ScoreNormalisation()
+    expected.fit(scores)
+    for given in (scores.numpy(), scores.tolist(), scores.half(), scores.long()):
+        normalise = ScoreNormalisation()
+        normalise.fit(given)
+        assert normalise(given).tolist() == pytest.approx(expected(scores).tolist())
+    with pytest.raises(ReIDError, match=r"\(3, 1\) scores; give \(B,\)"):
+        expected(scores[:, None])

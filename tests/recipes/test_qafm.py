@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,15 +22,25 @@ from support import (
 )
 
 from reidlib.data import ReIDDataset, open_dataset, read_market_attributes
+from reidlib.data.attributes import attributes_hash
 from reidlib.data.transforms import TestTransform
+from reidlib.engine.cache import run_key
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
+from reidlib.evaluation import evaluate
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
+from reidlib.models.backbones import build_backbone
 from reidlib.quality import weigh, weight_loss
 from reidlib.recipes import qafm
-from reidlib.recipes.alphas import ALPHAS, RIVALS, quality_scores
+from reidlib.recipes.alphas import (
+    ALPHAS,
+    RIVALS,
+    failure_areas,
+    held_out_gain,
+    quality_scores,
+)
 from reidlib.recipes.steps import extract_test, load_model, open_split
 
 CPU = torch.device("cpu")
@@ -135,8 +147,11 @@ def test_what_each_of_the_four_losses_reaches(gradients, shared):
         assert reached["attributes"] == own
 
 
-def test_the_identity_loss_of_alpha_moves_alpha_alone():
-    model, heads, view, who, _classes = batch_of(small(alpha_loss="identity"))
+@pytest.mark.parametrize("activation", [False, True])
+def test_the_identity_loss_of_alpha_moves_alpha_alone(activation):
+    config = small(alpha_loss="identity", activation=activation)
+    model, heads, view, who, _classes = batch_of(config)
+    statistics = {n: b.clone() for n, b in model.fusion.named_buffers()}
     v_a, _stripes, v_s, _logits = model.branches(view)
     alpha = model.alpha(torch.randn(6))
     still = model.fuse(v_a.detach(), v_s.detach(), alpha, detached=True)
@@ -147,6 +162,8 @@ def test_the_identity_loss_of_alpha_moves_alpha_alone():
     reached = {n for n, p in everything.items() if p.grad is not None}
     assert {part_of(name) for name in reached} == {"weight"}
     assert heads.fused.neck.num_batches_tracked == counted
+    for name, value in model.fusion.named_buffers():
+        assert torch.equal(value, statistics[name]), name
     # What is detached computes the same.
     same = heads.of_fused(model.fuse(v_a, v_s, alpha))
     torch.testing.assert_close(told, same)
@@ -266,8 +283,6 @@ def test_the_network_by_itself_gives_what_the_recipe_scored(trained, people):
     result, folder = trained
     model, config = load_model(folder)
     query, gallery = extract_test(model, people, config, CPU)
-    from reidlib.evaluation import evaluate
-
     scores = evaluate(query, gallery, people.query, people.gallery)
     assert scores.mAP == pytest.approx(result["metrics"]["mAP"], abs=1e-6)
     images = open_split(people.query, config, CPU)
@@ -342,6 +357,26 @@ def test_rivals_are_resumed(people, tmp_path):
     )
 
 
+def test_what_is_gained_in_the_other_half_of_the_cameras(people):
+    """Two weights, three queries, of which the last has no match in one half."""
+    found = {  # average precision by weight and half
+        (0.0, 0): [1.0, 0.2, 0.5],
+        (1.0, 0): [0.4, 0.6, 0.5],
+        (0.0, 1): [0.5, 0.9, math.nan],
+        (1.0, 1): [0.7, 0.3, math.nan],
+    }
+    camids = people.gallery.camids
+
+    def score(weight, rows):
+        (half,) = set(np.unique(camids, return_inverse=True)[1][rows] % 2)
+        return SimpleNamespace(ap=np.array(found[weight, half]))
+
+    gain = held_out_gain({a: a for a in (0.0, 1.0)}, score, people.gallery)
+    # Chosen in half 0: (0.5 + 0.3) / 2 - (0.5 + 0.9) / 2; in half 1: (0.4 + 0.2) / 2 -
+    # (1.0 + 0.2) / 2. One weight for all is 0 in both.
+    assert gain == pytest.approx(-0.3)
+
+
 def test_an_alpha_for_each_query_is_chosen_without_the_answer(trained):
     """Chosen in other cameras it cannot gain more than chosen by the answer."""
     alpha = trained[0]["metrics"]["alpha"]
@@ -368,6 +403,26 @@ def test_the_areas_are_those_of_the_queries_that_failed(trained, people):
     for name, sign in {"pairs": 1, "sharpness": -1, "random": 1}.items():
         expected = roc_auc_score(failed, sign * scores[name]["query"])
         assert told["areas"][name][0] == pytest.approx(expected)
+
+
+def test_a_query_without_a_match_is_no_failure(people):
+    wanted = np.unique(people.query.pids)[0]
+    gallery = people.gallery[people.gallery.pids != wanted]
+    dataset = dataclasses.replace(people, gallery=gallery)
+    generator = torch.Generator().manual_seed(0)
+    learned = {
+        name: torch.nn.functional.normalize(
+            torch.randn(len(getattr(dataset, name)), 8, generator=generator)
+        )
+        for name in ("query", "gallery")
+    }
+    scores = {"pairs": {"query": torch.rand(len(people.query), generator=generator)}}
+    scores |= {"sharpness": scores["pairs"], "contrast": scores["pairs"]}
+    whole = evaluate(*learned.values(), people.query, gallery)
+    assert whole.num_unmatched > 0
+    told = failure_areas(learned, scores, dataset, whole.unmatched)
+    assert told["share"] == pytest.approx(1 - whole.cmc[1])
+    assert told["areas"]["sharpness"][0] == pytest.approx(1 - told["areas"]["pairs"][0])
 
 
 def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
@@ -399,6 +454,35 @@ def test_scores_are_measured_once_for_all_runs(people, monkeypatch, tmp_path):
     assert torch.equal(first["pairs"]["query"], again["pairs"]["query"])
 
 
+def test_how_long_the_quality_takes_is_said(people, monkeypatch, tmp_path):
+    monkeypatch.setenv("REIDLIB_CACHE", str(tmp_path))
+    train(qafm, small(epochs=1), people, tmp_path / "run")
+    count = len(people.train) + len(people.query) + len(people.gallery)
+    told = (tmp_path / "run" / "log.txt").read_text()
+    assert f"to measure the quality of {count} images" in told
+    assert told.index("to measure") < told.index("epoch 1/")
+
+
+def test_weights_of_the_network_that_measures_the_quality(tmp_path, monkeypatch):
+    from urllib.error import URLError
+
+    def unreachable(*_, **__):
+        raise URLError("no network")
+
+    file = tmp_path / "tiny.pth"
+    torch.save(build_backbone("tiny").stages.state_dict(), file)
+    model = qafm.network(small(weights=str(file)))
+    for name, weight in model.encoder.state_dict().items():
+        assert weight.equal(model.quality.backbone.state_dict()[name])
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    with pytest.raises(ReIDError, match="no ImageNet weights for resnet50") as caught:
+        qafm.network(small(quality_backbone="resnet50", weights=str(file)))
+    assert "weights=PATH" not in str(caught.value)
+    assert "set --quality-backbone to efficientnet_lite0" in str(caught.value)
+    with pytest.raises(ReIDError, match="no weights at"):
+        qafm.network(small(weights=str(tmp_path / "none.pth")))
+
+
 @pytest.fixture
 def city(tiny_root, tmp_path):
     """A copy of the city whose attributes may be changed."""
@@ -424,6 +508,78 @@ def test_an_identity_without_attributes(city):
     rewrite(city, drop)
     with pytest.raises(ReIDError, match="1 training identities have no attributes"):
         qafm.attribute_classes(open_dataset("market-style", city), small())
+
+
+def swap_two(content):
+    """Exchange what two people wear."""
+    for name, column in content["train"].items():
+        if name != "image_index":
+            column[[0, 1]] = column[[1, 0]]
+
+
+def test_another_annotation_is_another_run(city, tmp_path, monkeypatch):
+    """Half a training must not learn from one file and half from another."""
+    dataset = few_people(open_dataset("market-style", city), 26)
+    config = small()
+    key = run_key(qafm.train, config, dataset)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, dataset, folder, Interrupted, before_step=4)
+    file = city / "market_attribute.mat"
+    rewrite(city, lambda content: None)  # written again, on another day
+    assert run_key(qafm.train, config, dataset) == key
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, dataset, folder, Interrupted, before_step=1, resume=True)
+    right = file.read_bytes()
+    rewrite(city, swap_two)
+    assert run_key(qafm.train, config, dataset) != key
+    with pytest.raises(ReIDError, match="read another file of attributes; put that"):
+        train(qafm, config, dataset, folder, resume=True)
+    file.write_bytes(right)
+    result = train(qafm, config, dataset, folder, resume=True)
+    assert result["files"] == {"attributes": attributes_hash(city)}
+    rewrite(city, swap_two)
+    with (
+        pytest.raises(ReIDError, match="read another file of attributes"),
+        open_run(qafm, config, dataset, folder, resume=True) as run,
+    ):
+        run.result()
+
+
+def test_no_attributes_need_no_file(city, tmp_path):
+    (city / "market_attribute.mat").unlink()
+    dataset = few_people(open_dataset("market-style", city), 4)
+    config = small(attributes="none", epochs=1)
+    metrics = train(qafm, config, dataset, tmp_path / "run")["metrics"]
+    assert metrics["mAP"] > 0
+    assert "attributes" not in metrics
+
+
+@pytest.mark.parametrize("kept", [4, 0])
+def test_people_of_the_query_without_attributes_are_counted(city, tmp_path, kept):
+    dataset = few_people(open_dataset("market-style", city), 26)
+    first = np.unique(dataset.query.pids)[:kept]
+
+    def drop(content):
+        rows = np.isin(content["test"]["image_index"].astype(int), first)
+        content["test"] = {k: v[rows] for k, v in content["test"].items()}
+
+    rewrite(city, drop)
+    folder = tmp_path / "run"
+    metrics = train(qafm, small(epochs=1), dataset, folder)["metrics"]
+    told = (folder / "log.txt").read_text()
+    assert f"{10 - kept} of 10 people of the query have no attributes" in told
+    assert metrics["attributes"]["split"] == ("query" if kept else "train")
+    assert metrics["attributes"]["accuracy"] > 0
+
+
+def test_one_query(people, tmp_path):
+    one = dataclasses.replace(people, query=people.query[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = train(qafm, small(epochs=1), one, tmp_path / "run")["metrics"]
+    assert metrics["num_queries"] == 1
+    assert metrics["alpha"]["std"] == 0
 
 
 def test_an_attribute_with_one_value(city):
@@ -463,6 +619,10 @@ def test_without_a_test_split_attributes_are_scored_in_training(people, tmp_path
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"alpha_loss": "square"}, "alpha_loss is 'square'; choose from ratio"),
         ({"branch_rate": 0}, "branch_rate is 0"),
+        ({"bn_splits": 2}, "bn_splits is 2, and it has no influence"),
+        ({"pooling": "gap"}, "pooling is 'gap', and it .* leave it at 'gem'"),
+        ({"lr_step": 5}, "lr_step is 5"),
+        ({"lr_gamma": 0.5}, "lr_gamma is 0.5"),
         ({"rivals": True, "gradients": "accumulated"}, "rivals learn on the same"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reidlib.errors import ReIDError
-from reidlib.recipes import RECIPES, aff_scl, baseline, calr, supervised
+from reidlib.recipes import RECIPES, aff_scl, baseline, calr, direct, supervised
 from reidlib.recipes.settings import STEPS, TrainingConfig, restore
 
 
@@ -30,6 +30,12 @@ def test_every_preset_is_valid_and_every_field_is_documented(name):
     for field in dataclasses.fields(module.Config):
         line = sources.split(f"    {field.name}: ", 1)[1].split("\n")
         assert line[1].strip().startswith('"""'), f"{field.name} has no description"
+
+
+@pytest.mark.parametrize("changes", [{"bn_splits": 2}, {"frozen_stages": 1}])
+def test_what_only_training_reads_is_no_setting_of_direct_transfer(changes):
+    with pytest.raises(ReIDError, match="has no influence in this recipe; leave it at"):
+        direct.Config(**changes)
 
 
 @pytest.mark.parametrize("preset", STEPS)

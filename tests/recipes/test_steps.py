@@ -52,6 +52,32 @@ def test_a_trained_network_comes_back_from_its_run(trained, people):
     assert result["weights"].startswith("none, a random start")
 
 
+class Collapsed(torch.nn.Module):
+    """A network that sees the same in every image."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(8))
+
+    def forward(self, images):
+        same = torch.nn.functional.normalize(self.weight, dim=0)
+        return same.expand(len(images), -1)
+
+
+def test_figures_survive_a_diagnosis_that_cannot_be_made(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "network", Collapsed)
+    config = direct.Config(height=64, width=32)
+    metrics = train(direct, config, people, tmp_path)["metrics"]
+    assert 0 < metrics["mAP"] < 0.6
+    told = metrics["diagnosis"]
+    assert "with only 1 different features" in told["error"]
+    assert told["same_camera_share"] > 0
+    assert "kmeans" not in told
+    assert "the features cannot be diagnosed: kmeans: " in (
+        (tmp_path / "log.txt").read_text()
+    )
+
+
 def test_the_kept_features_are_those_of_the_network_that_comes_back(trained, people):
     model, config = load_model(trained[2])
     kept = cached_features(trained[2])
