@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import sys
+from pathlib import Path
+
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+FIGURES = Path(__file__).parents[1] / "figures"
+sys.path.append(str(FIGURES))
+
+from quotes import shown  # noqa: E402 - it lies beside the figures
+
+
+@functools.cache
+def stored_quotes() -> dict[str, dict[str, object]]:
+    """Return the numbers that `make_figures.py --tables` has stored."""
+    return dict(json.loads((FIGURES / "quotes.json").read_text(encoding="utf-8")))
+
+
+class Result(SphinxRole):
+    """A number of the result files: ``{result}`aff-t2-loss size` ``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return its text, or an error that names what is not there."""
+        name, _, how = self.text.partition(" ")
+        try:
+            text = shown(stored_quotes()[name], how or "mean")
+        except KeyError as error:
+            message = f"quotes.json has no {error} for {self.text!r}"
+            return [], [self.inliner.reporter.error(message, line=self.lineno)]
+        return [nodes.inline(text, text, classes=["result"])], []
 
 
 def keep_whole_line(
@@ -19,6 +51,7 @@ def keep_whole_line(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it to Sphinx."""
+    app.add_role("result", Result())
     # Before napoleon, whose priority is the default 500.
     app.connect("autodoc-process-docstring", keep_whole_line, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -31,6 +31,7 @@ import experiments_qafm
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from experiments_cals import CHARTS, TRAINED
 from page_tables import markdown, spread
+from quotes import quotes
 from reidlib.errors import ReIDError
 from reidlib.experiments import Data, load_results, plans, results_dir
 from reidlib.experiments import report as report_of
@@ -435,11 +436,18 @@ TABLES = {
 }
 
 
+def quoted() -> str:
+    """The numbers that prose quotes, as JSON."""
+    lines = (f"{json.dumps(n)}: {json.dumps(q)}" for n, q in quotes().items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main() -> None:
     """Make all of them, or with ``--tables`` what comes from result files alone."""
     use_style()
     for name, make in TABLES.items():
         (FOLDER / f"{name}.txt").write_text(make(), encoding="utf-8")
+    (FOLDER / "quotes.json").write_text(quoted(), encoding="utf-8")
     for name, chart in CHARTS.items():
         report(save(chart(), name))
     if "--tables" in sys.argv:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +15,13 @@ from PIL import Image
 
 import make_figures
 from diagrams import DIAGRAMS, plot_diagram
+from quotes import shown
 from reidlib.errors import ReIDError
 from reidlib.experiments import plans
 from reidlib.plotting import use_style
 
 FOLDER = make_figures.FOLDER
+ROOT = Path(__file__).parents[2]
 
 TABLES = (
     *("synthcity_dials", "synthcity_sizes", "synthcity_acceptance"),
@@ -41,6 +45,39 @@ def test_a_stored_table_is_the_one_that_would_be_made_now(name):
     assert stored == make_figures.TABLES[name](), (
         "run python book/figures/make_figures.py --tables"
     )
+
+
+def test_the_stored_numbers_are_those_of_the_results():
+    stored = (FOLDER / "quotes.json").read_text(encoding="utf-8")
+    assert stored == make_figures.quoted(), (
+        "run python book/figures/make_figures.py --tables"
+    )
+
+
+def test_a_page_quotes_what_is_described_and_all_of_it():
+    stored = set(json.loads((FOLDER / "quotes.json").read_text(encoding="utf-8")))
+    pages = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert set(re.findall(r"\{result\}`([^ `]+)", text)) == stored
+
+
+def test_a_quoted_number_is_the_mean_of_the_cities_and_what_they_are():
+    quote = {"digits": 1, "cities": [1.0, -4.0, None, 0.16]}
+    expected = {
+        "mean": "\u22120.9",
+        "gain": "\u22120.9",
+        "size": "0.9",
+        "std": "2.7",
+        "spread": "\u22120.9 ± 2.7",
+        "least": "\u22124.0",
+        "most": "1.0",
+        "cities": "1.0, \u22124.0, 0.2",
+        "gains": "+1.0, \u22124.0, +0.2",
+        "sizes": "1.0, 4.0, 0.2",
+    }
+    assert {how: shown(quote, how) for how in expected} == expected
+    assert shown({"digits": 1, "cities": [None]}) == "(not run)"
+    assert shown({"digits": 0, "cities": [2.0]}, "spread") == "(not run)"
 
 
 def test_the_stored_pictures_are_small_enough_for_a_repository():
