@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sized
 from contextlib import contextmanager
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,6 +27,9 @@ _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 # The norms of features computed in bfloat16 deviate from 1 by some thousandths, those
 # of features that were L2-normalised in float32 by less than a millionth.
 _NORM_TOLERANCE, _NORM_ROUNDING = 0.02, 1e-5
+
+# Elements that are looked at at once for NaN and inf.
+_CHECKED = 1 << 18
 
 LARGEST_ID = 2**62 - 1
 """Largest id that is read from text: two of them can be added as int64."""
@@ -118,7 +122,10 @@ def check_features(
             f"image and one dimension"
         )
     matrix = matrix.float()
-    bad = (~torch.isfinite(matrix).all(dim=1)).nonzero()[:, 0]
+    # Some rows at a time: a copy of all features would be the largest thing in memory.
+    parts = matrix.split(max(1, _CHECKED // matrix.shape[1]))
+    finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
+    bad = (~finite).nonzero()[:, 0]
     if len(bad):
         raise ReIDError(
             f"{where}: {name} of {len(bad)} of {len(matrix)} images hold NaN or inf, "
@@ -156,6 +163,42 @@ def check_feature_pair(
             f"features {gallery.shape[1]}; extract both with one model"
         )
     return query, gallery.to(query.device)
+
+
+def free_memory() -> int | None:
+    """Return the bytes that the machine, or its container, has free; None: unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        fields = dict(line.split(":") for line in lines)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{n}").read_text() for n in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
+def check_memory(needed: int, what: str, where: str, advice: str) -> None:
+    """Raise `ReIDError` before so much is allocated, if it would not fit.
+
+    Args:
+        needed: Bytes, about.
+        what: What needs them, for the message.
+        where: Calling function, for the message.
+        advice: What to do instead.
+
+    Raises:
+        ReIDError: If less memory is free. Where that is unknown, nothing is raised.
+    """
+    free = free_memory()
+    if free is not None and needed > free:
+        raise ReIDError(
+            f"{where}: {what} take {needed / 2**30:.1f} GiB and {free / 2**30:.1f} are "
+            f"free; {advice}"
+        )
 
 
 def whole_number(text: str) -> int | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 _quiet = False
 
@@ -39,6 +42,24 @@ def watched() -> bool:
     if _quiet or screen is None or screen.closed:
         return False
     return type(screen).__module__.startswith("ipykernel") or screen.isatty()
+
+
+def progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """Return the items with a bar and the time that is left, if they take long.
+
+    Args:
+        items: What is gone through.
+        what: What is done, in front of the bar.
+        total: Number of items.
+
+    Example:
+        >>> sum(progress([1, 2], "adding", 2))
+        3
+    """
+    bar: Iterable[T] = tqdm(
+        items, what, total, leave=False, delay=5.0, disable=not watched()
+    )
+    return bar
 
 
 def say(message: str) -> None:

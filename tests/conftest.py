@@ -12,6 +12,18 @@ from matplotlib import pyplot as plt
 torch.set_num_threads(1)
 
 
+@pytest.fixture(params=["arrays", "compiled"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether array operations or compiled kernels compute, whatever the size."""
+    from reidlib.neighbors import compiled
+
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    smallest = 10**9 if request.param == "arrays" else 0
+    monkeypatch.setattr(compiled, "SMALLEST", smallest)
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def tiny_root() -> Path:
     """Folder of SynthCity ``tiny``, drawn once per machine."""

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 
+from reidlib import checks, clustering, evaluation
 from reidlib.checks import (
     LARGEST_ID,
     check_batch,
@@ -301,3 +303,34 @@ def test_positive_settings():
     check_positive("margin", 0.1)
     for wrong in (0, -1, float("nan")):
         refused("margin is .*; it must be positive", check_positive, "margin", wrong)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr(checks, "free_memory", lambda: 2**30)
+    checks.check_memory(2**30, "all pairs", "here", "give fewer")
+    message = "^here: all pairs take 3.0 GiB and 1.0 are free; give fewer$"
+    with pytest.raises(ReIDError, match=message):
+        checks.check_memory(3 * 2**30, "all pairs", "here", "give fewer")
+    monkeypatch.setattr(checks, "free_memory", lambda: None)  # unknown: no refusal
+    checks.check_memory(2**60, "all pairs", "here", "give fewer")
+
+
+def test_large_results_are_refused(monkeypatch):
+    monkeypatch.setattr(checks, "free_memory", lambda: 2**20)
+    features = torch.nn.functional.normalize(torch.ones(30_000, 1))
+    few = sp.csr_matrix((30_000, 30_000), dtype=np.float32)
+    for call in (
+        lambda: clustering.dense_distance(few),
+        lambda: clustering.agglomerative(features, 9, metric="cosine"),
+        lambda: clustering.jaccard_distance(features),
+        lambda: evaluation.cosine_distance(features, features),
+        lambda: evaluation.squared_euclidean_distance(features, features),
+        lambda: evaluation.k_reciprocal_rerank(features, features),
+    ):
+        with pytest.raises(ReIDError, match=r"GiB and 0\.0 are free; "):
+            call()
+
+
+def test_free_memory_is_that_of_the_machine():
+    free = checks.free_memory()
+    assert free is None or 0 < free < 2**50

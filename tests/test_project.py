@@ -280,7 +280,7 @@ def test_an_installed_library_has_all_of_its_files():
     package = ROOT / "reidlib"
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["reidlib"]
     packed = {file for pattern in patterns for file in package.glob(pattern)}
-    ignored = {".py", ".pyc"}
+    ignored = {".py", ".pyc", ".nbi", ".nbc"}  # the last two: compiled by numba
     files = {f for f in package.rglob("*") if f.is_file() and f.suffix not in ignored}
     assert files
     assert files <= packed

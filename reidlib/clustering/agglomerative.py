@@ -5,13 +5,22 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
-from reidlib.checks import Array, check_choice, check_features, check_num_clusters
+from reidlib.checks import (
+    Array,
+    check_choice,
+    check_features,
+    check_memory,
+    check_num_clusters,
+)
+from reidlib.clustering import compiled
 from reidlib.clustering.jaccard import check_sparse_distance, dense_distance
 from reidlib.errors import ReIDError
 from reidlib.labels.pseudo_labels import contiguous_labels
+from reidlib.neighbors.compiled import is_wanted
 
 _METRICS = ("precomputed", "euclidean", "cosine")
 
@@ -26,8 +35,9 @@ def agglomerative(
 
     CALR's first stage clusters the images of each camera this way: average linkage on
     the Jaccard distance with k1 = 15 and k2 = 4, a fifth as many clusters as images.
-    Average linkage needs all distances: 4 N^2 bytes and more, so some 10,000 images are
-    the limit. Every image is in a cluster; many clusters may hold one image.
+    A sparse distance stays sparse (with numba; otherwise, and for features, average
+    linkage takes 16 N^2 bytes). Every image is in a cluster; many clusters may hold one
+    image.
 
     Args:
         distance: ``(N, N)`` sparse distance as `jaccard_distance` returns it, or a
@@ -52,6 +62,8 @@ def agglomerative(
     where = "agglomerative"
     check_choice(metric, "metric", where, _METRICS)
     if metric == "precomputed":
+        if sp.issparse(distance) and is_wanted(distance.shape[0]):
+            return _sparse_linkage(check_sparse_distance(distance, where), num_clusters)
         matrix = _full_distance(distance)
     else:
         features = check_features(distance, where, normalised=False).cpu()
@@ -59,6 +71,7 @@ def agglomerative(
             raise ReIDError(
                 f"{where}: a feature of zeros has no direction; give metric='euclidean'"
             )
+        _check_all_pairs(len(features))
         matrix = features.numpy()
     count = check_num_clusters(num_clusters, len(matrix), where)
     if len(matrix) == 1:
@@ -67,10 +80,48 @@ def agglomerative(
     return contiguous_labels(model.fit(matrix).labels_)
 
 
+def _sparse_linkage(matrix: sp.csr_matrix, num_clusters: int | float) -> Tensor:
+    """`agglomerative` by compiled kernels, on the distances below 1 alone."""
+    num_images = matrix.shape[0]
+    count = check_num_clusters(num_clusters, num_images, "agglomerative")
+    pairs = matrix.tocoo()
+    near = (pairs.row != pairs.col) & (pairs.data < 1)
+    index = pairs.row[near], pairs.col[near]
+    near_pairs = sp.csr_matrix((pairs.data[near], index), shape=matrix.shape)
+    near_pairs.sort_indices()
+    _check_symmetric(abs(near_pairs - near_pairs.T).max() <= 1e-5)
+    merges, heights = compiled.average_linkage(
+        near_pairs.indptr.astype(np.int64),
+        near_pairs.indices,
+        near_pairs.data.astype(np.float64),
+    )
+    done = merges[heights.argsort(kind="stable")[: num_images - count]]
+    graph = sp.csr_matrix((np.ones(len(done)), done.T), shape=matrix.shape)
+    return contiguous_labels(connected_components(graph, directed=False)[1])
+
+
+def _check_all_pairs(num_images: int) -> None:
+    check_memory(
+        16 * num_images**2,
+        "all pairs",
+        "agglomerative",
+        "give a sparse distance and install numba, or give fewer images",
+    )
+
+
+def _check_symmetric(is_symmetric: bool) -> None:
+    if not is_symmetric:
+        raise ReIDError(
+            "agglomerative: distance is negative somewhere or not symmetric; give "
+            "(distance + distance.T) / 2 of distances from 0 up"
+        )
+
+
 def _full_distance(distance: sp.csr_matrix | Array) -> np.ndarray:
     """Return a checked full matrix of a sparse or full distance."""
     where = "agglomerative"
     if sp.issparse(distance):
+        _check_all_pairs(distance.shape[0])
         matrix = dense_distance(check_sparse_distance(distance, where))
         np.fill_diagonal(matrix, 0)
     else:
@@ -80,9 +131,6 @@ def _full_distance(distance: sp.csr_matrix | Array) -> np.ndarray:
             f"{where}: distance has shape {matrix.shape}; give (N, N), or features "
             f"with metric='cosine'"
         )
-    if (matrix < 0).any() or not np.allclose(matrix, matrix.T, atol=1e-5):
-        raise ReIDError(
-            f"{where}: distance is negative somewhere or not symmetric; give "
-            f"(distance + distance.T) / 2 of distances from 0 up"
-        )
+    is_positive = bool((matrix >= 0).all())
+    _check_symmetric(is_positive and np.allclose(matrix, matrix.T, atol=1e-5))
     return matrix

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.cluster import DBSCAN
-from sklearn.neighbors import sort_graph_by_row_values
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from reidlib.checks import check_count, check_number
@@ -23,7 +22,8 @@ def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
 
     Args:
         distance: ``(N, N)`` distances in [0, 1] as `jaccard_distance` returns them: an
-            absent entry is 1, a stored 0 is 0. The diagonal counts as 0, stored or not.
+            absent entry is 1 (or beyond its ``max_distance``, which is then at least
+            eps), a stored 0 is 0. The diagonal counts as 0, stored or not.
         eps: Largest distance between neighbours, in (0, 1]. ClusterContrast uses 0.6
             on Market-1501, AFF_SCL 0.65. With 1 all images are neighbours.
         min_samples: Neighbours that make a core, the image itself counted.
@@ -53,17 +53,22 @@ def dbscan(distance: sp.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
     row = np.repeat(np.arange(num_images), np.diff(matrix.indptr))
     # Compared in float32, as eps is written, or 0.6 would cut off a stored 0.6.
     near = (matrix.data <= np.float32(eps)) & (row != matrix.indices)
-    images = np.arange(num_images)
+    row, other = row[near], matrix.indices[near]
+    core = np.bincount(row, minlength=num_images) + 1 >= min_samples
+    pairs = core[row] & core[other]
     graph = sp.csr_matrix(
-        (
-            np.concatenate([matrix.data[near], np.zeros(num_images, np.float32)]),
-            (
-                np.concatenate([row[near], images]),
-                np.concatenate([matrix.indices[near], images]),
-            ),
-        ),
-        shape=matrix.shape,
+        (np.ones(pairs.sum(), bool), (row[pairs], other[pairs])), shape=matrix.shape
     )
-    graph = sort_graph_by_row_values(graph, copy=False, warn_when_not_sorted=False)
-    model = DBSCAN(eps=1.0, min_samples=min_samples, metric="precomputed")
-    return torch.from_numpy(model.fit(graph).labels_.astype(np.int64))
+    component = connected_components(graph, directed=False)[1]
+    labels = np.full(num_images, OUTLIER, dtype=np.int64)
+    # The first core of each cluster, in their order, gives the numbers of the clusters.
+    _, first, cluster = np.unique(
+        component[core], return_index=True, return_inverse=True
+    )
+    labels[core] = first.argsort().argsort()[cluster]
+    border = ~core[row] & core[other]
+    nearest = np.full(num_images, num_images)
+    np.minimum.at(nearest, row[border], labels[other[border]])
+    joined = nearest < num_images
+    labels[joined] = nearest[joined]
+    return torch.from_numpy(labels)

@@ -15,6 +15,7 @@ from reidlib.checks import (
     check_labels,
     check_same_length,
 )
+from reidlib.clustering.jaccard import check_sparse_distance
 from reidlib.data.table import DISTRACTOR, NO_CAMERA
 from reidlib.errors import ReIDError
 from reidlib.labels.pseudo_labels import OUTLIER
@@ -158,6 +159,57 @@ def quality_within_cameras(
         np.where(persons > DISTRACTOR, (person + 1) * num_cams + place, persons),
         cameras,
     )
+
+
+def sparse_silhouette(distance: sp.csr_matrix, pseudo_labels: Array) -> float:
+    """Return the mean silhouette of clusters on a sparse distance (Rousseeuw, 1987).
+
+    ``(b - a) / max(a, b)`` of an image: a is its mean distance to the others of its
+    cluster, b the least of its mean distances to another cluster; 0 for an image that
+    is alone in its cluster. Only stored distances are looked at, as all others are 1.
+
+    Args:
+        distance: ``(N, N)`` as `jaccard_distance` returns it: an absent entry is 1.
+        pseudo_labels: ``(N,)`` clusters from 0, no outliers.
+
+    Returns:
+        The mean, in [-1, 1].
+
+    Raises:
+        ReIDError: If distance and labels do not fit, an image is an outlier, or there
+            are not from 2 to N - 1 clusters.
+
+    Example:
+        >>> distance = sp.csr_matrix(np.float32([[0, 0.5, 0], [0.5, 0, 0], [0, 0, 0]]))
+        >>> round(sparse_silhouette(distance, np.array([0, 0, 1])), 4)
+        0.3333
+    """
+    where = "sparse_silhouette"
+    matrix = check_sparse_distance(distance, where).tocoo()
+    labels = check_labels(pseudo_labels, where)
+    check_same_length(where, distance=np.empty(matrix.shape[0]), pseudo_labels=labels)
+    _, labels = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(labels)
+    if (np.asarray(pseudo_labels) < 0).any() or not 1 < len(sizes) < len(labels):
+        raise ReIDError(
+            f"{where}: there are {len(sizes)} clusters of {len(labels)} images; a "
+            "silhouette needs two clusters, one of two images, and no outliers"
+        )
+    off = matrix.row != matrix.col
+    row, label = matrix.row[off], labels[matrix.col[off]]
+    # (N, K) how much nearer than 1 the images of each cluster are, together
+    nearness = sp.csr_matrix(
+        (1 - matrix.data[off].astype(np.float64), (row, label)),
+        shape=(len(labels), len(sizes)),
+    ).tocoo()
+    own = nearness.col == labels[nearness.row]
+    mean = nearness.data / (sizes[nearness.col] - own)
+    inner, outer = np.ones(len(labels)), np.ones(len(labels))
+    inner[nearness.row[own]] -= mean[own]
+    np.minimum.at(outer, nearness.row[~own], 1 - mean[~own])
+    alone = sizes[labels] == 1
+    larger = np.maximum(np.maximum(inner, outer), np.finfo(float).tiny)
+    return float(np.where(alone, 0, (outer - inner) / larger).mean())
 
 
 def _against_identity(labels: np.ndarray, pids: np.ndarray) -> dict[str, float]:

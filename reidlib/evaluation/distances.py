@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidlib.checks import Array, check_feature_pair
+from reidlib.checks import Array, check_feature_pair, check_memory
+from reidlib.neighbors.search import full_precision, pair_similarities
 
 # Rows of the gallery that are widened to float64 at a time.
 _ROWS = 2048
+# Share of the squares of two features that the float32 distance may be off by: some ten
+# times what is seen for 2,048 dimensions.
+_MARGIN = 2e-6
+# Share of the pairs of a block from which on all of them are computed exactly.
+_MANY = 1 / 16
 
 
 def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
@@ -33,7 +44,23 @@ def cosine_distance(query_features: Array, gallery_features: Array) -> Tensor:
     query, gallery = check_feature_pair(
         query_features, gallery_features, "cosine_distance"
     )
-    return cosine_block(F.normalize(query, dim=1), F.normalize(gallery, dim=1))
+    return _all_pairs(query, gallery, "cosine")
+
+
+def _all_pairs(query: Tensor, gallery: Tensor, kind: str) -> Tensor:
+    check_all_pairs(query, gallery, f"{kind}_distance")
+    return Distances(query, gallery, kind).exact(torch.arange(len(query)))
+
+
+def check_all_pairs(query: Tensor, gallery: Tensor, where: str) -> None:
+    """Raise `ReIDError` if the distances of all pairs do not fit into memory."""
+    if query.device.type == "cpu":
+        check_memory(
+            8 * len(query) * len(gallery),
+            f"the distances of {len(query)} x {len(gallery)} images",
+            where,
+            "give some of the queries at a time",
+        )
 
 
 def squared_euclidean_distance(
@@ -67,30 +94,81 @@ def squared_euclidean_distance(
     query, gallery = check_feature_pair(
         query_features, gallery_features, "squared_euclidean_distance"
     )
-    return squared_euclidean_block(query, gallery)
+    return _all_pairs(query, gallery, "squared_euclidean")
 
 
-def cosine_block(query: Tensor, gallery: Tensor) -> Tensor:
-    """`cosine_distance` of features that are checked and L2-normalised."""
-    return _products(query, gallery).neg_().add_(1)
+class Rough(NamedTuple):
+    """Distances of some queries in float32, and what is needed to repair them.
 
-
-def squared_euclidean_block(query: Tensor, gallery: Tensor) -> Tensor:
-    """`squared_euclidean_distance` of features that are checked."""
-    squares = query.square().sum(1)[:, None] + gallery.square().sum(1)
-    return squares.sub_(_products(query, gallery), alpha=2).clamp_(min=0)
-
-
-def _products(query: Tensor, gallery: Tensor) -> Tensor:
-    """Return ``(Q, G)`` float32 inner products, equal ones for equal features.
-
-    A float32 product sums the last rows of a matrix in another order than the others:
-    copies of an image would differ by rounding, and by their place. Rounded from
-    float64 they are equal, and do not depend on TF32 or autocast.
+    Attributes:
+        distance: ``(B, G)`` float32, each off by less than its margin.
+        query_margin: ``(B,)`` float32, the query's part of the margin.
+        gallery_margin: ``(G,)`` float32, the gallery image's part of it.
+        exact: From places in the block ``(P,)`` and columns ``(P,)`` to exact
+            distances ``(P,)``.
     """
-    products = query.new_empty((len(query), len(gallery)))
-    wide = query.double()
-    for start in range(0, len(gallery), _ROWS):
-        part = slice(start, start + _ROWS)
-        products[:, part] = wide @ gallery[part].double().T
-    return products
+
+    distance: Tensor
+    query_margin: Tensor
+    gallery_margin: Tensor
+    exact: Callable[[np.ndarray, np.ndarray], Tensor]
+
+
+class Distances:
+    """Distances of queries and gallery, some queries at a time.
+
+    Both kinds are ``s_q + s_g - f q.g``: the squares of both and f = 2, or, for the
+    cosine of features that are normalised here, two halves and f = 1.
+
+    They are exact, which means that inner products are summed in float64 and rounded:
+    a float32 product sums the last rows of a matrix in another order than the others,
+    so that copies of an image would differ by rounding, and by their place. A float64
+    product takes twice as long, so `rough` gives float32 ones with a margin.
+    """
+
+    def __init__(self, query: Tensor, gallery: Tensor, kind: str) -> None:
+        if kind == "cosine":
+            self.query, self.gallery = F.normalize(query), F.normalize(gallery)
+            self.squares = [x.new_full(x.shape[:1], 0.5) for x in (query, gallery)]
+            self.factor, self.least = 1, -torch.inf
+        else:
+            self.query, self.gallery = query, gallery
+            self.squares = [x.square().sum(1) for x in (query, gallery)]
+            self.factor, self.least = 2, 0.0
+
+    def _of(self, products: Tensor, squares: Tensor) -> Tensor:
+        return squares.sub_(products, alpha=self.factor).clamp_(min=self.least)
+
+    def exact(self, rows: Tensor) -> Tensor:
+        """Return the ``(B, G)`` distances of some queries."""
+        rows = rows.to(self.query.device)
+        squares = self.squares[0][rows][:, None] + self.squares[1]
+        wide = self.query[rows].double()
+        products = torch.empty_like(squares)
+        for start in range(0, len(self.gallery), _ROWS):
+            part = slice(start, start + _ROWS)
+            products[:, part] = wide @ self.gallery[part].double().T
+        return self._of(products, squares)
+
+    def rough(self, rows: Tensor) -> Rough:
+        """Return the distances of some queries in float32, to be repaired."""
+        rows = rows.to(self.query.device)
+        with full_precision(rows.device):
+            distance = self.query[rows] @ self.gallery.T
+        own, other = self.squares[0][rows], self.squares[1]
+        distance.mul_(-self.factor).add_(other).add_(own[:, None])
+
+        def exact(places: np.ndarray, cols: np.ndarray) -> Tensor:
+            if len(places) > _MANY * distance.numel():  # a product is faster
+                block = self.exact(rows)
+                return block[torch.from_numpy(places), torch.from_numpy(cols)]
+            row = rows.cpu().numpy()[places]
+            pairs = pair_similarities(self.query, self.gallery, row, cols)
+            first, second = (
+                part[torch.from_numpy(index).to(part.device)]
+                for part, index in zip(self.squares, (row, cols), strict=True)
+            )
+            return self._of(torch.from_numpy(pairs).to(first), first + second)
+
+        distance.clamp_(min=self.least)
+        return Rough(distance, own * _MARGIN, other * _MARGIN, exact)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reidlib.checks import Array, check_choice, check_count, check_feature_pair
 from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import cosine_block, squared_euclidean_block
+from reidlib.evaluation import compiled
+from reidlib.evaluation.distances import Distances, Rough
 from reidlib.evaluation.rerank import Reranker
+from reidlib.neighbors.compiled import in_threads, is_wanted
 
-# Elements of a block of distances; all that is held for one is about 20 bytes each.
-_BLOCK_CPU, _BLOCK_GPU = 1 << 22, 1 << 26
+# Elements of a block of distances; all that is held for one is 4 bytes each, or some 20
+# without compiled kernels.
+_BLOCK_CPU, _BLOCK_GPU = 1 << 21, 1 << 26
+# Pairs that are looked up among the matches of their queries at once.
+_PAIRS = 1 << 16
+# Images that are computed exactly beyond those asked for: near ties of the last one.
+_SPARE = 8
 _DISTANCES = ("cosine", "squared_euclidean")
 
 
@@ -111,7 +117,9 @@ def evaluate(
     same person under the same camera, which differ from query to query, it does see.
 
     Gallery images nearer than a match are counted, not sorted, for some queries at a
-    time: memory does not grow with the number of queries.
+    time: memory does not grow with the number of queries. Distances are computed in
+    float32, and exactly, from sums in float64, where a match is so near that float32
+    cannot tell which of the two comes first.
 
     Args:
         query_features: ``(Q, D)`` features; rows belong to ``query``.
@@ -157,10 +165,12 @@ def evaluate(
     num_without_camera = warn_without_camera(query, gallery)
 
     figures = []
-    for rows, block in search.blocks(matched):
+    for rows, rough in search.rough_blocks(matched):
         row, col = search.matches(rows)
-        num_matches = torch.from_numpy(search.num_matches[rows]).to(block.device)
-        figures.append(_figures(block, row, col, num_matches, at).cpu())
+        num_matches = torch.from_numpy(search.num_matches[rows]).to(
+            rough.distance.device
+        )
+        figures.append(_figures(rough, row, col, num_matches, at).cpu())
     first, ap, inp, precision, recall = torch.cat(figures, dim=1).numpy()
 
     all_ap = np.full(len(query), np.nan)
@@ -259,11 +269,9 @@ def top_matches(
     )
     index = np.full((len(query), k), -1, dtype=np.int64)
     kept = min(k, len(search.kept))
-    for rows, block in search.blocks(np.arange(len(query))):
-        nearest = block.topk(kept, largest=False)
-        found = search.kept[nearest.indices.cpu().numpy()]
-        left = nearest.values.isfinite().cpu().numpy()
-        index[rows, :kept] = np.where(left, found, -1)
+    for rows, rough in search.rough_blocks(np.arange(len(query))):
+        values, found = _nearest(rough, kept)
+        index[rows, :kept] = np.where(np.isfinite(values), search.kept[found], -1)
     pids = gallery.pids[index]
     hits = (pids == query.pids[:, None]) & (pids > DISTRACTOR) & (index >= 0)
     return index, hits
@@ -304,7 +312,8 @@ class _Search:
                 f"all {len(gallery)} gallery images of {gallery.root} are junk (-1) or "
                 "of unknown identity (-2); ranking needs identities"
             )
-        others = others[torch.from_numpy(self.kept).to(others.device)]
+        if len(self.kept) < len(others):
+            others = others[torch.from_numpy(self.kept).to(others.device)]
         self.distance = _distance(queries, others, distance, rerank)
         gpu = queries.device.type != "cpu"
         self.block_size = max(1, (_BLOCK_GPU if gpu else _BLOCK_CPU) // len(others))
@@ -319,12 +328,25 @@ class _Search:
 
     def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield some queries and their ``(B, G)`` distances, inf where left out."""
-        for begin in range(0, len(rows), self.block_size):
-            part = rows[begin : begin + self.block_size]
-            block = self.distance(torch.from_numpy(part))
-            row, col = _within(self._removed, part)
-            block[torch.from_numpy(row), torch.from_numpy(col)] = torch.inf
+        for part in self._parts(rows):
+            block = self.distance.exact(torch.from_numpy(part))
+            self._leave_out(part, block)
             yield part, block
+
+    def rough_blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Rough]]:
+        """Yield some queries and their distances in float32, to be repaired."""
+        for part in self._parts(rows):
+            rough = self.distance.rough(torch.from_numpy(part))
+            self._leave_out(part, rough.distance)
+            yield part, rough
+
+    def _parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        for begin in range(0, len(rows), self.block_size):
+            yield rows[begin : begin + self.block_size]
+
+    def _leave_out(self, rows: np.ndarray, block: Tensor) -> None:
+        row, col = _within(self._removed, rows)
+        block[torch.from_numpy(row), torch.from_numpy(col)] = torch.inf
 
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -363,72 +385,145 @@ def _within(pairs: Rows, rows: np.ndarray) -> Rows:
 
 def _distance(
     query: Tensor, gallery: Tensor, distance: str, rerank: Mapping[str, Any] | None
-) -> Callable[[Tensor], Tensor]:
-    """Return the function from rows of the query to their distances."""
+) -> Distances | Reranker:
+    """Return what computes the distances of some queries."""
     if rerank is not None:
         settings = {"k1": 20, "k2": 6, "lambda_value": 0.3}
         for name in rerank:
             check_choice(name, "a setting of rerank", "ranking", settings)
         return Reranker(query, gallery, **{**settings, **rerank})
-    block = squared_euclidean_block
-    if distance == "cosine":
-        query, gallery = F.normalize(query, dim=1), F.normalize(gallery, dim=1)
-        block = cosine_block
-    return lambda rows: block(query[rows.to(query.device)], gallery)
+    return Distances(query, gallery, distance)
 
 
 def _figures(
-    distance: Tensor, row: np.ndarray, col: np.ndarray, num_matches: Tensor, at: int
+    rough: Rough, row: np.ndarray, col: np.ndarray, num_matches: Tensor, at: int
 ) -> Tensor:
     """Return the scores of some queries.
 
-    Of one query, an image is no farther than match j if at most j matches are nearer
-    than the image. Counting images by that number takes the place of sorting them: a
-    binary search among few matches for each image. An example, with ``*`` at the
-    matches::
+    The rank of a match is the number of other images that are no farther, and of
+    matches that are nearer. Counting those takes the place of sorting the gallery. An
+    example, with ``*`` at the matches::
 
         distance   0.1   0.2*  0.3   0.4*  0.5
         nearest    0.2   0.4                     the matches alone, sorted
-        nearer     0     0     1     1     2     matches nearer than each image
-        images     2     4                       images whose number is 0; 0 or 1
+        others     1     2                       other images up to there
+        matches    1     2                       matches up to there
         rank       2     4                       so AP = (1/2 + 2/4) / 2
 
     Args:
-        distance: ``(B, G)``, inf for what is left out.
+        rough: ``(B, G)`` distances, inf for what is left out.
         row: ``(P,)`` query of each match, ascending.
         col: ``(P,)`` gallery image of each match.
-        num_matches: ``(B,)`` matches of each query, 1 at least.
+        num_matches: ``(B,)`` matches of each query, 1 at least; on any device.
         at: Rank of precision and recall.
 
     Returns:
         ``(5, B)`` float64: rank of the first match, average precision, inverse
         negative penalty, precision and recall.
     """
-    device, most = distance.device, int(num_matches.max())
+    device, most = rough.distance.device, int(num_matches.max())
     rows, cols = (torch.from_numpy(index).to(device) for index in (row, col))
+    num_matches = num_matches.to(device)
     slot = torch.arange(len(rows), device=device)
     slot -= (num_matches.cumsum(0) - num_matches)[rows]
-    nearest = distance.new_full((len(distance), most), torch.inf)
-    nearest[rows, slot] = distance[rows, cols]
+    nearest = rough.distance.new_full((len(rough.distance), most), torch.inf)
+    nearest[rows, slot] = rough.exact(row, col)
     nearest = nearest.sort(dim=1).values  # (B, M) distances of the matches
-
-    nearer = torch.searchsorted(nearest, distance)  # (B, G) from 0 to M
-    nearer += torch.arange(len(distance), device=device)[:, None] * (most + 1)
-    counts = nearer.flatten().bincount(minlength=len(distance) * (most + 1))
-    images = counts.view(len(distance), -1).cumsum(1)[:, :most]  # up to each match
-    matches = torch.searchsorted(nearest, nearest, right=True)
+    rough.distance[rows, cols] = torch.inf  # counted on their own
 
     number = torch.arange(most, device=device)
     real = number < num_matches[:, None]
+    others = _count_others(rough, nearest, num_matches)
+    matches = torch.searchsorted(nearest, nearest, right=True)  # up to each match
     # Of equal distances, other people come first.
-    rank = images - matches + number + 1
+    rank = others + number + 1
     total = num_matches.double()
-    average = (matches / images.double()).where(real, 0.0).sum(1) / total
+    average = (matches / (others + matches).double()).where(real, 0.0).sum(1) / total
     last = rank.gather(1, num_matches[:, None] - 1)[:, 0]
     hits = ((rank <= at) & real).sum(1).double()
     return torch.stack(
         [rank[:, 0].double(), average, total / last, hits / at, hits / total]
     )
+
+
+def _count_others(rough: Rough, nearest: Tensor, num_matches: Tensor) -> Tensor:
+    """Count the images that are no farther than each match of a query.
+
+    An image is no farther than match j if at most j matches are nearer than the image:
+    a binary search among few matches for each image.
+
+    Args:
+        rough: ``(B, G)`` distances, inf for what is not counted.
+        nearest: ``(B, M)`` exact distances of the matches, rising, filled up with inf.
+        num_matches: ``(B,)`` matches of each query.
+
+    Returns:
+        ``(B, M)`` int64, right where there is a match.
+    """
+    if rough.distance.device.type == "cpu" and is_wanted(rough.distance.shape[1]):
+        return _compiled_count(rough, nearest, num_matches)
+    num_queries, most = nearest.shape
+    margin = rough.query_margin[:, None] + rough.gallery_margin
+    nearer = torch.searchsorted(nearest, rough.distance - margin)  # (B, G) from 0 to M
+    beyond = torch.searchsorted(nearest, rough.distance + margin, right=True)
+    unsure = (nearer != beyond) & rough.distance.isfinite()
+    place, col = unsure.nonzero(as_tuple=True)
+    exact = rough.exact(place.cpu().numpy(), col.cpu().numpy())
+    for part in torch.arange(len(place), device=place.device).split(_PAIRS):
+        rows, cols = place[part], col[part]
+        found = torch.searchsorted(nearest[rows], exact[part][:, None])
+        nearer[rows, cols] = found[:, 0]
+    nearer += torch.arange(num_queries, device=place.device)[:, None] * (most + 1)
+    counts = nearer.flatten().bincount(minlength=num_queries * (most + 1))
+    return counts.view(num_queries, -1).cumsum(1)[:, :most]
+
+
+def _compiled_count(rough: Rough, nearest: Tensor, num_matches: Tensor) -> Tensor:
+    """`_count_others` by compiled kernels."""
+    counts = torch.zeros(nearest.shape, dtype=torch.int64)
+    arrays = [part.numpy() for part in (*rough[:3], nearest, num_matches, counts)]
+    found = in_threads(compiled.count_nearer, len(nearest), *arrays)
+    rows, cols = (np.concatenate(part) for part in zip(*found, strict=True))
+    compiled.count_pairs(rows, cols, rough.exact(rows, cols).numpy(), *arrays)
+    return counts
+
+
+def _nearest(rough: Rough, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return exact distances and columns of the nearest images, ties by column.
+
+    Some more than k are computed exactly. A query whose last one may still be nearer
+    than its k-th is computed as a whole.
+    """
+    num_queries, num_gallery = rough.distance.shape
+    count = min(k + _SPARE, num_gallery)
+    top = rough.distance.topk(count, largest=False)
+    col = top.indices.sort(dim=1).values.cpu().numpy()
+    distance = _exact_at(rough, np.arange(num_queries), col)
+    distance, col = _first(distance, col, k)
+    if count < num_gallery:
+        margin = rough.query_margin + rough.gallery_margin.max()
+        least = (top.values[:, -1] - margin).cpu().numpy()  # of all that are left
+        for row in np.flatnonzero((least <= distance[:, -1]) & np.isfinite(least)):
+            rows, every = np.array([row]), np.arange(num_gallery)[None]
+            found = _first(_exact_at(rough, rows, every), every, k)
+            distance[row], col[row] = found[0][0], found[1][0]
+    return distance, col
+
+
+def _exact_at(rough: Rough, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Return the exact distances of ``(B,)`` queries to ``(B, K)`` images of each."""
+    row, col = np.repeat(rows, cols.shape[1]), cols.ravel()
+    exact = rough.exact(row, col).cpu().numpy().reshape(cols.shape)
+    left = rough.distance.cpu().numpy()[row, col].reshape(cols.shape)
+    return np.where(np.isfinite(left), exact, np.inf)
+
+
+def _first(
+    distance: np.ndarray, col: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k least distances of each row and their columns."""
+    order = distance.argsort(axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distance, order, 1), np.take_along_axis(col, order, 1)
 
 
 def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:

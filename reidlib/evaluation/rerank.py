@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reidlib.checks import Array, check_count, check_feature_pair, check_number
 from reidlib.errors import ReIDError
-from reidlib.evaluation.distances import squared_euclidean_block
+from reidlib.evaluation.distances import Distances, Rough, check_all_pairs
 from reidlib.neighbors.reciprocal import (
     half_size,
     jaccard_from_overlap,
@@ -71,9 +71,11 @@ def k_reciprocal_rerank(
     query, gallery = check_feature_pair(
         query_features, gallery_features, "k_reciprocal_rerank"
     )
+    check_all_pairs(query, gallery, "k_reciprocal_rerank")
     reranker = Reranker(query, gallery, k1, k2, lambda_value)
     size = max(1, _BLOCK // len(gallery))
-    return torch.cat([reranker(rows) for rows in torch.arange(len(query)).split(size)])
+    rows = torch.arange(len(query)).split(size)
+    return torch.cat([reranker.exact(block) for block in rows])
 
 
 class Reranker:
@@ -87,39 +89,60 @@ class Reranker:
         if k2 > k1:
             raise ReIDError(f"{where}: k2 is {k2} and k1 is {k1}; give k2 <= k1")
         check_number(lambda_value, "lambda_value", where, 0, 1)
-        self.features = F.normalize(torch.cat([query, gallery]))
-        self.num_queries, self.lambda_value = len(query), lambda_value
-        k1 = min(k1, len(self.features) - 1)
-        self.scale = _largest_distances(self.features)
+        features = F.normalize(torch.cat([query, gallery]))
+        num_queries, k1 = len(query), min(k1, len(features) - 1)
+        scale = _largest_distances(features)
         weights = reciprocal_weights(
-            self.features,
-            ranking_with_self(self.features, k1 + 1),
+            features,
+            ranking_with_self(features, k1 + 1),
             half_size(k1),
             min(k2, k1),
-            scale=self.scale,
+            scale=scale,
         )
-        self.query_weights = weights[: self.num_queries]
-        self.gallery_weights = weights[self.num_queries :].tocsc()
+        self.query_weights = weights[:num_queries]
+        self.gallery_weights = weights[num_queries:].tocsc()
+        self.scale = torch.from_numpy(scale[:num_queries]).to(features)
+        self.lambda_value = lambda_value
+        self.distances = Distances(
+            features[:num_queries], features[num_queries:], "squared_euclidean"
+        )
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return the ``(B, G)`` distances of some queries."""
-        device, index = self.features.device, rows.cpu().numpy()
-        overlap = overlaps(self.query_weights[index], self.gallery_weights)
-        jaccard = torch.from_numpy(jaccard_from_overlap(overlap)).to(device)
-        distance = squared_euclidean_block(
-            self.features[rows.to(device)], self.features[self.num_queries :]
-        )
-        scale = torch.from_numpy(self.scale[index]).to(distance)
+    def _jaccard(self, rows: Tensor) -> Tensor:
+        """Return the Jaccard distances of some queries, times their share."""
+        overlap = overlaps(self.query_weights[rows.cpu().numpy()], self.gallery_weights)
+        jaccard = torch.from_numpy(jaccard_from_overlap(overlap)).to(self.scale.device)
+        return jaccard.mul_(1 - self.lambda_value)
+
+    def _mixed(self, distance: Tensor, scale: Tensor, jaccard: Tensor) -> Tensor:
         # Rounding must not push a distance out of the range that its row spans.
-        distance = distance.div_(scale[:, None]).clamp_(max=1)
-        return distance.mul_(self.lambda_value).add_(
-            jaccard, alpha=1 - self.lambda_value
-        )
+        return distance.div_(scale).clamp_(max=1).mul_(self.lambda_value).add_(jaccard)
+
+    def exact(self, rows: Tensor) -> Tensor:
+        """Return the ``(B, G)`` distances of some queries."""
+        scale = self.scale[rows.to(self.scale.device)][:, None]
+        return self._mixed(self.distances.exact(rows), scale, self._jaccard(rows))
+
+    def rough(self, rows: Tensor) -> Rough:
+        """Return the distances of some queries in float32, to be repaired."""
+        rows = rows.to(self.scale.device)
+        rough, jaccard = self.distances.rough(rows), self._jaccard(rows)
+        scale = self.scale[rows]
+
+        def exact(places: np.ndarray, cols: np.ndarray) -> Tensor:
+            place, col = (torch.from_numpy(i).to(scale.device) for i in (places, cols))
+            return self._mixed(
+                rough.exact(places, cols), scale[place], jaccard[place, col]
+            )
+
+        # The squares of normalised features are 1; and the sum is rounded, too.
+        margin = 2 * rough.query_margin * self.lambda_value / scale + 1e-6
+        distance = self._mixed(rough.distance, scale[:, None], jaccard)
+        return Rough(distance, margin, torch.zeros_like(rough.gallery_margin), exact)
 
 
 def _largest_distances(features: Tensor) -> np.ndarray:
     """Return ``(N,)`` the squared distance from each image to the farthest one."""
-    _, farthest = search_others(-features, features, 1)
-    rows, others = np.arange(len(features)), farthest[:, 0].cpu().numpy()
+    farthest = search_others(-features, features, 1)[:, 0].cpu().numpy()
+    rows = np.arange(len(features))
     # Where all features are the same, every distance is 0 and stays so.
-    return squared_distances(features.cpu().numpy(), rows, others).clip(min=1e-12)
+    return squared_distances(features, rows, farthest).clip(min=1e-12)

@@ -14,7 +14,7 @@ from reidlib.neighbors.reciprocal import (
     sparse_jaccard,
     squared_distances,
 )
-from reidlib.neighbors.search import nearest_neighbors
+from reidlib.neighbors.search import nearest_neighbors, search_recall
 
 __all__ = [
     "expanded_sets",
@@ -24,6 +24,7 @@ __all__ = [
     "overlaps",
     "ranking_with_self",
     "reciprocal_weights",
+    "search_recall",
     "sparse_jaccard",
     "squared_distances",
 ]

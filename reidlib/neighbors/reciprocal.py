@@ -29,7 +29,8 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from reidlib.neighbors.search import search_others
+from reidlib.neighbors import compiled
+from reidlib.neighbors.search import pair_similarities, search_others
 
 # Terms of the overlap sum that are held at once (some 32 bytes each).
 _TERMS = 1 << 21
@@ -69,7 +70,7 @@ def ranking_with_self(features: Tensor, size: int, backend: str = "auto") -> np.
     own = np.arange(len(features))[:, None]
     if size == 1:
         return own
-    _, others = search_others(features, features, size - 1, backend)
+    others = search_others(features, features, size - 1, backend)
     return np.hstack([own, others.cpu().numpy()])
 
 
@@ -93,6 +94,8 @@ def expanded_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
                [ True,  True, False],
                [False, False,  True]])
     """
+    if compiled.is_wanted(len(ranking)):
+        return _compiled_sets(ranking, half)
     sets, candidates = _reciprocal(ranking), _reciprocal(ranking[:, :half])
     sizes = candidates.getnnz(axis=1)
     # (i, c): how many of R(c, half) are in R(i, K), for each c in R(i, K)
@@ -102,38 +105,34 @@ def expanded_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
         (np.ones(joins.sum(), np.float32), (shared.row[joins], shared.col[joins])),
         shape=sets.shape,
     )
-    return (sets + joined @ candidates).tocsr()
+    sets = (sets + joined @ candidates).tocsr()
+    sets.sort_indices()
+    return sets
 
 
 def squared_distances(
-    vectors: np.ndarray, rows: np.ndarray, others: np.ndarray
+    features: Tensor, rows: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
     """Return the squared Euclidean distance of some pairs, 2 - 2 cos.
 
-    On one thread, and whatever the place of a pair in the list, so that equal features
-    have equal distances on every machine.
+    Equal features have equal distances on every machine, whatever the number of threads
+    and the place of a pair in the list.
 
     Args:
-        vectors: ``(N, D)`` float32, L2-normalised.
+        features: ``(N, D)`` float32, L2-normalised, on any device.
         rows: ``(P,)`` rows of the first images.
         others: ``(P,)`` rows of the second images.
 
     Returns:
-        ``(P,)`` float64, with the rounding of a float32 product.
+        ``(P,)`` float64, with the rounding of a float32 cosine.
 
     Example:
-        >>> squared_distances(np.eye(2, dtype=np.float32), [0, 0], [0, 1])
+        >>> import torch
+        >>> squared_distances(torch.eye(2), np.array([0, 0]), np.array([0, 1]))
         array([0., 2.])
     """
-    similarity = np.empty(len(rows))
-    # Blocks that stay in the cache; for products this small threads cost more than
-    # they save.
-    block = max(1, (1 << 16) // vectors.shape[1])
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        pairs = vectors[rows[part]], vectors[others[part]]
-        similarity[part] = np.einsum("pd,pd->p", *pairs)
-    return 2 - 2 * similarity
+    similarity = pair_similarities(features, features, rows, others)
+    return 2 - 2 * similarity.astype(np.float64)
 
 
 def reciprocal_weights(
@@ -168,15 +167,51 @@ def reciprocal_weights(
                [0.5, 0.5, 0. ],
                [0. , 0. , 1. ]])
     """
-    sets = expanded_sets(ranking, half).tocoo()
-    distance = squared_distances(features.cpu().numpy(), sets.row, sets.col)
+    sets = expanded_sets(ranking, half)
+    if compiled.is_wanted(len(features)) and features.device.type == "cpu":
+        similarity = _set_similarities(features, sets)
+    else:
+        row = np.repeat(np.arange(len(features)), np.diff(sets.indptr))
+        similarity = pair_similarities(features, features, row, sets.indices)
+    return weights_of_sets(sets, similarity, ranking[:, :k2], scale)
+
+
+def weights_of_sets(
+    sets: sp.csr_matrix,
+    similarity: np.ndarray,
+    nearest: np.ndarray,
+    scale: np.ndarray | None = None,
+) -> sp.csr_matrix:
+    """`reciprocal_weights` from the sets and the similarities within them.
+
+    Args:
+        sets: ``(N, N)`` from `expanded_sets`.
+        similarity: float32, the cosine of each entry.
+        nearest: ``(N, k2)`` int64, each image and its nearest others.
+        scale: As for `reciprocal_weights`.
+    """
+    num_images, k2 = nearest.shape
+    row = np.repeat(np.arange(num_images, dtype=np.int32), np.diff(sets.indptr))
+    weights = 2 - 2 * similarity.astype(np.float64)  # the squared distance
     if scale is not None:
         # Rounding must not push a distance out of the range that its row spans.
-        distance = np.clip(distance / scale[sets.row], 0, 1)
-    weights = np.exp(-distance)
-    weights /= np.bincount(sets.row, weights, minlength=len(features))[sets.row]
-    softmax = sp.csr_matrix((weights, (sets.row, sets.col)), shape=sets.shape)
-    expanded = (_indicator(ranking[:, :k2], 1 / k2) @ softmax).tocsr()
+        weights = np.clip(weights / scale[row], 0, 1)
+    np.exp(np.negative(weights, out=weights), out=weights)
+    weights /= np.bincount(row, weights, minlength=num_images)[row]
+    if k2 == 1:
+        return sp.csr_matrix((weights, sets.indices, sets.indptr), shape=sets.shape)
+    if compiled.is_wanted(num_images):
+        starts, cols, means = compiled.by_rows(
+            compiled.mean_rows,
+            num_images,
+            np.ascontiguousarray(nearest, dtype=np.int32),
+            sets.indptr.astype(np.int64),
+            sets.indices,
+            weights,
+        )
+        return sp.csr_matrix((means, cols, starts), shape=sets.shape)
+    softmax = sp.csr_matrix((weights, sets.indices, sets.indptr), shape=sets.shape)
+    expanded = (_indicator(nearest, 1 / k2) @ softmax).tocsr()
     expanded.sort_indices()
     return expanded
 
@@ -213,6 +248,15 @@ def overlaps(
         array([[1. , 0.9, 0. ]])
     """
     shape = rows.shape[0], columns.shape[0]
+    if begin is None and compiled.is_wanted(columns.shape[0]):
+        overlap = np.zeros(shape)
+        sparse = (
+            part
+            for matrix in (rows, columns)
+            for part in (matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
+        )
+        compiled.in_threads(compiled.add_overlaps, shape[0], *sparse, overlap)
+        return overlap
     if begin is None:
         begin = columns.indptr[:-1].astype(np.int64)
     first = begin[rows.indices]
@@ -243,16 +287,17 @@ def jaccard_from_overlap(overlap: np.ndarray) -> np.ndarray:
     return np.maximum(1 - overlap / (2 - overlap), 0).astype(np.float32)
 
 
-def sparse_jaccard(weights: sp.csr_matrix) -> sp.csr_matrix:
+def sparse_jaccard(weights: sp.csr_matrix, max_distance: float = 1.0) -> sp.csr_matrix:
     """Return the Jaccard distance of all pairs of rows that overlap.
 
     Args:
         weights: ``(N, N)`` from `reciprocal_weights`.
+        max_distance: Largest distance that is stored, compared in float32.
 
     Returns:
         ``(N, N)`` float32 CSR matrix with sorted indices that stores each distance
-        below 1: an absent entry is 1, and a stored 0 is 0. Symmetric, 0 on the
-        diagonal.
+        below 1 and up to ``max_distance``: an absent entry is 1, or more than
+        ``max_distance``, and a stored 0 is 0. Symmetric, 0 on the diagonal.
 
     Example:
         >>> v = sp.csr_matrix([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -261,7 +306,9 @@ def sparse_jaccard(weights: sp.csr_matrix) -> sp.csr_matrix:
                [0.6666667, 0.       , 0.       ],
                [0.       , 0.       , 0.       ]], dtype=float32)
     """
-    num_images = weights.shape[0]
+    num_images, limit = weights.shape[0], np.float32(max_distance)
+    if compiled.is_wanted(num_images):
+        return _compiled_jaccard(weights, limit)
     columns = weights.tocsc()
     lengths = np.diff(columns.indptr)
     # Terms of all rows before each one, were every column read from its beginning.
@@ -277,11 +324,11 @@ def sparse_jaccard(weights: sp.csr_matrix) -> sp.csr_matrix:
         overlap = overlaps(block, columns, begin).ravel()
         cell = np.flatnonzero(overlap)
         distance = jaccard_from_overlap(overlap[cell])
-        below = distance < 1
+        below = (distance < 1) & (distance <= limit)
         row, col = np.divmod(cell[below], num_images)
         row += start
         distance = distance[below]
-        distance[row == col] = 0
+        distance[row == col] = 0  # exactly: the overlap of a row with itself is rounded
         row, col = row.astype(np.int32), col.astype(np.int32)
         later = col >= stop  # no other block computes these
         parts.append((row, col, distance))
@@ -290,6 +337,59 @@ def sparse_jaccard(weights: sp.csr_matrix) -> sp.csr_matrix:
         start = stop
     rows, cols, distances = map(np.concatenate, zip(*parts, strict=True))
     return sp.csr_matrix((distances, (rows, cols)), shape=weights.shape)
+
+
+def _compiled_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
+    """`expanded_sets` by compiled kernels."""
+    num_images, size = ranking.shape
+    ranking = np.ascontiguousarray(ranking, dtype=np.int32)
+    places = np.empty(ranking.shape, np.int16 if size < 1 << 15 else np.int32)
+    compiled.in_threads(compiled.own_places, num_images, ranking, places)
+    starts, members = compiled.by_rows(
+        compiled.sets, num_images, ranking, places, min(half, size)
+    )
+    ones = np.ones(len(members), np.float32)
+    return sp.csr_matrix((ones, members, starts), shape=(num_images, num_images))
+
+
+def _set_similarities(features: Tensor, sets: sp.csr_matrix) -> np.ndarray:
+    """Return the similarity of each image with the members of its set, by kernels."""
+    similarity = np.empty(sets.nnz, np.float32)
+    starts = sets.indptr.astype(np.int64)
+    for kernel, inputs in (
+        (compiled.set_similarities, [features.contiguous().numpy()]),
+        (compiled.copy_similarities, []),
+    ):
+        compiled.in_threads(
+            kernel, len(features), *inputs, starts, sets.indices, similarity
+        )
+    return similarity
+
+
+def _compiled_jaccard(weights: sp.csr_matrix, limit: np.float32) -> sp.csr_matrix:
+    """`sparse_jaccard` by compiled kernels."""
+    num_images, starts = weights.shape[0], weights.indptr.astype(np.int64)
+    number = np.arange(weights.nnz, dtype=np.int32)
+    columns = sp.csr_matrix(
+        (number, weights.indices, weights.indptr), shape=weights.shape
+    ).tocsc()
+    order = columns.data  # entries of the weights, column by column
+    places = np.empty_like(order)
+    places[order] = number
+    upper = compiled.by_rows(
+        compiled.near_pairs,
+        num_images,
+        starts,
+        weights.indices,
+        weights.data,
+        places,
+        columns.indptr.astype(np.int64),
+        columns.indices,
+        weights.data[order],
+        limit,
+    )
+    ends, cols, distances = compiled.both_triangles(*upper)
+    return sp.csr_matrix((distances, cols, ends), shape=weights.shape)
 
 
 def _indicator(ranking: np.ndarray, value: float | np.float32) -> sp.csr_matrix:

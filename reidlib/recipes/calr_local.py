@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from reidlib.clustering.agglomerative import agglomerative
-from reidlib.clustering.jaccard import dense_distance, jaccard_distance
+from reidlib.clustering.jaccard import jaccard_distance
+from reidlib.clustering.quality import sparse_silhouette
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.checkpoint import save_checkpoint
 from reidlib.engine.run import Run
@@ -158,8 +158,7 @@ def cluster(features: Tensor, config: Config) -> tuple[Tensor, float]:
         labels = agglomerative(distance, min(count, len(features)))
     if not 1 < int(labels.max()) + 1 < len(labels):
         return labels, -1.0
-    dense = dense_distance(distance)
-    return labels, float(silhouette_score(dense, labels.numpy(), metric="precomputed"))
+    return labels, sparse_silhouette(distance, labels)
 
 
 def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:

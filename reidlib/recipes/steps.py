@@ -266,7 +266,9 @@ def jaccard_dbscan(
         ``(N,)`` int64 clusters from 0, -1 for an outlier.
     """
     k1 = min(config.k1, len(features) - 1)
-    distance = jaccard_distance(features, k1=k1, k2=min(config.k2, k1))
+    distance = jaccard_distance(
+        features, k1=k1, k2=min(config.k2, k1), max_distance=config.eps
+    )
     return dbscan(distance, eps=config.eps, min_samples=min_samples)
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn.cluster
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 from torch.nn.functional import normalize
@@ -23,6 +23,8 @@ from reidlib.clustering import (
 )
 from reidlib.errors import ReIDError
 from reidlib.labels import contiguous_labels
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def people(n: int, persons: int, noise: float = 0.6, seed: int = 0) -> torch.Tensor:
@@ -165,6 +167,30 @@ def test_agglomerative_sparse_and_full_distance_agree() -> None:
     assert torch.equal(labels, agglomerative(dense_distance(distance), 8))
     check_pseudo_labels(labels, 60)
     assert adjusted_rand_score(np.arange(60) % 8, labels) > 0.9
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(2, 60),
+    levels=st.sampled_from([1, 2, 4, 1000]),
+    share=st.sampled_from([0.05, 0.3, 1.0]),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_agglomerative_merges_a_sparse_distance_as_the_full_one(
+    form: str, seed: int, n: int, levels: int, share: float
+) -> None:
+    # Few levels make many ties; pairs that are absent are at a distance of 1.
+    rng = np.random.default_rng(seed)
+    full = (rng.integers(0, levels, (n, n)) / levels).astype(np.float32)
+    full[rng.random((n, n)) > share] = 1
+    full = np.triu(full, 1)
+    full = full + full.T
+    near = (full < 1) | np.eye(n, dtype=bool)
+    index = near.nonzero()
+    sparse = sp.csr_matrix((full[index], index), shape=(n, n))
+    for count in {1, 2, max(1, n // 5), n // 2 + 1, n}:
+        wanted = agglomerative(full, count)
+        assert torch.equal(agglomerative(sparse, count), wanted)
 
 
 def test_agglomerative_finds_people_by_cosine() -> None:

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import DBSCAN
 from torch.nn.functional import normalize
 
-from reidlib.clustering import dense_distance, jaccard_distance
+from reidlib.clustering import dbscan, dense_distance, jaccard_distance
 from reidlib.errors import ReIDError
-from reidlib.neighbors import reciprocal
+from reidlib.neighbors import reciprocal, search
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def people(n: int, persons: int, noise: float = 0.6, seed: int = 0) -> torch.Tensor:
@@ -65,6 +68,38 @@ def test_sparse_equals_dense(k1: int, k2: int) -> None:
     )
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 60),
+    copies=st.integers(1, 8),
+    noise=st.sampled_from([0.0, 0.3, 0.8, 2.0]),
+    eps=st.sampled_from([0.3, 0.5, 0.6, 0.7, 0.95, 1.0]),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_labels_are_those_of_the_dense_distance(
+    form: str, seed: int, n: int, copies: int, noise: float, eps: float
+) -> None:
+    k1, k2 = 3 + seed % 9, 1 + seed % 3
+    features = people(n, max(1, n // 7), noise, seed)[torch.arange(n) // copies]
+    dense = naive(features, min(k1, n), min(k2, n))
+    # A distance that is eps but for rounding is compared in float32.
+    model = DBSCAN(eps=float(np.float32(eps)), min_samples=3, metric="precomputed")
+    wanted = model.fit(dense.astype(np.float32)).labels_
+    sparse = jaccard_distance(features, k1, k2, max_distance=eps)
+    np.testing.assert_array_equal(dbscan(sparse, eps, 3), wanted)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("copies", [1, 4])
+def test_a_gpu_finds_the_labels_of_the_cpu(copies: int) -> None:
+    features = people(1500, 90)[torch.arange(1500) // copies]
+    ours = jaccard_distance(features, max_distance=0.6)
+    theirs = jaccard_distance(features.cuda(), max_distance=0.6)
+    np.testing.assert_array_equal(theirs.indices, ours.indices)
+    np.testing.assert_allclose(theirs.data, ours.data, atol=1e-6)
+    assert torch.equal(dbscan(theirs, 0.6), dbscan(ours, 0.6))
+
+
 def test_is_a_distance() -> None:
     distance = jaccard_distance(people(200, 13))
     assert isinstance(distance, sp.csr_matrix)
@@ -88,6 +123,7 @@ def test_does_not_depend_on_threads_or_blocks(monkeypatch: pytest.MonkeyPatch) -
             results.append(jaccard_distance(features))
     finally:
         torch.set_num_threads(before)
+    monkeypatch.setattr(search, "_TILE", 37)
     monkeypatch.setattr(reciprocal, "_TERMS", 500)
     monkeypatch.setattr(reciprocal, "_ACCUMULATOR", 900)
     results.append(jaccard_distance(features))
@@ -169,6 +205,23 @@ def test_counts_are_checked(k1: int, k2: int, message: str) -> None:
         jaccard_distance(people(20, 3), k1, k2)
 
 
+@pytest.mark.parametrize("limit", [0, -1, 1.5, float("nan"), "0.6"])
+def test_the_largest_distance_is_checked(limit: object) -> None:
+    with pytest.raises(ReIDError, match=r"max_distance is .* give a number in \(0, 1"):
+        jaccard_distance(people(20, 3), max_distance=limit)
+
+
+def test_half_precision_and_strides_change_nothing() -> None:
+    features = people(80, 9).half()
+    wanted = jaccard_distance(features.float())
+    wide = torch.zeros(80, 48, dtype=torch.float16)
+    wide[:, ::2] = features
+    for same in (features, wide[:, ::2], features.T.contiguous().T, features.numpy()):
+        found = jaccard_distance(same)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
+        np.testing.assert_allclose(found.data, wanted.data, atol=1e-6)
+
+
 def test_features_are_checked() -> None:
     features = people(20, 3)
     with pytest.raises(ReIDError, match="not L2-normalised"):
@@ -178,3 +231,31 @@ def test_features_are_checked() -> None:
         jaccard_distance(features)
     with pytest.raises(ReIDError, match="at least one image"):
         jaccard_distance(torch.zeros(0, 8))
+
+
+def test_many_identical_images_are_one_cluster() -> None:
+    for k1 in (5, 30, 600):
+        distance = jaccard_distance(torch.eye(3)[[1] * 400], k1, 5, max_distance=0.6)
+        labels = dbscan(distance, 0.6)
+        assert set(labels.tolist()) <= {-1, 0, *range(1, 400)}
+        assert np.isfinite(distance.data).all()
+        if k1 >= 400:
+            assert (labels == 0).all()
+
+
+def test_one_person_is_one_cluster() -> None:
+    features = people(60, 1, noise=0.1)
+    assert (dbscan(jaccard_distance(features, 60, 6), 0.6) == 0).all()
+
+
+def test_k1_above_the_number_of_images_acts_as_it() -> None:
+    features = people(40, 4)
+    few, many = (jaccard_distance(features, k1, 6) for k1 in (40, 10**9))
+    # Halves differ, but every set is complete as it is.
+    np.testing.assert_array_equal(few.data, many.data)
+
+
+def test_two_images() -> None:
+    distance = jaccard_distance(torch.eye(2), k1=2, k2=2)
+    assert distance.nnz == 4
+    assert dbscan(distance, 0.6, 2).tolist() == [0, 0]

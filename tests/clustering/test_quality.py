@@ -5,15 +5,21 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+    silhouette_score,
+)
 
 from reidlib.clustering import (
     ClusterQuality,
     cluster_quality,
     quality_within_cameras,
+    sparse_silhouette,
 )
 from reidlib.errors import ReIDError
 
@@ -266,3 +272,30 @@ def test_long_ids_and_camera_numbers_change_nothing():
     for more, cam in ((2**62, 0), (1_700_000_000, 192_168_001_000)):
         found = quality_within_cameras(clusters + more, pids + more, camids + cam)
         assert found == expected
+
+
+# Silhouette
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(3, 50), count=st.integers(2, 12))
+def test_a_sparse_silhouette_is_that_of_scikit_learn(seed, n, count):
+    rng = np.random.default_rng(seed)
+    full = np.where(rng.random((n, n)) < 0.3, rng.random((n, n)), 1)
+    full = np.triu(full, 1) + np.triu(full, 1).T
+    labels = rng.integers(0, min(count, n - 1), n)
+    index = ((full < 1) | np.eye(n, dtype=bool)).nonzero()
+    sparse = sp.csr_matrix((full[index], index), shape=(n, n))
+    if not 1 < len(set(labels.tolist())) < n:
+        with pytest.raises(ReIDError, match="a silhouette needs two clusters"):
+            sparse_silhouette(sparse, labels)
+        return
+    wanted = silhouette_score(full, labels, metric="precomputed")
+    assert sparse_silhouette(sparse, labels) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_silhouette_has_no_outliers():
+    with pytest.raises(ReIDError, match="no outliers"):
+        sparse_silhouette(sp.csr_matrix(np.ones((3, 3))), np.array([0, 0, -1]))
+    with pytest.raises(ReIDError, match="distance"):
+        sparse_silhouette(sp.csr_matrix(np.ones((3, 3))), np.array([0, 0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -19,13 +19,17 @@ from reidlib.evaluation import (
     identification,
     pair_distances,
     ranking,
+    squared_euclidean_distance,
     top_matches,
 )
 from reidlib.evaluation.ranking import check_matches
 from reidlib.evaluation.rerank import k_reciprocal_rerank
 
 # Tables of these tests are made at random, also without cameras.
-pytestmark = pytest.mark.filterwarnings("ignore:.* have no camera")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* have no camera"),
+    pytest.mark.usefixtures("form"),
+]
 
 
 def table(pids, camids, name="x"):
@@ -70,10 +74,12 @@ def naive(distance, query, gallery, ranks=(1, 5, 10), at=10):
 
 
 def assert_equal(evaluation, expected):
-    np.testing.assert_allclose(evaluation.ap, expected["ap"], atol=1e-9)
-    assert evaluation.cmc == pytest.approx(expected["cmc"])
+    np.testing.assert_allclose(evaluation.ap, expected["ap"], rtol=0, atol=1e-12)
+    assert evaluation.cmc == pytest.approx(expected["cmc"], rel=0, abs=1e-12)
     for name in ("mAP", "mINP", "precision", "recall"):
-        assert getattr(evaluation, name) == pytest.approx(expected[name], abs=1e-9)
+        assert getattr(evaluation, name) == pytest.approx(
+            expected[name], rel=0, abs=1e-12
+        )
     rows = np.flatnonzero(np.isnan(expected["ap"]))
     assert evaluation.unmatched.tolist() == rows.tolist()
     assert evaluation.num_unmatched == len(rows)
@@ -133,6 +139,33 @@ def test_perfect_and_worst_ranking():
     assert worst.mINP == pytest.approx(2 / 5)
 
 
+@pytest.mark.parametrize("distance", ["cosine", "squared_euclidean"])
+@pytest.mark.parametrize("noise", [0, 1e-8, 1e-7, 1e-6])
+def test_near_ties_are_told_apart_exactly(noise, distance):
+    """Among copies of few images, off by about the rounding of a float32 product."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(9, 96))
+
+    def near_copies(num):
+        features = images[rng.integers(9, size=num)] + noise * rng.normal(
+            size=(num, 96)
+        )
+        return torch.tensor(features, dtype=torch.float32)
+
+    _, _, query, gallery = case(0, 40, 300)
+    features = near_copies(40), near_copies(300)
+    measure = {"cosine": cosine_distance}.get(distance, squared_euclidean_distance)
+    dense = measure(*features)
+    result = evaluate(*features, query, gallery, distance=distance)
+    assert_equal(result, naive(dense, query, gallery))
+    index, _ = top_matches(*features, query, gallery, k=12, distance=distance)
+    for q, row in enumerate(index):
+        same = (gallery.pids == query.pids[q]) & (gallery.camids == query.camids[q])
+        left = (gallery.pids >= 0) & ~(same & (gallery.camids >= 0))
+        order = np.argsort(dense[q].numpy(), kind="stable")
+        assert row.tolist() == order[left[order]][:12].tolist()
+
+
 @pytest.mark.parametrize("levels", [None, 4, 1])
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_the_naive_protocol(seed, levels):
@@ -142,7 +175,7 @@ def test_equals_the_naive_protocol(seed, levels):
     assert_equal(result, naive(distance, query, gallery, at=5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     num_queries=st.integers(1, 6),
@@ -151,7 +184,7 @@ def test_equals_the_naive_protocol(seed, levels):
     block=st.sampled_from([1, 20, 1 << 20]),
 )
 def test_equals_the_naive_protocol_on_any_case(
-    seed, num_queries, num_gallery, levels, block
+    form, seed, num_queries, num_gallery, levels, block
 ):
     query_features, gallery_features, query, gallery = case(
         seed, num_queries, num_gallery, dim=3, levels=levels
@@ -321,6 +354,19 @@ def refused(message, **changes):
     with pytest.raises(ReIDError, match=message) as info:
         evaluate(**arguments)
     assert "\n" not in str(info.value)
+
+
+def test_halves_and_strides_are_taken():
+    query_features, gallery_features, query, gallery = case(11, dim=8)
+    pair = query_features.half(), gallery_features.half()
+    wanted = evaluate(*(part.float() for part in pair), query, gallery)
+    wide = torch.zeros(40, 16, dtype=torch.float16)
+    wide[:, ::2] = pair[1]
+    for same in (pair[1], wide[:, ::2], pair[1].numpy(), pair[1].T.contiguous().T):
+        found = evaluate(pair[0], same, query, gallery)
+        np.testing.assert_allclose(found.ap, wanted.ap, atol=1e-12)
+        index, _ = top_matches(pair[0], same, query, gallery)
+        assert index.shape == (12, 10)
 
 
 def test_bad_features_are_refused():

@@ -7,6 +7,8 @@ import torch
 from reidlib.errors import ReIDError
 from reidlib.evaluation import cosine_distance, k_reciprocal_rerank, rerank
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def dense(query, gallery, k1, k2, lambda_value):
     """Zhong et al. with sets, lists and N x N matrices, in float64."""

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +13,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.neighbors import (
+    compiled,
+    device,
     expanded_sets,
     half_size,
     jaccard_from_overlap,
@@ -18,6 +24,8 @@ from reidlib.neighbors import (
     sparse_jaccard,
     squared_distances,
 )
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def people(n: int = 90, persons: int = 9, seed: int = 0) -> torch.Tensor:
@@ -51,6 +59,24 @@ def naive_sets(ranking: np.ndarray, half: int) -> list[set[int]]:
                 members |= theirs
         result.append(members)
     return result
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(12, 4), (5, 1), (1, 1), (90, 6)])
+@pytest.mark.parametrize("limit", [0.6, 1.0])
+@pytest.mark.parametrize("terms", [1, 1 << 24])
+def test_sorts_on_a_device_find_what_rows_find(
+    k1: int, k2: int, limit: float, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_TERMS", terms)
+    features = people(seed=k1)[torch.arange(90) % 83]  # with some copies
+    ranking = ranking_with_self(features, k1)
+    weights = reciprocal_weights(features, ranking, half_size(k1), k2)
+    wanted = sparse_jaccard(weights, limit)
+    neighbors = torch.from_numpy(ranking)
+    found = device.device_jaccard(features, neighbors, half_size(k1), k2, limit)
+    np.testing.assert_array_equal(found.indptr, wanted.indptr)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.data, wanted.data)
 
 
 def test_halves_are_rounded_to_the_even_number() -> None:
@@ -96,7 +122,7 @@ def test_expansion_needs_more_than_two_thirds() -> None:
 def test_distances_of_pairs_do_not_depend_on_their_place() -> None:
     vectors = people(40).numpy()
     rows, others = (np.random.default_rng(s).integers(0, 40, 9000) for s in (0, 1))
-    distance = squared_distances(vectors, rows, others)
+    distance = squared_distances(torch.from_numpy(vectors), rows, others)
     exact = ((vectors[rows].astype(float) - vectors[others]) ** 2).sum(axis=1)
     np.testing.assert_allclose(distance, exact, atol=1e-6)
     table = np.full((40, 40), np.nan)
@@ -164,3 +190,51 @@ def test_the_sparse_distance_is_that_of_all_pairs() -> None:
     np.testing.assert_array_equal(full, full.T)
     assert distance.has_sorted_indices
     assert distance.nnz == stored.sum() < 23 * 23
+
+
+@pytest.mark.parametrize("limit", [0.3, 0.6, 0.9])
+def test_a_largest_distance_leaves_out_what_is_beyond(limit: float) -> None:
+    weights = random_weights(3)
+    whole, part = sparse_jaccard(weights), sparse_jaccard(weights, limit)
+    wanted = np.where(whole.data <= np.float32(limit), whole.data, np.nan)
+    kept = ~np.isnan(wanted)
+    np.testing.assert_array_equal(part.data, wanted[kept])
+    np.testing.assert_array_equal(part.indices, whole.indices[kept])
+    assert 0 < part.nnz < whole.nnz
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kernels_compute_what_arrays_compute(
+    form: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = people(seed=seed)[torch.arange(90) % (80 + seed)]  # with some copies
+    ranking = ranking_with_self(features, 12)
+    weights = reciprocal_weights(features, ranking, 7, 4)
+    distance = sparse_jaccard(weights, 0.7)
+    monkeypatch.setattr(compiled, "SMALLEST", 10**9)
+    np.testing.assert_array_equal(ranking, ranking_with_self(features, 12))
+    others = reciprocal_weights(features, ranking, 7, 4)
+    for ours, theirs in ((weights, others), (distance, sparse_jaccard(others, 0.7))):
+        np.testing.assert_array_equal(ours.indptr, theirs.indptr)
+        np.testing.assert_array_equal(ours.indices, theirs.indices)
+        np.testing.assert_array_equal(ours.data, theirs.data)
+
+
+def test_without_numba_arrays_do_the_work() -> None:
+    script = """
+import sys
+sys.modules["numba"] = None  # as if it were not installed
+import torch
+from reidlib.clustering import dbscan, jaccard_distance
+from reidlib.neighbors import compiled
+assert not compiled.is_wanted(10**9)
+points = torch.eye(300).repeat(4, 1)
+assert dbscan(jaccard_distance(points, 4, 2, max_distance=0.6), 0.6).max() == 299
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -3,11 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.errors import ReIDError
-from reidlib.neighbors import nearest_neighbors
+from reidlib.neighbors import nearest_neighbors, search_recall
 from reidlib.neighbors import search as module
+from reidlib.neighbors.search import pair_similarities
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def random_features(n: int, d: int = 16, seed: int = 0) -> torch.Tensor:
@@ -27,7 +32,7 @@ def naive(features: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(similarity), np.array(index)
 
 
-@pytest.fixture(params=["torch", "faiss"])
+@pytest.fixture(params=["auto", "torch", "faiss"])
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "faiss":
         pytest.importorskip("faiss")
@@ -72,13 +77,48 @@ def test_near_ties_do_not_depend_on_the_backend() -> None:
     torch.testing.assert_close(ours[0], theirs[0], atol=2e-6, rtol=0)
 
 
-def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = random_features(12)[torch.arange(60) % 12]
-    whole = nearest_neighbors(features, 9, backend="torch")
-    monkeypatch.setattr(module, "_BLOCK", 7 * 60)
-    parts = nearest_neighbors(features, 9, backend="torch")
-    assert torch.equal(whole[1], parts[1])
-    torch.testing.assert_close(whole[0], parts[0])
+@given(seed=st.integers(0, 10**6), tile=st.integers(1, 70), copies=st.integers(1, 40))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_blocks_and_threads_do_not_change_the_answer(
+    form: str, seed: int, tile: int, copies: int
+) -> None:
+    # Copies, near copies, and images of their own, in any order.
+    features = random_features(60, seed=seed)
+    rows = torch.arange(60) // copies
+    features = features[rows] + 1e-7 * (torch.arange(60)[:, None] % 3)
+    features = normalize(features, dim=1)
+    wanted = naive(features, 9)[1]
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TILE", tile)
+        patch.setattr(module, "_BLOCK", 60 * tile)
+        torch.set_num_threads(1 + seed % 3)
+        try:
+            similarity, index = nearest_neighbors(features, 9)
+        finally:
+            torch.set_num_threads(before)
+    np.testing.assert_array_equal(index, wanted)
+    assert torch.equal(similarity, nearest_neighbors(features, 9)[0])
+
+
+def test_more_near_ties_than_are_kept_are_computed_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(120, 8, generator=generator)
+    features = normalize(torch.ones(1, 8) + 1e-4 * noise, dim=1)
+    np.testing.assert_array_equal(
+        nearest_neighbors(features, 5)[1], naive(features, 5)[1]
+    )
+
+
+def test_pairs_have_one_similarity_in_either_order() -> None:
+    features = random_features(40)
+    rows, others = (np.random.default_rng(s).integers(0, 40, 900) for s in (0, 1))
+    similarity = pair_similarities(features, features, rows, others)
+    mirrored = pair_similarities(features, features, others, rows)
+    np.testing.assert_array_equal(similarity, mirrored)
+    wide = features.double().numpy()
+    exact = np.array([wide[i] @ wide[j] for i, j in zip(rows, others, strict=True)])
+    np.testing.assert_allclose(similarity, exact, atol=6e-8)
 
 
 def test_all_others_can_be_asked_for(backend: str) -> None:
@@ -135,6 +175,37 @@ def test_features_are_checked(features: object, message: str) -> None:
     with pytest.raises(ReIDError, match=message) as raised:
         nearest_neighbors(features, 1)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("approximate", ["faiss-ivf", "faiss-hnsw"])
+def test_an_approximate_search_finds_most_neighbours(approximate: str) -> None:
+    pytest.importorskip("faiss")
+    centers = random_features(60, 32, seed=1)
+    noise = torch.randn(1200, 32, generator=torch.Generator().manual_seed(2))
+    features = normalize(centers[torch.arange(1200) % 60] + 0.1 * noise, dim=1)
+    similarity, index = nearest_neighbors(features, 10, backend=approximate)
+    assert (index != torch.arange(1200)[:, None]).all()
+    assert (similarity[:, :-1] >= similarity[:, 1:]).all()
+    recall = search_recall(features, 10, approximate, torch.Generator(), sample=300)
+    assert 0.9 < recall <= 1
+    exact = nearest_neighbors(features, 10)[1]
+    hits = (index[:, :, None] == exact[:, None]).any(dim=2)
+    everything = search_recall(features, 10, approximate, torch.Generator())
+    assert everything == pytest.approx(float(hits.double().mean()), abs=0.01)
+
+
+@pytest.mark.parametrize("approximate", ["faiss-ivf", "faiss-hnsw"])
+def test_an_approximate_search_of_few_images_finds_all(approximate: str) -> None:
+    pytest.importorskip("faiss")
+    for n in (2, 5, 45):
+        features = random_features(n)
+        index = nearest_neighbors(features, n - 1, backend=approximate)[1]
+        assert torch.equal(index, nearest_neighbors(features, n - 1)[1])
+
+
+def test_an_exact_search_has_full_recall(backend: str) -> None:
+    features = random_features(12)[torch.arange(90) % 12]
+    assert search_recall(features, 5, backend, torch.Generator()) == 1
 
 
 def test_unknown_backend() -> None:

@@ -1,0 +1,79 @@
+"""Kernels of the ranking that numba compiles, see `reidlib.neighbors.compiled`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reidlib.neighbors.compiled import grown, kernel
+
+_CHUNK = 64  # numbers that are compared at once, before one is looked at
+
+
+@kernel
+def count_nearer(
+    start, stop, distance, row_margin, col_margin, matches, num_matches, counts
+):
+    """Count the images that are no farther than each match of a query.
+
+    Args:
+        start: First query.
+        stop: Query after the last one.
+        distance: ``(B, G)`` float32, inf for what is left out.
+        row_margin: ``(B,)`` float32.
+        col_margin: ``(G,)`` float32; a distance is off by less than the two margins.
+        matches: ``(B, M)`` exact distances of the matches, rising.
+        num_matches: ``(B,)`` how many of them there are.
+        counts: ``(B, M)`` what is added to.
+
+    Returns:
+        Queries and images of the pairs that are too near to a match to tell:
+        `count_pairs` counts them for the matches in question.
+    """
+    rows, cols = np.empty(64, np.int64), np.empty(64, np.int64)
+    unsure = 0
+    least, most = np.empty(_CHUNK, np.float32), np.empty(_CHUNK, np.float32)
+    for row in range(start, stop):
+        last = matches[row, num_matches[row] - 1]
+        for begin in range(0, distance.shape[1], _CHUNK):
+            size = min(_CHUNK, distance.shape[1] - begin)
+            found = 0
+            for place in range(size):
+                margin = row_margin[row] + col_margin[begin + place]
+                least[place] = distance[row, begin + place] - margin
+                most[place] = distance[row, begin + place] + margin
+                found += least[place] <= last
+            if found == 0:
+                continue
+            possible = sure = 0
+            for match in range(num_matches[row]):
+                inside = 0
+                for place in range(size):
+                    inside += most[place] < matches[row, match]
+                    possible += least[place] <= matches[row, match]
+                counts[row, match] += inside
+                sure += inside
+            if possible > sure:
+                rows, cols = grown(rows, unsure + size), grown(cols, unsure + size)
+                for place in range(size):
+                    nearer = np.searchsorted(matches[row], least[place])
+                    if nearer < num_matches[row] and (
+                        matches[row, nearer] <= most[place]
+                    ):
+                        rows[unsure], cols[unsure] = row, begin + place
+                        unsure += 1
+    return rows[:unsure].copy(), cols[:unsure].copy()
+
+
+@kernel
+def count_pairs(
+    rows, cols, exact, distance, row_margin, col_margin, matches, num_matches, counts
+):
+    """Count pairs by their exact distances where `count_nearer` could not tell."""
+    for pair in range(len(rows)):
+        row, col = rows[pair], cols[pair]
+        margin = row_margin[row] + col_margin[col]
+        least = np.float32(distance[row, col] - margin)
+        most = np.float32(distance[row, col] + margin)
+        for match in range(num_matches[row]):
+            if least <= matches[row, match] <= most:
+                counts[row, match] += exact[pair] <= matches[row, match]
