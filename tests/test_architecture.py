@@ -33,7 +33,9 @@ FLOORS = {
     "recipes": 2,
     "papers": 2,
     "experiments": 3,
+    "trained": 3,
     "cli": 4,
+    "__init__": 4,
 }
 
 # Components that are one paper's own may carry its name below the recipes.

@@ -13,7 +13,7 @@ from reidlib.data.images import (
     read_image,
     unreadable_images,
 )
-from reidlib.data.readers import KINDS, detect_kind, open_dataset
+from reidlib.data.readers import KINDS, detect_kind, image_files, open_dataset
 from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import (
     DISTRACTOR,
@@ -53,6 +53,7 @@ __all__ = [
     "check_path",
     "contact_sheet",
     "detect_kind",
+    "image_files",
     "open_dataset",
     "open_images",
     "read_image",

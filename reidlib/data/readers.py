@@ -575,6 +575,32 @@ def _scan(
     return records
 
 
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the image files of a folder by name, without those of sub-folders.
+
+    Args:
+        folder: A folder.
+
+    Raises:
+        ReIDError: If there is no such folder, or no image in it.
+
+    Warns:
+        UserWarning: If it holds other files or sub-folders.
+    """
+    folder = user_path(folder)
+    if not folder.is_dir():
+        raise ReIDError(f"{folder} is no folder; give one with images")
+    names, left_out = _images_in(folder)
+    if not names:
+        raise ReIDError(
+            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}"
+            f"{' but ' + left_out if left_out else ''})"
+        )
+    if left_out:
+        warnings.warn(f"{folder}: {left_out} left out", stacklevel=2)
+    return [folder / name for name in names]
+
+
 def _images_in(folder: Path) -> tuple[list[str], str]:
     """Return the image files of a folder, and in words what else it holds.
 

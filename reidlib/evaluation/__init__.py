@@ -17,7 +17,12 @@ from reidlib.evaluation.open_set import (
     take_people_out,
 )
 from reidlib.evaluation.pairs import Pairs, pair_distances
-from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
+from reidlib.evaluation.ranking import (
+    Evaluation,
+    evaluate,
+    nearest_features,
+    top_matches,
+)
 from reidlib.evaluation.reliability import Reliability, reliability
 from reidlib.evaluation.rerank import k_reciprocal_rerank
 from reidlib.evaluation.thresholds import TradeOff, trade_off
@@ -41,6 +46,7 @@ __all__ = [
     "identification",
     "k_reciprocal_rerank",
     "match_rates",
+    "nearest_features",
     "pair_distances",
     "rates_by_cameras",
     "reliability",

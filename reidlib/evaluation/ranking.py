@@ -277,6 +277,44 @@ def top_matches(
     return index, hits
 
 
+def nearest_features(
+    query_features: Array,
+    gallery_features: Array,
+    k: int,
+    *,
+    distance: str = "cosine",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest gallery features of each query, without any protocol.
+
+    Args:
+        query_features: ``(Q, D)`` features.
+        gallery_features: ``(G, D)`` features.
+        k: Features for each query; G at most.
+        distance: As in `evaluate`.
+
+    Returns:
+        ``(Q, k)`` int64 rows of the gallery, nearest first, equal ones by row; and
+        their float32 distances.
+
+    Raises:
+        ReIDError: If shapes do not fit, a feature is not finite, or k is below 1.
+
+    Example:
+        >>> nearest_features(np.float32([[1, 0]]), np.float32([[0, 1], [2, 0]]), k=1)
+        (array([[1]]), array([[0.]], dtype=float32))
+    """
+    where = "nearest_features"
+    check_choice(distance, "distance", where, _DISTANCES)
+    queries, others = check_feature_pair(query_features, gallery_features, where)
+    count = min(check_count(k, "k", where), len(others))
+    pairs = Distances(queries, others, distance)
+    index = np.empty((len(queries), count), dtype=np.int64)
+    values = np.empty((len(queries), count), dtype=np.float32)
+    for rows in torch.arange(len(queries)).split(max(1, _BLOCK_CPU // len(others))):
+        values[rows], index[rows] = _nearest(pairs.rough(rows), count)
+    return index, values
+
+
 class _Search:
     """The pairs that the protocol compares, and their distances."""
 
