@@ -1,4 +1,4 @@
-"""The command line: ``reidlib data | train | resume | evaluate | ...``."""
+"""The command line: ``reidlib data | index | train | evaluate | embed | ...``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reidlib.paths import check_utf8, new_folder, user_path
 from reidlib.terminal import quiet
 
 if TYPE_CHECKING:
-    from reidlib.data.table import ReIDDataset
+    from reidlib.data.table import ImageTable, ReIDDataset
 
 # Slow imports (torch, timm) are inside the commands, so that --help answers at once.
 
@@ -165,6 +165,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--sheet", type=Path, help="file for the contact sheet")
     check.set_defaults(command=_data_check)
 
+    index = commands.add_parser("index", help="write the index of images in folders")
+    index.add_argument(
+        "layout",
+        choices=("flat", "folder-per-person"),
+        help="flat: nothing is known of identities",
+    )
+    index.add_argument("path", type=Path, help="folder of the images or people")
+    index.add_argument(
+        "--camera",
+        metavar="REGEX",
+        help="finds the camera in a file name, for instance 'c([0-9]+)'",
+    )
+    index.set_defaults(command=_index)
+
     train = commands.add_parser(
         "train",
         help="train a method",
@@ -223,6 +237,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(command=_evaluate)
 
+    embed = commands.add_parser("embed", help="write the features of images to a file")
+    embed.add_argument("path", type=Path, help="image, folder of images, or data set")
+    embed.add_argument(
+        "--model", type=Path, required=True, metavar="RUN", help="folder of a run"
+    )
+    embed.add_argument("--out", type=Path, required=True, help="file to write, .npz")
+    embed.add_argument(
+        "--data",
+        choices=_KINDS,
+        help="kind of the data set in PATH (default: csv where it holds an index.csv, "
+        "else a folder of images)",
+    )
+    embed.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    embed.add_argument("--json", type=Path, help="write what was done to this file")
+    embed.set_defaults(command=_embed)
+
     reproduce = commands.add_parser("reproduce", help="train the runs of a table")
     reproduce.add_argument("--seeds", type=_whole, default=3, help="number of seeds")
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -271,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
             "(default), skip them with a warning, or trust that there are none, which "
             "saves reading all images first",
         )
-    for command in (make, train, resume, evaluate, reproduce):
+    for command in (make, train, resume, evaluate, embed, reproduce):
         command.add_argument(
             "--quiet", action="store_true", help="neither progress bars nor log lines"
         )
@@ -335,6 +365,58 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
         )
     if faults:
         raise ReIDError("; ".join(faults))
+
+
+def _index(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.data import open_dataset
+    from reidlib.deploy import write_index
+
+    file = write_index(options.path, options.layout, camera=options.camera)
+    table = open_dataset("csv", file).train
+    people = f"{table.num_pids} people" if table.num_pids else "unknown people"
+    cameras = f"{table.num_cams} cameras" if table.num_cams else "unknown cameras"
+    print(f"{file}: {len(table)} images of {people} in {cameras}")
+
+
+def _embed(options: argparse.Namespace, rest: list[str]) -> None:
+    import reidlib
+    from reidlib.deploy import save_embeddings
+    from reidlib.engine.checkpoint import write_atomically
+
+    if options.out.exists():
+        raise ReIDError(f"{options.out} already exists; give another name")
+    reid = reidlib.load(options.model, device=options.device)
+    table = _images_at(options.path, options.data)
+    features = reid.extract(table)
+    made = options.out, features, table, reid.fingerprint, str(options.model)
+    file = save_embeddings(*made)
+    told = {
+        "file": str(file),
+        "images": len(table),
+        "dimensions": features.shape[1],
+        "model": str(options.model),
+        "fingerprint": reid.fingerprint,
+    }
+    if options.json is not None:
+        write_atomically(options.json, json.dumps(told, indent=1).encode())
+    print(f"{file}: {len(table)} images, {features.shape[1]} numbers each")
+
+
+def _images_at(path: Path, kind: str | None) -> ImageTable:
+    """Return all images of a data set, with their split, or those of a folder."""
+    import numpy as np
+
+    from reidlib.data import ImageTable, image_files, open_dataset
+    from reidlib.data.table import NO_CAMERA, UNKNOWN
+
+    if kind is None and (path.suffix == ".csv" or (path / "index.csv").exists()):
+        kind = "csv"
+    if kind is None:
+        files = [path] if path.is_file() else image_files(path)
+        unknown = np.full(len(files), UNKNOWN), np.full(len(files), NO_CAMERA)
+        names = tuple(file.name for file in files)
+        return ImageTable(files[0].parent, names, *unknown)
+    return open_dataset(kind, path).images()
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:

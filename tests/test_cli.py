@@ -15,10 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from support import fork, full_disk, without_times
 
+import reidlib
 from reidlib.cli import main
-from reidlib.data import open_dataset
+from reidlib.data import UNKNOWN, open_dataset
+from reidlib.deploy import load_embeddings
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import result_of
 from reidlib.synthcity import ensure_synthcity
@@ -702,3 +705,52 @@ def test_a_drawing_that_is_ended_leaves_no_worker_behind(tmp_path):
         if group(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "city").exists()
+
+
+def test_images_are_indexed_and_embedded(trained, tiny_root, tmp_path, capsys):
+    crops = tmp_path / "crops"
+    city = open_dataset("synthcity", tiny_root)
+    for row in range(6):
+        file = city.query.file(row)
+        person = crops / f"{city.query.pids[row]}"
+        person.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, person)
+    words = ["index", "folder-per-person", str(crops), "--camera", "_c([0-9]+)"]
+    assert main(words) == 0
+    assert (
+        f"6 images of {len(set(city.query.pids[:6]))} people" in capsys.readouterr().out
+    )
+    out, told = tmp_path / "x.npz", tmp_path / "x.json"
+    words = ["embed", str(crops), "--model", str(trained), "--out", str(out)]
+    assert main([*words, "--device", "cpu", "--json", str(told)]) == 0
+    found = load_embeddings(out)
+    assert json.loads(told.read_text())["fingerprint"] == found.fingerprint
+    assert sorted(found.table.pids) == sorted(city.query.pids[:6])
+    reid = reidlib.load(trained, device="cpu")
+    assert torch.equal(found.features, reid.extract(found.table))
+    assert "already exists" in failing([*words], capsys)
+    # A folder of images and one image, without an index.
+    flat = next(folder for folder in crops.iterdir() if folder.is_dir())
+    words = ["embed", str(flat), "--model", str(trained), "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "flat.npz")]) == 0
+    assert (load_embeddings(tmp_path / "flat.npz").table.pids == UNKNOWN).all()
+    (tmp_path / "none").mkdir()
+    words = [
+        "embed",
+        tmp_path / "none",
+        "--model",
+        trained,
+        "--out",
+        tmp_path / "y.npz",
+    ]
+    assert "holds no image" in failing(words, capsys)
+
+
+def test_all_splits_of_a_data_set_are_embedded(trained, tiny_root, tmp_path):
+    out = tmp_path / "city.npz"
+    words = ["embed", str(tiny_root), "--data", "synthcity", "--model", str(trained)]
+    assert main([*words, "--out", str(out), "--device", "cpu"]) == 0
+    city, found = open_dataset("synthcity", tiny_root), load_embeddings(out)
+    splits = found.table.attributes["split"]
+    assert found.table.paths == city.train.paths + city.query.paths + city.gallery.paths
+    assert (splits == "query").sum() == len(city.query)

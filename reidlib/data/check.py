@@ -25,6 +25,7 @@ from reidlib.data.table import (
     UNKNOWN,
     ImageTable,
     ReIDDataset,
+    stacked,
 )
 from reidlib.errors import ReIDError
 from reidlib.paths import user_path
@@ -330,7 +331,7 @@ def overview(dataset: ReIDDataset, columns: int = 8, lines: int = 6) -> Image.Im
     people = np.unique(dataset.query.pids)
     if len(people) and len(dataset.gallery):
         chosen = people[np.linspace(0, len(people) - 1, lines).round().astype(int)]
-        both = _stacked(dataset.query, dataset.gallery)
+        both = stacked(dataset.query, dataset.gallery)
         rows: list[int] = []
         for pid in dict.fromkeys(chosen.tolist()):
             query = np.flatnonzero(dataset.query.pids == pid)[:1]
@@ -378,15 +379,6 @@ def _across_cameras(table: ImageTable, rows: np.ndarray) -> np.ndarray:
         turn.append(seen[camid])
         seen[camid] += 1
     return rows[np.lexsort((table.camids[rows], turn))]
-
-
-def _stacked(first: ImageTable, second: ImageTable) -> ImageTable:
-    return ImageTable(
-        first.root,
-        first.paths + second.paths,
-        np.concatenate([first.pids, second.pids]),
-        np.concatenate([first.camids, second.camids]),
-    )
 
 
 def _tables(dataset: ReIDDataset) -> dict[str, ImageTable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,32 @@ class ImageTable:
         return np.unique(self.pids, return_inverse=True)[1].astype(np.int64)
 
 
+def stacked(*tables: ImageTable) -> ImageTable:
+    """Return the images of several tables of one folder, one table after the other.
+
+    Args:
+        *tables: One table or more; further columns are kept that all of them have.
+
+    Example:
+        >>> one = ImageTable(Path(), ("a",), np.array([1]), np.array([0]))
+        >>> stacked(one, one).paths
+        ('a', 'a')
+    """
+    first = tables[0]
+    common = [
+        name
+        for name in first.attributes
+        if all(name in table.attributes for table in tables)
+    ]
+    return ImageTable(
+        first.root,
+        tuple(path for table in tables for path in table.paths),
+        np.concatenate([table.pids for table in tables]),
+        np.concatenate([table.camids for table in tables]),
+        {name: np.concatenate([t.attributes[name] for t in tables]) for name in common},
+    )
+
+
 @dataclass(frozen=True)
 class ReIDDataset:
     """A training split and the query and gallery of a test split.
@@ -131,6 +157,14 @@ class ReIDDataset:
     def root(self) -> Path:
         """Folder that the data set was read from."""
         return self.train.root
+
+    def images(self) -> ImageTable:
+        """Return all images, with the column ``split``: train, query or gallery."""
+        splits = ("train", "query", "gallery")
+        tables = [getattr(self, split) for split in splits]
+        names = np.repeat(splits, [len(table) for table in tables])
+        every = stacked(*tables)
+        return replace(every, attributes={**every.attributes, "split": names})
 
     @property
     def num_cams(self) -> int:

@@ -1,5 +1,13 @@
-"""From videos to crops of people, the step before re-identification in deployment."""
+"""From videos to crops of people, their index, and features in files."""
 
+from reidlib.deploy.embeddings import Embeddings, load_embeddings, save_embeddings
+from reidlib.deploy.index import write_index
 from reidlib.deploy.video import crop_people
 
-__all__ = ["crop_people"]
+__all__ = [
+    "Embeddings",
+    "crop_people",
+    "load_embeddings",
+    "save_embeddings",
+    "write_index",
+]

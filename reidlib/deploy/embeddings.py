@@ -1,0 +1,149 @@
+"""Features in a file, with the table of their images and the network they are of."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidlib.checks import Array, check_features
+from reidlib.data.table import ImageTable
+from reidlib.errors import DamagedError, ReIDError
+from reidlib.files import partial
+from reidlib.paths import user_path
+
+_FORMAT = 1
+_OWN = ("features", "paths", "pids", "camids", "about")
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Features of images of one network.
+
+    Attributes:
+        features: ``(N, D)`` float32, L2-normalised.
+        table: The N images.
+        fingerprint: SHA-256 of the weights of the network: features of two networks
+            cannot be compared.
+        model: Where the network came from, in words.
+    """
+
+    features: Tensor
+    table: ImageTable
+    fingerprint: str
+    model: str = ""
+
+
+def save_embeddings(
+    path: str | os.PathLike[str],
+    features: Array,
+    table: ImageTable,
+    fingerprint: str,
+    model: str = "",
+) -> Path:
+    """Write features and the table of their images to a file.
+
+    Args:
+        path: File to write, ``.npz``: NumPy reads it without this library, from the
+            arrays ``features``, ``paths``, ``pids``, ``camids`` and those of further
+            columns.
+        features: ``(N, D)`` L2-normalised features.
+        table: The N images, in the order of the features.
+        fingerprint: That of the network, see `reidlib.trained.TrainedModel`.
+        model: Where the network came from, in words.
+
+    Returns:
+        The file.
+
+    Raises:
+        ReIDError: If features and table do not fit, the name ends in something else,
+            or the file is there or cannot be written.
+    """
+    file = user_path(path)
+    if file.suffix != ".npz":
+        raise ReIDError(f"{file} does not end in .npz; give such a name")
+    if file.exists() or file.is_symlink():
+        raise ReIDError(f"{file} already exists; give another name")
+    matrix = check_features(features, "save_embeddings", normalised=True).cpu().numpy()
+    if len(matrix) != len(table):
+        raise ReIDError(
+            f"save_embeddings: there are {len(matrix)} features for {len(table)} images"
+        )
+    if taken := sorted(set(table.attributes) & set(_OWN)):
+        raise ReIDError(
+            f"save_embeddings: the table has a column {taken[0]!r}, a name that the "
+            "file needs; rename it"
+        )
+    about = {
+        "format": _FORMAT,
+        "root": os.fspath(table.root.absolute()),
+        "fingerprint": fingerprint,
+        "model": model,
+    }
+    arrays = {
+        "features": matrix,
+        "paths": np.array(table.paths, dtype=np.str_),
+        "pids": table.pids,
+        "camids": table.camids,
+        **table.attributes,
+        "about": np.array(json.dumps(about)),
+    }
+    try:
+        with partial(file) as whole:
+            with whole.open("wb") as stream:
+                np.savez(stream, **arrays)
+            whole.replace(file)
+    except OSError as error:
+        raise ReIDError(
+            f"{file} cannot be written ({error.strerror or error}); free some space or "
+            "give another place"
+        ) from error
+    return file
+
+
+def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
+    """Read what `save_embeddings` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedError: If it is missing, damaged or of another kind.
+    """
+    file = user_path(path)
+    way_out = "write it again with reidlib embed"
+    try:
+        if not file.is_file():
+            raise ValueError("it is no file")
+        with np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        if missing := [name for name in _OWN if name not in arrays]:
+            raise ValueError(f"{missing[0]!r} is missing")
+        about = json.loads(str(arrays["about"]))
+        if about["format"] != _FORMAT:
+            raise ValueError(f"its format is {about['format']!r}, not {_FORMAT}")
+        further = {name: a for name, a in arrays.items() if name not in _OWN}
+        table = ImageTable(
+            Path(about["root"]),
+            tuple(arrays["paths"].tolist()),
+            arrays["pids"],
+            arrays["camids"],
+            further,
+        )
+        features = check_features(
+            arrays["features"], "load_embeddings", normalised=True
+        )
+        if len(features) != len(table):
+            raise ValueError(f"{len(features)} features for {len(table)} images")
+        told = str(about["fingerprint"]), str(about["model"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DamagedError(f"{file} is damaged ({error}); {way_out}", file) from error
+    except (zipfile.BadZipFile, ReIDError) as error:
+        raise DamagedError(f"{file} is damaged ({error}); {way_out}", file) from error
+    return Embeddings(torch.clone(features), table, *told)

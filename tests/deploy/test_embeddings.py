@@ -1,0 +1,81 @@
+"""Features in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import full_disk
+
+from reidlib.data import ImageTable
+from reidlib.deploy import load_embeddings, save_embeddings
+from reidlib.errors import DamagedError, ReIDError
+
+
+@pytest.fixture
+def table():
+    columns = {"frame": np.array([3, 9]), "person": np.array(["bo", "al"])}
+    ids = np.array([7, -2]), np.array([-1, 2])
+    return ImageTable(Path("crops"), ("a b.jpg", "ü.jpg"), *ids, columns)
+
+
+FEATURES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
+
+
+def test_what_is_written_is_read(tmp_path, table):
+    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f" * 64, "runs/x")
+    found = load_embeddings(file)
+    assert torch.equal(found.features, FEATURES)
+    assert found.table.paths == table.paths
+    assert found.table.root == table.root.absolute()
+    assert (found.fingerprint, found.model) == ("f" * 64, "runs/x")
+    for name in ("pids", "camids"):
+        np.testing.assert_array_equal(getattr(found.table, name), getattr(table, name))
+    for name, column in table.attributes.items():
+        np.testing.assert_array_equal(found.table.attributes[name], column)
+    # NumPy alone can read it.
+    with np.load(file) as arrays:
+        np.testing.assert_array_equal(arrays["features"], FEATURES.numpy())
+
+
+def test_a_file_is_never_replaced_nor_left_in_parts(tmp_path, table):
+    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+    with pytest.raises(ReIDError, match="already exists"):
+        save_embeddings(file, FEATURES, table, "f")
+    with full_disk(100), pytest.raises(ReIDError, match="cannot be written"):
+        save_embeddings(tmp_path / "y.npz", FEATURES, table, "f")
+    assert [f.name for f in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_what_does_not_fit_is_refused(tmp_path, table):
+    with pytest.raises(ReIDError, match="1 features for 2 images"):
+        save_embeddings(tmp_path / "x.npz", FEATURES[:1], table, "f")
+    with pytest.raises(ReIDError, match=r"\.npz"):
+        save_embeddings(tmp_path / "x.csv", FEATURES, table, "f")
+    own = ImageTable(
+        table.root, table.paths, table.pids, table.camids, {"pids": [1, 2]}
+    )
+    with pytest.raises(ReIDError, match="column 'pids'"):
+        save_embeddings(tmp_path / "x.npz", FEATURES, own, "f")
+    with pytest.raises(ReIDError, match="length"):
+        save_embeddings(tmp_path / "x.npz", 2 * FEATURES, table, "f")
+
+
+def test_a_damaged_file_is_named(tmp_path, table):
+    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+    whole = file.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        with pytest.raises(DamagedError, match=r"x\.npz is damaged"):
+            load_embeddings(file)
+    flipped = bytearray(whole)
+    flipped[200] ^= 1  # within the features: the archive has a checksum
+    file.write_bytes(flipped)
+    with pytest.raises(DamagedError, match=r"x\.npz is damaged"):
+        load_embeddings(file)
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    for other in (tmp_path / "other.npz", tmp_path / "gone.npz"):
+        with pytest.raises(DamagedError, match=other.name):
+            load_embeddings(other)

@@ -1,0 +1,92 @@
+"""The index of images in folders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidlib.data import NO_CAMERA, UNKNOWN, open_dataset
+from reidlib.deploy import write_index
+from reidlib.errors import ReIDError
+
+
+def fill(folder, names):
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 8)).save(file)
+    return folder
+
+
+def test_folders_of_people_become_identities(tmp_path):
+    names = ("bo/a_c0.png", "bo/b_c10.png", "al/a_c0.png", "al/.hidden.png")
+    fill(tmp_path, names)
+    index = write_index(tmp_path, "folder-per-person", camera="_c([0-9]+)")
+    table = open_dataset("csv", tmp_path).train
+    assert index == tmp_path / "index.csv"
+    assert table.paths == ("al/a_c0.png", "bo/a_c0.png", "bo/b_c10.png")
+    assert table.pids.tolist() == [1, 2, 2]
+    assert table.attributes["person"].tolist() == ["al", "bo", "bo"]
+    assert table.camids.tolist() == [0, 0, 10]
+
+
+def test_numbers_of_people_are_kept_and_names_of_cameras_are_numbered(tmp_path):
+    fill(tmp_path, ("7/hall.png", "07a/x.png"))
+    write_index(tmp_path, "folder-per-person", camera="^([a-z]+)")
+    table = open_dataset("csv", tmp_path).train
+    assert table.pids.tolist() == [1, 2]  # one of them is no number: all by their order
+    assert table.camids.tolist() == [1, 0]  # hall, x by name: 07a comes first
+    numbered = fill(tmp_path / "numbers", ("7/a.png", "12/a.png"))
+    write_index(numbered, "folder-per-person")
+    table = open_dataset("csv", numbered).train
+    assert dict(zip(table.paths, table.pids, strict=True)) == {
+        "12/a.png": 12,
+        "7/a.png": 7,
+    }
+
+
+def test_two_spellings_of_one_number_are_two_people(tmp_path):
+    fill(tmp_path, ("7/a.png", "07/a.png"))
+    write_index(tmp_path, "folder-per-person")
+    assert open_dataset("csv", tmp_path).train.pids.tolist() == [1, 2]
+
+
+def test_a_flat_folder_knows_neither_people_nor_cameras(tmp_path):
+    fill(tmp_path, ("b.png", "a.jpg"))
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.warns(UserWarning, match="1 other file"):
+        write_index(tmp_path, "flat")
+    table = open_dataset("csv", tmp_path).train
+    assert table.paths == ("a.jpg", "b.png")
+    np.testing.assert_array_equal(table.pids, UNKNOWN)
+    np.testing.assert_array_equal(table.camids, NO_CAMERA)
+    assert not table.attributes
+
+
+@pytest.mark.parametrize(
+    ("layout", "camera", "words"),
+    [
+        ("deep", None, "layout"),
+        ("flat", "c(", "no regular expression"),
+        ("flat", "c[0-9]", "0 groups"),
+        ("flat", "c([0-9])", "no camera in 1 of 1 file names, the first is a.png"),
+        ("folder-per-person", None, "no sub-folder"),
+    ],
+)
+def test_what_gives_no_index_is_said(tmp_path, layout, camera, words):
+    fill(tmp_path, ("a.png",))
+    with pytest.raises(ReIDError, match=words):
+        write_index(tmp_path, layout, camera=camera)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a.png"]
+
+
+def test_an_index_is_never_replaced(tmp_path):
+    fill(tmp_path, ("a.png",))
+    index = write_index(tmp_path, "flat")
+    before = index.read_bytes()
+    with pytest.raises(ReIDError, match="already exists"):
+        write_index(tmp_path, "flat")
+    assert index.read_bytes() == before
+    with pytest.raises(ReIDError, match="no folder"):
+        write_index(tmp_path / "gone", "flat")
