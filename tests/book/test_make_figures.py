@@ -30,6 +30,8 @@ TABLES = (
     *(f"aff_{name}" for name in ("steps", "sources", "losses", "weights", "sizes")),
     *(f"aff_{name}" for name in ("attention", "contrasts", "published", "domains")),
     *(f"aff_{name}" for name in ("balance", "draws", "clusters", "costs", "designs")),
+    *(f"baseline_{name}" for name in ("cost", "speed", "aff_t8")),
+    *(f"baseline_{name}_labels" for name in ("clustering", "radius")),
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("fusion", "readings", "alpha", "gains", "failure")),

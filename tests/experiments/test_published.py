@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pandas as pd
 
-from reidlib.experiments import load_results, paired_differences
+from reidlib.experiments import by_seed, load_results, paired_differences
 
 LUCK = 1.9
 """What seed variance moves a mean of three differences by, in points of mAP."""
@@ -28,7 +28,7 @@ def cities(table: str, row: str, base: str) -> np.ndarray:
 
 
 def test_neither_rule_of_the_sampler_is_better_beyond_luck():
-    """The page of the results says so; 1.9 points are what luck moves a mean of three.
+    """The page on the baseline says so; 1.9 points are what luck moves a mean of three.
 
     Each of the three trainings of a rule is compared city by city.
     """
@@ -139,3 +139,52 @@ def test_aff_t7_attention_gains_nothing_and_one_city_shows_the_order_of_the_pape
     assert (found[:, :2] < 0).all()
     local, both, aff, swapped = found[:, 2]
     assert swapped < 0 < local < both < aff
+
+
+def test_a_larger_radius_trains_better_up_to_06_in_every_city():
+    radii = [f"eps 0.{digit}" for digit in range(3, 8)]
+    scores = by_seed("AFF-F4", radii)
+    assert scores.shape == (5, 3)
+    steps = scores.diff().iloc[1:]
+    assert (steps.iloc[:3] > 0).all(axis=None)
+    assert abs(steps.iloc[3].mean()) < 1.9
+    runs = load_results("AFF-F4")
+    last = {
+        eps: [r["epochs"][-1] for r in runs[runs["row"] == eps]["result"]]
+        for eps in radii
+    }
+    assert all(e["pairwise_precision"] < 0.5 for e in last["eps 0.7"])
+    assert all(0.45 < e["outlier_share"] < 0.6 for e in last["eps 0.3"])
+
+
+def test_dbscan_is_ahead_of_other_clusterings_in_every_city():
+    rows = ["DBSCAN", "agglomerative", "Infomap", "K-Means++"]
+    scores = by_seed("clustering", rows)
+    assert scores.shape == (4, 3)
+    assert (scores.drop("DBSCAN") < scores.loc["DBSCAN"]).all(axis=None)
+    runs = load_results("clustering").set_index("row")["result"]
+    last = {row: [r["epochs"][-1] for r in runs.loc[row]] for row in rows}
+    assert all(e["pairwise_precision"] < 0.5 for e in last["K-Means++"])
+    infomap = [e["outlier_share"] for e in last["Infomap"]]
+    assert sum(infomap) / len(infomap) > 0.5
+    pairs = {row: [e["pairwise_f"] for e in epochs] for row, epochs in last.items()}
+    assert all(a > d for a, d in zip(pairs["agglomerative"], pairs["DBSCAN"]))
+
+
+def test_larger_images_help_imagenet_features_in_every_city():
+    rows = ["Lite0, 64 x 32", "Lite0", "Lite0, 256 x 128, last stride 2"]
+    fine = "Lite0, 256 x 128"
+    scores = by_seed("features", [*rows, fine])
+    assert scores.shape == (4, 3)
+    assert (scores.loc[rows].diff().iloc[1:] > 0).all(axis=None)
+    assert (scores.loc[fine] < scores.loc[rows[2]] - 1.9).all()
+
+
+def test_the_baseline_stands_between_no_training_and_supervision_in_every_city():
+    rows = ["direct", "baseline", "supervised"]
+    scores = by_seed("baseline", rows).loc[rows]
+    assert scores.shape == (3, 3)
+    assert (scores.loc["baseline"] - scores.loc["direct"] >= 19).all()
+    assert (scores.loc["supervised"] > scores.loc["baseline"] + 1.9).all()
+    cameras = by_seed("baseline", rows, measure="NMI camera").loc[rows].mean(axis=1)
+    assert cameras.is_monotonic_decreasing
