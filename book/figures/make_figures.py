@@ -26,6 +26,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+import experiments_calr
 import experiments_cals
 import experiments_qafm
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
@@ -426,6 +427,7 @@ TABLES = {
     "papers_calr": calr_table,
     "papers_aff_scl": aff_scl_table,
     "papers_cals": cals_table,
+    **experiments_calr.TABLES,
     **experiments_cals.TABLES,
     **experiments_qafm.TABLES,
     "papers_qafm": qafm_table,
@@ -448,7 +450,7 @@ def main() -> None:
     for name, make in TABLES.items():
         (FOLDER / f"{name}.txt").write_text(make(), encoding="utf-8")
     (FOLDER / "quotes.json").write_text(quoted(), encoding="utf-8")
-    for name, chart in CHARTS.items():
+    for name, chart in (experiments_calr.CHARTS | CHARTS).items():
         report(save(chart(), name))
     if "--tables" in sys.argv:
         return

@@ -27,6 +27,8 @@ TABLES = (
     *("synthcity_dials", "synthcity_sizes", "synthcity_acceptance"),
     *("papers_calr", "papers_aff_scl", "papers_cals", "papers_qafm"),
     *("papers_compared", "ethics_chain"),
+    *(f"calr_{name}" for name in ("groups", "changes", "vehicles", "parts", "decay")),
+    *(f"calr_{name}" for name in ("alignment", "beta", "quality", "judges", "shift")),
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("fusion", "readings", "alpha", "gains", "failure")),
