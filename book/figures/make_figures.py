@@ -28,6 +28,7 @@ from PIL import Image
 
 import experiments_aff_scl
 import experiments_baseline
+import experiments_calr
 import experiments_cals
 import experiments_qafm
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
@@ -51,7 +52,13 @@ from reidlib.synthcity import (
 
 FOLDER = Path(__file__).parent
 SEED = 0
-PAGES = (experiments_baseline, experiments_aff_scl, experiments_cals, experiments_qafm)
+PAGES = (
+    experiments_baseline,
+    experiments_calr,
+    experiments_aff_scl,
+    experiments_cals,
+    experiments_qafm,
+)
 LIMIT = 300_000  # bytes: the pictures are part of the repository
 ACCEPTANCE = results_dir() / "synthcity_acceptance.json"
 MEASURES = ("rank1", "mAP")

@@ -32,6 +32,8 @@ TABLES = (
     *(f"aff_{name}" for name in ("balance", "draws", "clusters", "costs", "designs")),
     *(f"baseline_{name}" for name in ("cost", "speed", "aff_t8")),
     *(f"baseline_{name}_labels" for name in ("clustering", "radius")),
+    *(f"calr_{name}" for name in ("groups", "changes", "vehicles", "parts", "decay")),
+    *(f"calr_{name}" for name in ("alignment", "beta", "quality", "judges", "shift")),
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("fusion", "readings", "alpha", "gains", "failure")),
