@@ -90,8 +90,10 @@ def play(
     who = nn.Linear(2, 4)
     where = CameraClassifier(2, 2, hidden=16, dropout=0.0)
     weights = [turn, shift, *who.parameters(), *where.parameters()]
-    adam = {"betas": (0.5, 0.999)} if optimizer is torch.optim.Adam else {}
-    step = optimizer(weights, lr=0.02, **adam)  # type: ignore[call-arg]
+    settings: dict[str, Any] = {"lr": 0.02}
+    if optimizer is torch.optim.Adam:
+        settings["betas"] = (0.5, 0.999)
+    step = optimizer(weights, **settings)
     film = []
     for _ in range(steps + 1):
         features = torch.einsum("nij,nj->ni", turn[cameras], points) + shift[cameras]
@@ -199,9 +201,9 @@ def plot_player(
     x = np.arange(1, len(player) + 1)
     ax.plot(x, 100 * np.array(player), "o-", label="the game's classifier")
     for i, (name, value) in enumerate(probes.items(), 1):
-        look = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 8}
+        look: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[i]}
         label = f"a fresh probe, {name}"
-        ax.plot([x[-1] + 0.5], [100 * value], ls="", label=label, **look)
+        ax.plot([x[-1] + 0.5], [100 * value], ls="", ms=8, label=label, **look)
     ax.axhline(100 * chance, ls="--", color="0.3", lw=1.2, label="chance")
     ax.set_xticks(x)
     ax.set(xlabel="epoch", ylabel="cameras found (%)", ylim=(0, 100))

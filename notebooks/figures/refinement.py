@@ -127,7 +127,8 @@ def pick_pivots(cases: pd.DataFrame) -> tuple[int, int]:
     small = cases[(cases["cluster"] <= 24) & (cases["judged"] < 14)]
     wrongly = small["out"] - small["rightly"]
     net = small["rightly"] - wrongly - (small["strangers"] - small["rightly"])
-    return int(net.idxmax()), int(wrongly.idxmax())
+    rows = small.index.tolist()
+    return rows[int(net.argmax())], rows[int(wrongly.argmax())]
 
 
 def plot_judges(
