@@ -125,7 +125,14 @@ def _refused(why: str, status: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line like all others."""
+    """A parser whose errors are one line like all others.
+
+    Options are written in full: --seed is not --seeds, nor --k an option that begins
+    with k.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         raise ReIDError(f"{message}; see {self.prog} --help")
@@ -169,7 +176,6 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a method",
         add_help=False,
-        allow_abbrev=False,  # --k must not be taken for an option that begins with k
         description="Every setting of the recipe is an option too: reidlib train "
         "RECIPE --help lists them.",
     )
@@ -198,7 +204,6 @@ def _parser() -> argparse.ArgumentParser:
     resume = commands.add_parser(
         "resume",
         help="continue a run that was stopped, with its settings and data",
-        allow_abbrev=False,
     )
     resume.add_argument("out", type=Path, metavar="RUN", help="folder of the run")
     resume.set_defaults(
@@ -339,10 +344,10 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.data import ReIDDataset
-    from reidlib.engine.run import Run
+    from reidlib.engine.run import Run, result_in
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
-    from reidlib.recipes.steps import check_network, check_requirements, result_of
+    from reidlib.recipes.steps import check_network, check_requirements
 
     before = _recall_run(options) if options.resume else None
     if options.recipe is None:
@@ -382,10 +387,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             "--source-root is given and adaptation is 'none', so the source would not "
             "be used; add --adaptation joint, pretrain or source"
         )
-    if before and config == default and (options.out / "result.json").is_file():
+    if before and config == default and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
         print(f"run: {options.out} (complete)")
-        _print_result(options.out, result_of(options.out))
+        _print_result(options.out, result)
         return
     # What is wrong is said now, and not after the data are drawn or read.
     named = options.data or options.root or options.size
@@ -581,7 +586,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         unscored = str(error)  # a search for a person needs no identity
     print(
         f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
-        f"{len(dataset.gallery)} gallery images"
+        f"{len(dataset.gallery)} gallery images, in {config.precision}"
     )
     model = model.to(device)
     query, gallery = extract_test(model, dataset, config, device)
