@@ -110,8 +110,13 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 
 def weights_hash(model: nn.Module) -> str:
     """Return a hash of names, types and values of all that a network holds."""
+    return content_hash(model.state_dict())
+
+
+def content_hash(state: dict[str, Any]) -> str:
+    """Return a hash of what `save_checkpoint` would save: equal content, equal hash."""
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_flatten(model.state_dict(), "", tensors))
+    structure = json.dumps(_flatten(state, "", tensors))
     return _checksum(structure, {name: t.cpu() for name, t in tensors.items()})
 
 

@@ -400,6 +400,22 @@ class Run:
         self._rewrite_metrics()
         self.log(f"resumed after epoch {self.epoch}")
 
+    def made_from(self, **hashes: str) -> None:
+        """Record what the recipe keeps in a file of its own, labels for instance.
+
+        Call it before ``epochs``. A resumed run must find what it began with.
+
+        Args:
+            hashes: By what the file holds a hash of it.
+
+        Raises:
+            DamagedError: If the run began with other content.
+        """
+        if self._checkpoint is not None:
+            now = {**self.manifest, "files": hashes}
+            require_same(self.checkpoint_path, self._checkpoint, now)
+        self.manifest["files"] = {**self.manifest.get("files", {}), **hashes}
+
     def epochs(self, count: int) -> Iterator[int]:
         """Yield the remaining epochs; write the log and a checkpoint after each.
 

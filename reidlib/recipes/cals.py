@@ -23,7 +23,7 @@ from torch import Tensor
 from reidlib.clustering.kmeans import kmeans
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
+from reidlib.engine.checkpoint import content_hash, load_checkpoint, save_checkpoint
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.reliability import reliability
@@ -290,6 +290,7 @@ def first_labels(
             f"{file} holds the labels of another run; remove it, or choose another "
             "folder (--out)"
         )
+    run.made_from(pseudo_labels=content_hash(saved["labels"]))
     return Labels(**saved["labels"])
 
 
