@@ -660,7 +660,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         raise ReIDError(
             f"--seeds is {options.seeds}; a table needs one seed or more, at most 1000"
         )
-    data = _data_of(options, options.root)
+    data = _data_of(options)
     outcomes = reproduce(
         options.table,
         preset=options.preset,
@@ -678,12 +678,16 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         )
 
 
-def _data_of(options: argparse.Namespace, root: Path | None) -> Any:
+def _data_of(options: argparse.Namespace) -> Any:
     """Return the data that are asked for; None: those of the table."""
     from reidlib.experiments import Data
 
-    if root is not None:
-        return Data(kind=options.data or "auto", root=root)
+    if options.size and (options.data or options.root):
+        raise ReIDError("--size draws SynthCity and --root reads a folder: omit one")
+    if options.root is not None:
+        return Data(kind=options.data or "auto", root=options.root)
+    if options.data is not None:  # a report needs no images, if it is clear of which
+        return Data.reported(options.data)
     return Data(options.size) if options.size else None
 
 
@@ -696,7 +700,7 @@ def _verify(options: argparse.Namespace) -> None:
             f"no recipe {options.table!r}; choose from {', '.join(RECIPES)}"
         )
     recipes = tuple(RECIPES) if options.table is None else (options.table,)
-    data = _data_of(options, options.root)
+    data = _data_of(options)
     found = verify(recipes, data=data, preset=options.preset, device=options.device)
     for one in found:
         name, value = one.largest
@@ -714,9 +718,7 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.experiments import report
 
-    # Only result files are read: without --root, any folder name will do.
-    root = options.root or (Path("PATH") if options.data else None)
-    data = _data_of(options, root)
+    data = _data_of(options)
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:

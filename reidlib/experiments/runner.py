@@ -85,7 +85,7 @@ def reproduce(
         ReIDError: If there is no such plan or preset, the data cannot be read, a result
             would be published from changed code, or the process of a run was killed.
     """
-    data = data or Data.of(table)
+    data = (data or Data.of(table)).read()
     rows = plan(table).rows
     jobs = [Job(table, row, preset, data, seed) for seed in seeds for row in rows]
     # Two rows with equal settings are one run.

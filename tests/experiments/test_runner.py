@@ -215,7 +215,8 @@ def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
     data = Data(kind="market-style", root=root)
     (outcome,) = make(data=data)
     assert outcome.status == "made"
-    assert outcome.job.file.name.startswith("market-style-s0-")
+    fingerprint = data.open(0).fingerprint()
+    assert outcome.job.file.name.startswith(f"market-style-{fingerprint[:10]}-s0-")
     assert make(data=data)[0].status == "kept"
     next((root / "bounding_box_train").glob("*.jpg")).unlink()
     assert make(data=data)[0].status == "made"
@@ -224,6 +225,39 @@ def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
     content[-3] ^= 1  # its length stays
     file.write_bytes(content)
     assert make(data=data)[0].status == "made"
+
+
+def test_results_of_two_folders_of_a_kind_stay_apart(
+    trial, results, tmp_path, tiny_root, capsys
+):
+    trial(Row("small", "direct", SMALL))
+    one, two = (shutil.copytree(tiny_root, tmp_path / name) for name in "ab")
+    for root in (one, two):  # they are no SynthCity any more
+        (root / "manifest.json").unlink()
+    next((two / "bounding_box_train").glob("*.jpg")).unlink()
+    first, second = (Data(kind="market-style", root=root) for root in (one, two))
+    (made,) = make(data=first)
+    words = ["report", "trial", "--preset", "quick", "--data", "market-style"]
+    assert main(words) == 0  # there is one: it needs no images
+    alone = capsys.readouterr().out
+    assert "missing" not in alone
+    assert "†" not in alone
+    assert main([*words, "--root", str(two)]) == 0
+    assert "missing: `reidlib reproduce trial" in capsys.readouterr().out
+    before = made.job.file.read_bytes()
+    assert make(data=second)[0].status == "made"
+    assert made.job.file.read_bytes() == before
+    assert main(words) == 2
+    assert "results of 2 data sets of kind market-style" in capsys.readouterr().err
+    assert main([*words, "--root", str(one)]) == 0
+    assert capsys.readouterr().out == alone
+    other = json.loads(before)
+    other["dataset"]["sha256"] = "0" * 64
+    made.job.file.write_text(json.dumps(other))
+    assert main([*words, "--root", str(one)]) == 0
+    assert "with other data than here now" in capsys.readouterr().out
+    assert main([*words, "--root", str(one), "--size", "tiny"]) == 2
+    assert "--size draws SynthCity" in capsys.readouterr().err
 
 
 def test_a_breakdown_is_a_result_and_is_not_tried_again(trial):
