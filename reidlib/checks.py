@@ -341,9 +341,10 @@ def check_choice(
     value: object, name: str, where: str, choices: Collection[str]
 ) -> None:
     """Raise `ReIDError` unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ReIDError(
-            f"{where}: {name} is {value!r}; choose from {', '.join(choices)}"
+            f"{where}: {name} is {' '.join(repr(value).split()):.60}; choose from "
+            f"{', '.join(choices)}"
         )
 
 

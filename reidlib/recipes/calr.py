@@ -56,6 +56,7 @@ from reidlib.recipes.settings import (
     check_at_least,
     check_not_negative,
     check_share,
+    check_unused,
     hashed,
     small_presets,
 )
@@ -131,6 +132,8 @@ class Config(ContrastConfig, ClusteringConfig):
         check_at_least(self, weight_from=0, align_from=0, align_epochs=0)
         check_share(self, "min_similarity")
         check_not_negative(self, "beta", "reversal", "reversal_gamma")
+        if self.refinement == "none":
+            check_unused(self, "period", "floor", where="where refinement is none")
         self.discard_probability(0)
         self.stage_1()
 

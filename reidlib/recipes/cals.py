@@ -57,6 +57,7 @@ from reidlib.recipes.settings import (
     check_cluster_number,
     check_positive,
     check_share,
+    check_unused,
     cluster_number,
     small_presets,
 )
@@ -144,6 +145,11 @@ class Config(ClusteringConfig):
         check_positive(self, "classifier_lr")
         check_cluster_number(self.num_clusters)
         check_share(self, "alpha", "dcls_alpha", "noise")
+        if not self.noise:
+            check_unused(self, "noise_kind", where="where noise is 0")
+        if self.smoothing != "dcls":
+            names = ("dcls_alpha", "dcls_neighbors")
+            check_unused(self, *names, where="unless smoothing is dcls")
         if self.recluster and self.clustering == "identities":
             raise ReIDError("identities are never clustered again; set recluster False")
 

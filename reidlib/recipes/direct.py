@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
@@ -26,7 +26,7 @@ class Config(CommonConfig):
     ``bn_splits`` and ``frozen_stages`` have no influence, and cannot be changed.
     """
 
-    pooling: str = "gap"  # type: ignore[assignment]
+    pooling: Literal["gap", "gem"] = "gap"
     """Feature map to vector. The mean: what the ImageNet classifier was trained on."""
 
     def __post_init__(self) -> None:
