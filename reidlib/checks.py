@@ -63,6 +63,11 @@ def check_array(values: object, name: str, where: str) -> Tensor:
         if not tensor.is_complex():
             return tensor
     else:
+        if hidden := int(np.ma.count_masked(values)) if np.ma.isMA(values) else 0:
+            raise ReIDError(
+                f"{where}: {hidden} of {name} are masked; fill them in (filled()), or "
+                "leave those images out"
+            )
         try:
             array = np.asarray(values)
             if array.dtype == object:  # a column of pandas, for instance
