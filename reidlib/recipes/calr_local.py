@@ -174,7 +174,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         ReIDError: If there are images of more than one camera.
     """
     check_one_camera(dataset)
-    images = open_training_images(dataset, config, run.device)
+    # A camera may have seen one person.
+    images = open_training_images(dataset, config, run.device, least_people=1)
     augment = config.augmentation()
     kept = _Kept(config.keep == "silhouette")
     model, _, optimizer, schedule = start(

@@ -50,7 +50,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     Returns:
         The content of the result file.
     """
-    images = open_training_images(dataset, config, run.device)
+    images = open_training_images(dataset, config, run.device, least_people=1)
     model = network(config)
     log_weights(run, model)
     model = run.setup(model)

@@ -228,15 +228,24 @@ def check_network(network: nn.Module, config: CommonConfig) -> None:
 
 
 def open_training_images(
-    dataset: ReIDDataset, config: CommonConfig, device: torch.device
+    dataset: ReIDDataset,
+    config: CommonConfig,
+    device: torch.device,
+    least_people: int = 2,
 ) -> ImageSource:
     """Open the training split at the size of the configuration.
+
+    Args:
+        dataset: Data.
+        config: For the size.
+        device: Where batches are wanted.
+        least_people: How many people there must be, where they are known.
 
     Raises:
         ReIDError: If there is too little to learn from, or if the test split could not
             be scored in the end: better now than after hours of training.
     """
-    if problem := training_problem(dataset):
+    if problem := training_problem(dataset, least_people):
         raise ReIDError(problem)
     check_test_split(dataset)
     return open_split(dataset.train, config, device)
