@@ -411,6 +411,7 @@ class Run:
         Raises:
             DamagedError: If the run began with other content.
         """
+        hashes = {f"{name} (made)": value for name, value in hashes.items()}
         if self._checkpoint is not None:
             now = {**self.manifest, "files": hashes}
             require_same(self.checkpoint_path, self._checkpoint, now)

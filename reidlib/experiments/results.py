@@ -258,6 +258,17 @@ class Job:
         # It may have changed since its fingerprint was read.
         return same and result.get("dataset", {}).get("sha256") == dataset.fingerprint()
 
+    def gone(self, result: dict[str, Any]) -> list[str]:
+        """Name what a result of a folder was made from that is not there any more."""
+        if self.data.root is None:
+            return []
+        now = self.config.read_files(self.open())
+        return [
+            name
+            for name in result.get("files", {})
+            if name not in now and not name.endswith("(made)")
+        ]
+
     @property
     def command(self) -> str:
         """The command that makes the result, with those of the seeds before it."""

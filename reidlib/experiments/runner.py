@@ -113,7 +113,14 @@ def reproduce(
 
 def _is_kept(job: Job) -> bool:
     result = job.read()
-    return result is not None and job.is_current(result)
+    if result is None or not job.is_current(result):
+        return False
+    if gone := job.gone(result):
+        say(
+            f"kept: {job.row.name}, seed {job.seed}, although the file of "
+            f"{', '.join(gone)} that it was made from is gone"
+        )
+    return True
 
 
 def refuse_changed_code() -> None:

@@ -112,11 +112,11 @@ def test_a_result_of_other_inputs_is_stale_and_made_again(trial, what, change):
     file = outcome.job.file
     result = json.loads(file.read_text())
     change(result)
-    result["metrics"]["mAP"] = 2.0
+    result["metrics"]["mAP"] = 1.0
     file.write_text(json.dumps(result))
     assert outcome.job.stale(result) == [what]
     assert make()[0].status == "made"
-    assert json.loads(file.read_text())["metrics"]["mAP"] <= 1
+    assert json.loads(file.read_text())["metrics"]["mAP"] < 1
 
 
 def test_a_result_without_a_record_of_its_inputs_is_stale():
@@ -408,6 +408,12 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         make(processes=0)
 
 
+def result_with(**changes):
+    scores = {"mAP": 0.5, "mINP": 0.5, "num_queries": 2, "num_unmatched": 0, "cmc": {}}
+    about = {"recipe": "direct", "version": 1, "config": {}}
+    return json.dumps({**about, "metrics": {**scores, **changes}}).encode()
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -425,6 +431,11 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         b'{"metrics": {}, "dataset": []}',
         b'{"metrics": {}, "data": 1}',
         b'{"error": 5}',
+        b'{"error": "x"}',
+        b'{"error": "x", "recipe": "direct", "version": 1}',
+        result_with(mAP=7.0),
+        result_with(mINP=-0.1),
+        result_with(cmc={"1": 1.5}),
     ],
 )
 def test_a_damaged_result_is_named(trial, content):
@@ -537,6 +548,33 @@ def test_a_result_of_a_folder_depends_on_what_is_read_beside_the_images(
     assert job.is_current(result)  # an old one that names no files
     assert job.is_current(result | {"files": job.config.read_files(dataset)})
     assert not job.is_current(result | {"files": {"attributes": "another"}})
+
+
+def test_a_kept_result_says_what_it_was_made_from_and_is_gone(
+    trial, tiny_root, tmp_path, capsys
+):
+    city = shutil.copytree(tiny_root, tmp_path / "city")
+    (city / "manifest.json").unlink()  # it is no SynthCity any more
+    trial(Row("attributes", "qafm", {}))
+    data = Data(kind="market-style", root=city)
+    job = Job("trial", plan("trial").rows[0], "quick", data, 0)
+    dataset = job.open()
+    files = {**job.config.read_files(dataset), "pseudo_labels (made)": "1"}
+    about = {"dataset": {"sha256": dataset.fingerprint()}, "files": files}
+    job.file.parent.mkdir(parents=True)
+    content = {**json.loads(result_with()), **job.inputs(), **about}
+    job.file.write_text(
+        json.dumps(
+            {**content, "dataset": {"name": "x", "images": {}, **about["dataset"]}}
+        )
+    )
+    assert make(data=data)[0].status == "kept"
+    assert "gone" not in capsys.readouterr().err
+    (city / "market_attribute.mat").unlink()
+    assert make(data=data)[0].status == "kept"
+    told = capsys.readouterr().err
+    assert "kept: attributes, seed 0, although the file of attributes that it" in told
+    assert "pseudo" not in told
 
 
 def test_a_row_adapts_from_another_city(trial):

@@ -482,12 +482,14 @@ def test_a_resumed_run_keeps_the_labels_that_it_began_with(whole, people, tmp_pa
     saved = load_checkpoint(file)
     alone = torch.arange(len(saved["labels"]))  # each image a cluster
     save_checkpoint(file, {**saved, "labels": alone})
-    with pytest.raises(ReIDError, match="another file of local_labels; put that back"):
+    with pytest.raises(
+        ReIDError, match=r"another file of local_labels \(made\); put that back"
+    ):
         train(calr, small(), people, folder, resume=True)
     file.unlink()  # then they are made again
     resumed = train(calr, small(), people, folder, resume=True)
     assert losses(resumed) == losses(whole[0])
-    assert set(resumed["files"]) == {"local_labels"}
+    assert set(resumed["files"]) == {"local_labels (made)"}
 
 
 def test_counts_per_camera_are_right_without_identities(whole, people):

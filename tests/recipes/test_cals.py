@@ -303,7 +303,9 @@ def test_a_resumed_run_keeps_the_labels_that_it_began_with(people, tmp_path):
     saved = load_checkpoint(folder / cals.LABELS)
     saved["labels"]["labels"] = saved["labels"]["labels"].flip(0)
     save_checkpoint(folder / cals.LABELS, saved)
-    with pytest.raises(ReIDError, match="another file of pseudo_labels; put that back"):
+    with pytest.raises(
+        ReIDError, match=r"another file of pseudo_labels \(made\); put that back"
+    ):
         train(cals, small(), people, folder, resume=True)
 
 
