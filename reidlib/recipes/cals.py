@@ -147,9 +147,6 @@ class Config(ClusteringConfig):
         check_share(self, "alpha", "dcls_alpha", "noise")
         if not self.noise:
             check_unused(self, "noise_kind", where="where noise is 0")
-        if self.smoothing != "dcls":
-            names = ("dcls_alpha", "dcls_neighbors")
-            check_unused(self, *names, where="unless smoothing is dcls")
         if self.recluster and self.clustering == "identities":
             raise ReIDError("identities are never clustered again; set recluster False")
 

@@ -152,7 +152,6 @@ def test_numbers_of_numpy_become_those_of_python():
         ("aff_scl", {"loss": "classifier", "margin": 0.5}, {"loss": "symmetric"}),
         ("aff_scl", {"balance": "none"}, {"loss": "classifier"}),
         ("cals", {"noise": 0.2, "noise_kind": "camera"}, {"noise": 0.0}),
-        ("cals", {"smoothing": "dcls", "dcls_neighbors": 5}, {"smoothing": "hard"}),
         ("calr", {"floor": 0.5}, {"refinement": "none"}),
     ],
 )
