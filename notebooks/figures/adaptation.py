@@ -60,7 +60,7 @@ def plot_shifts(shifts: Mapping[str, Sequence[float]], cities: int) -> Axes:
 
     Example:
         >>> ax = plot_shifts({"chance": [0.1, 0.1], "cameras": [0.2, 0.4]}, 1)
-        >>> [round(bar.get_width(), 1) for bar in ax.patches]
+        >>> [round(float(bar.get_width()), 1) for bar in ax.patches]
         [0.1, 0.3]
     """
     ends = np.array([np.quantile(v, (0.1, 0.5, 0.9)) for v in shifts.values()])
