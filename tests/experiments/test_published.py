@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 
 import numpy as np
 import pandas as pd
+from support import LUCK
 
-from reidlib.experiments import by_seed, load_results, paired_differences
-
-LUCK = 1.9
-"""What seed variance moves a mean of three differences by, in points of mAP."""
+from reidlib.experiments import by_seed, load_results, paired_differences, results_dir
 
 
 @functools.cache
@@ -188,3 +188,13 @@ def test_the_baseline_stands_between_no_training_and_supervision_in_every_city()
     assert (scores.loc["supervised"] > scores.loc["baseline"] + 1.9).all()
     cameras = by_seed("baseline", rows, measure="NMI camera").loc[rows].mean(axis=1)
     assert cameras.is_monotonic_decreasing
+
+
+def test_every_result_names_the_commit_that_made_it():
+    """A tree with changes of its own cannot be looked up."""
+    unnamed = []
+    for file in sorted(results_dir().rglob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if "commit" in result and not re.fullmatch("[0-9a-f]{40}", result["commit"]):
+            unnamed.append(file.name)
+    assert not unnamed

@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pandas as pd
+from support import LUCK
 
 import experiments_calr as calr
 from reidlib.experiments import paired_differences
-
-LUCK = 1.9
-"""Points of mAP by which luck moves a mean of three differences."""
 
 
 def cities(table: pd.DataFrame) -> pd.DataFrame:
