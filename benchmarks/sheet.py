@@ -142,7 +142,7 @@ class Sheet:
 
 def options(description: str, output: str) -> argparse.ArgumentParser:
     """Return the options that both benchmarks have."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--full", action="store_true", help="the sizes of the book")
     parser.add_argument(
         "--threads",

@@ -213,7 +213,9 @@ def last_line(error: Exception) -> str:
 
 def main() -> int:
     """Execute what the command line names; the exit status is 1 if anything failed."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], allow_abbrev=False
+    )
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--to", type=Path, help="folder of the executed copies")
     parser.add_argument("--processes", type=int, default=os.cpu_count())

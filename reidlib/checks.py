@@ -63,6 +63,11 @@ def check_array(values: object, name: str, where: str) -> Tensor:
         if not tensor.is_complex():
             return tensor
     else:
+        if hidden := int(np.ma.count_masked(values)) if np.ma.isMA(values) else 0:
+            raise ReIDError(
+                f"{where}: {hidden} of {name} are masked; fill them in (filled()), or "
+                "leave those images out"
+            )
         try:
             array = np.asarray(values)
             if array.dtype == object:  # a column of pandas, for instance
@@ -261,6 +266,35 @@ def check_ids(ids: object, name: str, where: str) -> np.ndarray:
     return tensor.to(torch.int64).numpy()
 
 
+def check_truth(values: object, name: str, where: str) -> np.ndarray:
+    """Return true or false of every image as bool ``(N,)``.
+
+    Args:
+        values: ``(N,)`` or ``(N, 1)``, of bool or of the numbers 0 and 1.
+        name: What the caller calls them, for the message.
+        where: Calling function, for the message.
+
+    Raises:
+        ReIDError: If they have another shape or other values.
+    """
+    told = check_array(values, name, where).cpu()
+    if told.ndim == 2 and told.shape[1] == 1:
+        told = told[:, 0]
+    if told.ndim != 1 or not bool(((told == 0) | (told == 1)).all()):
+        raise ReIDError(
+            f"{where}: {name} has shape {tuple(told.shape)} or values other than true "
+            "and false; give (N,) bool"
+        )
+    return told.bool().numpy()
+
+
+def check_seed(seed: object, where: str) -> np.random.Generator:
+    """Return the generator of a seed, a whole number from 0 up, or the one given."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(check_count(seed, "seed", where, least=0))
+
+
 def check_labels(labels: Array, where: str) -> np.ndarray:
     """Return pseudo labels, -1 for an outlier, as int64 ``(N,)``, or raise."""
     array = check_ids(labels, "pseudo labels", where)
@@ -341,9 +375,10 @@ def check_choice(
     value: object, name: str, where: str, choices: Collection[str]
 ) -> None:
     """Raise `ReIDError` unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ReIDError(
-            f"{where}: {name} is {value!r}; choose from {', '.join(choices)}"
+            f"{where}: {name} is {' '.join(repr(value).split()):.60}; choose from "
+            f"{', '.join(choices)}"
         )
 
 

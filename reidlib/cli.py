@@ -125,7 +125,14 @@ def _refused(why: str, status: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line like all others."""
+    """A parser whose errors are one line like all others.
+
+    Options are written in full: --seed is not --seeds, nor --k an option that begins
+    with k.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         raise ReIDError(f"{message}; see {self.prog} --help")
@@ -183,7 +190,6 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a method",
         add_help=False,
-        allow_abbrev=False,  # --k must not be taken for an option that begins with k
         description="Every setting of the recipe is an option too: reidlib train "
         "RECIPE --help lists them.",
     )
@@ -212,7 +218,6 @@ def _parser() -> argparse.ArgumentParser:
     resume = commands.add_parser(
         "resume",
         help="continue a run that was stopped, with its settings and data",
-        allow_abbrev=False,
     )
     resume.add_argument("out", type=Path, metavar="RUN", help="folder of the run")
     resume.set_defaults(
@@ -421,10 +426,10 @@ def _images_at(path: Path, kind: str | None) -> ImageTable:
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.data import ReIDDataset
-    from reidlib.engine.run import Run
+    from reidlib.engine.run import Run, result_in
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
-    from reidlib.recipes.steps import check_network, check_requirements, result_of
+    from reidlib.recipes.steps import check_network, check_requirements
 
     before = _recall_run(options) if options.resume else None
     if options.recipe is None:
@@ -464,10 +469,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             "--source-root is given and adaptation is 'none', so the source would not "
             "be used; add --adaptation joint, pretrain or source"
         )
-    if before and config == default and (options.out / "result.json").is_file():
+    if before and config == default and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
         print(f"run: {options.out} (complete)")
-        _print_result(options.out, result_of(options.out))
+        _print_result(options.out, result)
         return
     # What is wrong is said now, and not after the data are drawn or read.
     named = options.data or options.root or options.size
@@ -663,7 +668,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         unscored = str(error)  # a search for a person needs no identity
     print(
         f"{dataset.name} at {dataset.root}: {len(dataset.query)} queries, "
-        f"{len(dataset.gallery)} gallery images"
+        f"{len(dataset.gallery)} gallery images, in {config.precision}"
     )
     model = model.to(device)
     query, gallery = extract_test(model, dataset, config, device)
@@ -737,7 +742,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         raise ReIDError(
             f"--seeds is {options.seeds}; a table needs one seed or more, at most 1000"
         )
-    data = _data_of(options, options.root)
+    data = _data_of(options)
     outcomes = reproduce(
         options.table,
         preset=options.preset,
@@ -755,12 +760,16 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
         )
 
 
-def _data_of(options: argparse.Namespace, root: Path | None) -> Any:
+def _data_of(options: argparse.Namespace) -> Any:
     """Return the data that are asked for; None: those of the table."""
     from reidlib.experiments import Data
 
-    if root is not None:
-        return Data(kind=options.data or "auto", root=root)
+    if options.size and (options.data or options.root):
+        raise ReIDError("--size draws SynthCity and --root reads a folder: omit one")
+    if options.root is not None:
+        return Data(kind=options.data or "auto", root=options.root)
+    if options.data is not None:  # a report needs no images, if it is clear of which
+        return Data.reported(options.data)
     return Data(options.size) if options.size else None
 
 
@@ -773,7 +782,7 @@ def _verify(options: argparse.Namespace) -> None:
             f"no recipe {options.table!r}; choose from {', '.join(RECIPES)}"
         )
     recipes = tuple(RECIPES) if options.table is None else (options.table,)
-    data = _data_of(options, options.root)
+    data = _data_of(options)
     found = verify(recipes, data=data, preset=options.preset, device=options.device)
     for one in found:
         name, value = one.largest
@@ -791,9 +800,7 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.experiments import report
 
-    # Only result files are read: without --root, any folder name will do.
-    root = options.root or (Path("PATH") if options.data else None)
-    data = _data_of(options, root)
+    data = _data_of(options)
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:

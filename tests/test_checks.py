@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,8 @@ from reidlib.checks import (
     check_number,
     check_positive,
     check_same_length,
+    check_seed,
+    check_truth,
     whole_number,
 )
 from reidlib.errors import ReIDError
@@ -334,3 +338,39 @@ def test_large_results_are_refused(monkeypatch):
 def test_free_memory_is_that_of_the_machine():
     free = checks.free_memory()
     assert free is None or 0 < free < 2**50
+
+
+def test_masked_values_are_refused_and_not_taken_for_data():
+    ids = np.ma.array([1, 2, 3], mask=[0, 1, 0])
+    features = np.ma.array(np.eye(3), mask=[[0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    refused("1 of ids are masked; fill", check_ids, ids, "ids", "x")
+    refused(
+        "2 of features are masked; fill",
+        check_features,
+        features,
+        "x",
+        normalised=False,
+    )
+    whole = np.ma.array([1, 2, 3])
+    assert check_ids(whole, "ids", "x").tolist() == [1, 2, 3]
+
+
+def test_a_choice_is_a_text():
+    for value in (np.array(["a", "b"]), ["a"], None, 1):
+        refused("kind is .*; choose from a, b", check_choice, value, "kind", "x", "ab")
+
+
+def test_true_or_false_of_every_image():
+    for values in ([True, False], [[1], [0]], np.array([1.0, 0.0])):
+        assert check_truth(values, "hits", "x").tolist() == [True, False]
+    for values in ([0.5, 1], [-1, 0], [math.nan, 1], [[1, 0]]):
+        refused(
+            "hits has .*other than true and false", check_truth, values, "hits", "x"
+        )
+
+
+def test_seeds():
+    assert check_seed(np.int64(3), "x").random() == np.random.default_rng(3).random()
+    assert check_seed(generator := np.random.default_rng(0), "x") is generator
+    for seed in (-1, 2.5, None, "0"):
+        refused("x: seed is", check_seed, seed, "x")

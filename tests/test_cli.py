@@ -754,3 +754,52 @@ def test_all_splits_of_a_data_set_are_embedded(trained, tiny_root, tmp_path):
     splits = found.table.attributes["split"]
     assert found.table.paths == city.train.paths + city.query.paths + city.gallery.paths
     assert (splits == "query").sum() == len(city.query)
+
+
+def test_a_file_of_another_run_is_not_taken_for_that_of_the_run(
+    trained, tmp_path, capsys
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for name in ("result.json", "manifest.json"):
+        own = (run / name).read_text()
+        foreign = {"version": 99}, {"config": {**json.loads(own)["config"], "seed": 9}}
+        recipe = "direct" if name == "result.json" else "calr"
+        for change in ({"recipe": recipe}, *foreign):
+            other = json.loads(own) | change
+            (run / name).write_text(json.dumps(other))
+            line = failing(["resume", run], capsys)
+            assert "result.json is of a run with another" in line, line
+            assert "remove it and resume the run" in line
+        (run / name).write_text(own)
+    assert main(["resume", str(run)]) == 0
+    (run / "result.json").write_text("{")
+    assert "result.json is damaged" in (line := failing(["resume", run], capsys))
+    assert "remove it and resume the run" in line
+
+
+def test_options_are_written_in_full(trained, capsys):
+    assert "--seed" in failing(["reproduce", "AFF-F4", "--seed", "3"], capsys)
+    assert "--re" in failing(["evaluate", trained, "--re"], capsys)
+    assert "--siz" in failing(["data", "make", "synthcity", "x", "--siz=tiny"], capsys)
+    assert "--dev" in failing(["resume", trained, "--dev", "cpu"], capsys)
+    assert "--iter" in failing(["train", "baseline", "--iter", "3"], capsys)
+
+
+@pytest.mark.parametrize("recipe", ["direct", "aff_scl", "cals", "qafm"])
+def test_a_run_in_mixed_precision_is_scored_in_it(recipe, tiny_root, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "figures.json"
+    words = ["train", recipe, "--preset", "quick", "--device", "cpu", "--quiet"]
+    words += ["--backbone", "tiny", "--height", "64", "--width", "32"]
+    words += ["--root", str(tiny_root), "--precision", "bf16-mixed"]
+    if recipe != "direct":
+        words += ["--epochs", "1", "--iterations", "2", "--frozen-stages", "1"]
+    if recipe == "qafm":
+        words += ["--quality-backbone", "tiny", "--attribute-epochs", "0"]
+        words += ["--quality-height", "32", "--quality-width", "16"]
+    assert main([*words, "--out", str(run)]) == 0
+    words = ["evaluate", str(run), "--device", "cpu", "--json", str(out)]
+    assert main(words) == 0
+    assert "in bf16-mixed" in capsys.readouterr().out
+    told, trained = json.loads(out.read_text()), result_of(run)["metrics"]
+    for name in ("mAP", "mINP", "cmc"):
+        assert told[name] == pytest.approx(trained[name], abs=1e-9)

@@ -26,10 +26,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+import experiments_aff_scl
+import experiments_baseline
+import experiments_calr
 import experiments_cals
 import experiments_qafm
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
-from experiments_cals import CHARTS, TRAINED
+from experiments_cals import TRAINED
 from page_tables import markdown, spread
 from quotes import quotes
 from reidlib.errors import ReIDError
@@ -49,6 +52,13 @@ from reidlib.synthcity import (
 
 FOLDER = Path(__file__).parent
 SEED = 0
+PAGES = (
+    experiments_baseline,
+    experiments_calr,
+    experiments_aff_scl,
+    experiments_cals,
+    experiments_qafm,
+)
 LIMIT = 300_000  # bytes: the pictures are part of the repository
 ACCEPTANCE = results_dir() / "synthcity_acceptance.json"
 MEASURES = ("rank1", "mAP")
@@ -426,8 +436,7 @@ TABLES = {
     "papers_calr": calr_table,
     "papers_aff_scl": aff_scl_table,
     "papers_cals": cals_table,
-    **experiments_cals.TABLES,
-    **experiments_qafm.TABLES,
+    **{name: make for page in PAGES for name, make in page.TABLES.items()},
     "papers_qafm": qafm_table,
     "papers_compared": comparison_table,
     "synthcity_dials": dial_table,
@@ -448,8 +457,9 @@ def main() -> None:
     for name, make in TABLES.items():
         (FOLDER / f"{name}.txt").write_text(make(), encoding="utf-8")
     (FOLDER / "quotes.json").write_text(quoted(), encoding="utf-8")
-    for name, chart in CHARTS.items():
-        report(save(chart(), name))
+    for page in PAGES:
+        for name, chart in getattr(page, "CHARTS", {}).items():
+            report(save(chart(), name))
     if "--tables" in sys.argv:
         return
     for name, chart in TRAINED.items():

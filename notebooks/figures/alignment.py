@@ -1,18 +1,214 @@
-"""Chapter 8: toy domains, the camera loss, the sweep over beta."""
+"""Camera alignment: two cameras in the plane, the camera loss, and a probe."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
+import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor, nn
 
+from reidlib.losses import CameraClassifier, camera_loss
 from reidlib.plotting import COLOURS, MARKERS
 from reidlib.plotting.style import INK
+
+PASSING = {
+    "all four": ("ABCD", "ABCD"),
+    "D at one camera": ("ABC", "ABCD"),
+    "two and two": ("AB", "CD"),
+}
+"""Who passes the left and the right camera."""
+HOME = torch.tensor([20.0, 110.0, 170.0, 280.0]).deg2rad()
+
+
+@functools.cache
+def make_toy(passing: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images of four people under two cameras, as points in the plane.
+
+    Args:
+        passing: A name of `PASSING`.
+
+    Returns:
+        ``(N, 2)`` points, 20 for each person and camera; people; cameras. The second
+        camera sees the same people shifted and turned.
+
+    Example:
+        >>> [len(make_toy(passing)[0]) for passing in PASSING]
+        [160, 140, 80]
+    """
+    generator = torch.Generator().manual_seed(0)
+    points, people, cameras = [], [], []
+    for camera, names in enumerate(PASSING[passing]):
+        side = 2 * camera - 1  # -1 on the left, 1 on the right
+        turn = math.radians(15 * side)
+        for person in map("ABCD".index, names):
+            angle = HOME[person] + turn
+            place = torch.stack([angle.cos() + 1.5 * side, angle.sin()])
+            points.append(place + 0.18 * torch.randn(20, 2, generator=generator))
+            people += [person] * 20
+            cameras += [camera] * 20
+    return torch.cat(points), torch.tensor(people), torch.tensor(cameras)
+
+
+@functools.cache
+def play(
+    passing: str,
+    strength: float,
+    seed: int = 0,
+    beta: float = 1.0,
+    steps: int = 200,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+) -> list[tuple[Tensor, float, float]]:
+    """Train the encoder of the toy against both classifiers.
+
+    Args:
+        passing: A name of `PASSING`.
+        strength: Strength of the reversal.
+        seed: Seed of the networks.
+        beta: Weight of the camera loss.
+        steps: Number of steps.
+        optimizer: Class of the optimiser.
+
+    Returns:
+        For each step, and the start: the features, and the shares of people and of
+        cameras that the two classifiers of the training find.
+    """
+    points, people, cameras = make_toy(passing)
+    torch.manual_seed(seed)
+    turn = nn.Parameter(torch.eye(2).repeat(2, 1, 1))  # of each camera
+    shift = nn.Parameter(torch.zeros(2, 2))
+    who = nn.Linear(2, 4)
+    where = CameraClassifier(2, 2, hidden=16, dropout=0.0)
+    weights = [turn, shift, *who.parameters(), *where.parameters()]
+    settings: dict[str, Any] = {"lr": 0.02}
+    if optimizer is torch.optim.Adam:
+        settings["betas"] = (0.5, 0.999)
+    step = optimizer(weights, **settings)
+    film = []
+    for _ in range(steps + 1):
+        features = torch.einsum("nij,nj->ni", turn[cameras], points) + shift[cameras]
+        person, camera = who(features), where(features, strength)
+        named = (person.argmax(dim=1) == people).float().mean()
+        caught = (camera.argmax(dim=1) == cameras).float().mean()
+        film.append((features.detach(), float(named), float(caught)))
+        loss = F.cross_entropy(person, people) + beta * camera_loss(camera, cameras)
+        step.zero_grad()
+        loss.backward()
+        step.step()
+    return film
+
+
+def probe(features: Tensor, classes: Tensor) -> float:
+    """Return what a fresh classifier finds, by nine neighbours, on points unseen to it.
+
+    Args:
+        features: ``(N, D)``.
+        classes: ``(N,)`` what to find.
+
+    Example:
+        >>> round(probe(torch.arange(40.0)[:, None], torch.arange(40) // 20), 1)
+        1.0
+    """
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    found = cross_val_score(KNeighborsClassifier(9), features, classes, cv=folds)
+    return float(found.mean())
+
+
+def outcome(passing: str, strength: float) -> tuple[float, float]:
+    """Return the shares of people and of cameras that are found after training.
+
+    Args:
+        passing: A name of `PASSING`.
+        strength: Strength of the reversal.
+
+    Returns:
+        People, over the last fifty steps of two trainings; cameras, by a fresh probe.
+    """
+    films = [play(passing, strength, seed) for seed in (0, 1)]
+    cameras = make_toy(passing)[2]
+    named = np.mean([named for film in films for _, named, _ in film[-50:]])
+    told = np.mean([probe(film[-1][0], cameras) for film in films])
+    return float(named), float(told)
+
+
+def draw_game(passing: str, strength: float, step: int) -> None:
+    """Draw the features of one step of `play`, and print who and what is found."""
+    _, people, cameras = make_toy(passing)
+    features, named, caught = play(passing, strength)[step]
+    fresh = probe(features, cameras)
+    print(f"people found: {named:.0%}")
+    print(f"cameras: {caught:.0%} by the game's classifier, {fresh:.0%} by a probe")
+    title = f"{passing}, λ = {strength:g}, step {step}"
+    plot_domains(features, people, cameras, title=title)
+
+
+def plot_strengths(found: pd.DataFrame, told: pd.DataFrame) -> np.ndarray:
+    """Draw people and cameras found against the strength of the reversal.
+
+    Args:
+        found: Shares of people: a line for each strength, a column for each toy.
+        told: Shares of cameras, in the same form.
+
+    Returns:
+        ``(2,)`` axes.
+
+    Example:
+        >>> table = pd.DataFrame({"all four": {0.0: 1.0, 1.0: 0.5}})
+        >>> plot_strengths(table, table)[0].lines[0].get_ydata().tolist()
+        [100.0, 50.0]
+    """
+    _, axes = plt.subplots(1, 2, figsize=(9.4, 3.4), layout="constrained", sharey=True)
+    titles = ("People found (%)", "Cameras found by a fresh probe (%)")
+    for title, table, ax in zip(titles, (found, told), axes):
+        for (name, column), style in zip(table.items(), ("o-", "^--", "s:")):
+            ax.plot(range(len(table)), 100 * column, style, label=name)
+        ax.set_xticks(range(len(table)), [f"{s:g}" for s in table.index])
+        ax.set(xlabel="strength λ of the reversal", title=title, ylim=(0, 104))
+    axes[1].axhline(50, color="0.3", ls="-.", lw=1, label="a coin")
+    axes[1].legend(title="who passes", loc="lower right")
+    return axes
+
+
+def plot_player(
+    player: Sequence[float], probes: Mapping[str, float], chance: float
+) -> Axes:
+    """Draw the game's classifier epoch by epoch, and fresh probes beside it.
+
+    Args:
+        player: Accuracy of the classifier of each epoch.
+        probes: For each name the accuracy of a probe after training.
+        chance: Accuracy of a guess, drawn as a level.
+
+    Returns:
+        The axes, in percent.
+
+    Example:
+        >>> ax = plot_player([0.2, 0.3], {"CALR": 0.6}, 0.25)
+        >>> ax.lines[1].get_ydata().tolist()
+        [60.0]
+    """
+    ax = plt.subplots(figsize=(6.4, 3.4))[1]
+    x = np.arange(1, len(player) + 1)
+    ax.plot(x, 100 * np.array(player), "o-", label="the game's classifier")
+    for i, (name, value) in enumerate(probes.items(), 1):
+        look: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[i]}
+        label = f"a fresh probe, {name}"
+        ax.plot([x[-1] + 0.5], [100 * value], ls="", ms=8, label=label, **look)
+    ax.axhline(100 * chance, ls="--", color="0.3", lw=1.2, label="chance")
+    ax.set_xticks(x)
+    ax.set(xlabel="epoch", ylabel="cameras found (%)", ylim=(0, 100))
+    ax.legend(loc="upper left", ncols=2)
+    return ax
 
 
 def plot_domains(
@@ -103,54 +299,3 @@ def plot_camera_losses(
     axes[1].set(title="Its pull on the logits", ylabel="size of the gradient")
     axes[0].legend()
     return axes
-
-
-def plot_beta_sweep(sweeps: Mapping[str, Mapping[float, Any]]) -> Axes:
-    """Draw the gain of each weight of the camera loss over no camera loss (CALR-T5).
-
-    Differences let sweeps of different heights share one scale. With several seeds they
-    are taken seed by seed, because a seed's city moves all weights together.
-
-    Args:
-        sweeps: For each name the mAP in percent at each beta: one number, or ``(S,)``
-            over seeds in the same order everywhere, nan where a run is missing. Beta 0
-            must be among them.
-
-    Returns:
-        The axes: for each name a line through the mean differences, with bars of one
-        standard deviation where there are several seeds.
-
-    Example:
-        >>> ax = plot_beta_sweep({"ours": {0.0: [30, 40], 1.0: [31, 43]}})
-        >>> ax.lines[0].get_ydata().tolist()
-        [0.0, 2.0]
-    """
-    table = pd.DataFrame(
-        [
-            (name, beta, gain)
-            for name, sweep in sweeps.items()
-            for beta, values in sweep.items()
-            for gain in np.atleast_1d(values) - np.atleast_1d(sweep[0.0])
-        ],
-        columns=["sweep", "beta", "gain"],
-    )
-    ax = sns.lineplot(
-        table,
-        x="beta",
-        y="gain",
-        hue="sweep",
-        style="sweep",
-        markers=list(MARKERS[: len(sweeps)]),
-        markersize=6,
-        markeredgewidth=0,
-        errorbar="sd",
-        err_style="bars",
-        err_kws={"capsize": 3},
-        ax=plt.subplots()[1],
-    )
-    ax.axhline(0, color=INK, lw=1)
-    ax.set(
-        xlabel="weight β of the camera loss", ylabel="mAP minus mAP at β = 0 (points)"
-    )
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return ax

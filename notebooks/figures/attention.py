@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from reidlib.plotting import COLOURS, MARKERS
 from reidlib.plotting.inputs import as_images
 from reidlib.plotting.style import INK, PAPER, QUIET
 from reidlib.plotting.tiles import GAP, LINE, Canvas, overlay
+from reidlib.synthcity import World
+from reidlib.synthcity.identities import Identity
 
 
 def plot_reweighting(
@@ -249,3 +252,42 @@ def plot_focus(
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="share of the map on the person (%)", ylabel="")
     return ax
+
+
+def other_street(world: World) -> World:
+    """Return a city in which each camera has the ground and wall of the next one.
+
+    The cameras keep their colours, sharpness and light.
+
+    Example:
+        >>> from reidlib.synthcity import plan_world
+        >>> world = plan_world("tiny", 0)
+        >>> other_street(world).cameras[0].wall == world.cameras[1].wall
+        True
+    """
+    cameras = tuple(
+        replace(camera, ground=other.ground, wall=other.wall, seed=other.seed)
+        for camera, other in zip(
+            world.cameras, world.cameras[1:] + world.cameras[:1], strict=True
+        )
+    )
+    return replace(world, cameras=cameras)
+
+
+def other_people(world: World) -> World:
+    """Return a city in which each person of the test is replaced by the next one.
+
+    Example:
+        >>> from reidlib.synthcity import plan_world
+        >>> world = plan_world("tiny", 0)
+        >>> first, second = world.test_pids[:2]
+        >>> other_people(world).identity(first) == world.identity(second)
+        True
+    """
+    following = dict(zip(world.test_pids, world.test_pids[1:] + world.test_pids[:1]))
+
+    class Recast(World):
+        def identity(self, number: int) -> Identity:
+            return super().identity(following.get(number, number))
+
+    return Recast(**vars(world))

@@ -6,13 +6,86 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from torch import Tensor
 
+from reidlib.losses import SymmetricMemory
 from reidlib.plotting import COLOURS, MARKERS
 from reidlib.plotting.style import GRID, INK, PAPER, QUIET
 
 KEYS = {"mean key": "*", "hard key": "D"}
 """Both keys of a cluster and their markers."""
+
+
+def on_circle(degrees: Any) -> Tensor:
+    """Return points of the unit circle, ``(..., 2)``.
+
+    Example:
+        >>> on_circle([0.0, 90.0]).round(decimals=2).tolist()
+        [[1.0, 0.0], [-0.0, 1.0]]
+    """
+    angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float32))
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def degrees_of(vectors: Tensor) -> Any:
+    """Return the angles of ``(..., 2)`` vectors, in degrees, as numbers or lists.
+
+    Example:
+        >>> round(degrees_of(torch.tensor([0.0, 2.0])))
+        90
+    """
+    return torch.rad2deg(torch.atan2(vectors[..., 1], vectors[..., 0])).tolist()
+
+
+def query_memory(spread: float, temperature: float) -> SymmetricMemory:
+    """Return a memory of a cluster at 0 degrees and of rivals at 80 and -80 degrees.
+
+    The hard key of the cluster lies ``spread`` degrees from its mean key; those of the
+    rivals lie 6 degrees nearer to the cluster than their mean keys.
+    """
+    memory = SymmetricMemory(3, 2, temperature=temperature)
+    memory.initialise(on_circle([0.0, 80.0, -80.0]))
+    memory.hard.initialise(on_circle([float(spread), 74.0, -74.0]))
+    return memory
+
+
+def plot_query(query: float, spread: float, temperature: float) -> None:
+    """Draw a query among three clusters, and both losses for every place of it.
+
+    Prints the losses at the query's place.
+
+    Args:
+        query: Its place, in degrees; it belongs to the cluster at 0.
+        spread: How far the images of that cluster reach to either side.
+        temperature: Of both softmaxes.
+    """
+    memory, own = query_memory(spread, temperature), torch.tensor([0])
+    at = memory.losses(on_circle([float(query)]), own)
+    told = (f"{name} {getattr(at, name):.2f}" for name in ("mean", "hard", "balance"))
+    print(f"{', '.join(told)}; total {at.total:.2f}")
+    images = [torch.linspace(-spread, spread, 9), torch.linspace(74, 86, 5)]
+    images.append(-images[1])
+    axes = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")[1]
+    plot_memories(
+        on_circle(torch.cat(images)),
+        torch.arange(3).repeat_interleave(torch.tensor([9, 5, 5])),
+        memory.mean.bank,
+        memory.hard.bank,
+        query=on_circle(float(query)),
+        ax=axes[0],
+    )
+    places = torch.arange(-90, 91, 2.0)
+    curves = [memory.losses(on_circle([float(a)]), own) for a in places]
+    for name, colour, style in zip(("mean", "hard"), COLOURS[3:], ("-", "--")):
+        loss = [float(getattr(terms, name)) for terms in curves]
+        axes[1].plot(places, loss, style, color=colour, label=f"{name} contrast")
+    axes[1].axvline(query, color="0.2", lw=1.2, ls=":", label="query")
+    axes[1].set(xlabel="place of the query (degrees)", ylabel="loss")
+    axes[1].set_ylim(bottom=0)
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def plot_memories(

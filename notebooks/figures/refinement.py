@@ -1,179 +1,193 @@
-"""Chapter 7: what refinement discards, when, and what that gains."""
+"""Label refinement: what is worth a look, and the curves of its controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from torch import Tensor
 
-from reidlib.clustering import ClusterQuality
+from reidlib.data import ImageTable, read_image
+from reidlib.labels import refine_labels
 from reidlib.plotting import COLOURS, MARKERS
-from reidlib.plotting.clusters import measure_name
-from reidlib.plotting.style import INK
 
-HATCHES = ("", "///", "...")
-EPOCH = {
-    "discard_ratio": "images discarded (%)",
-    "clusters": "number of clusters",
-    "mAP": "mAP (%)",
-}
-"""Measures of an epoch and what a figure calls them."""
+Points = Mapping[float, tuple[float, float]]
+"""For each setting a point of a curve: recall and precision."""
 
 
-def plot_cluster_figures(
-    qualities: Mapping[str, Sequence[ClusterQuality]], places: Sequence[str]
-) -> np.ndarray:
-    """Draw how good several sets of clusters are, camera by camera (CALR-F4).
+class Pictures:
+    """The images of a table, each read when it is drawn.
 
     Args:
-        qualities: For each name (``"global"``, ``"local"``) the quality at each camera.
-        places: Names of the cameras.
-
-    Returns:
-        ``(4,)`` axes, one per measure, each with one container of bars per name.
-
-    Example:
-        >>> from reidlib.clustering import cluster_quality
-        >>> good = cluster_quality([0, 0, 1], [5, 5, 7], [0, 0, 0])
-        >>> axes = plot_cluster_figures({"global": [good, good]}, ["0", "1"])
-        >>> [float(bar.get_height()) for bar in axes[0].containers[0]]
-        [1.0, 1.0]
+        table: Table of the images.
+        size: Height and width.
     """
-    measures = ("pairwise_precision", "pairwise_recall", "pairwise_f", "expansion")
-    table = pd.DataFrame(
-        [
-            {"camera": place, "clusters of": name, **asdict(quality)}
-            for name, row in qualities.items()
-            for place, quality in zip(places, row, strict=True)
-        ]
-    )
-    figure, axes = plt.subplots(2, 2, figsize=(8.8, 5.0), layout="constrained")
-    for ax, measure in zip(axes.flat, measures):
-        sns.barplot(
-            table, x="camera", y=measure, hue="clusters of", saturation=1, ax=ax
-        )
-        for bars, hatch in zip(ax.containers, HATCHES):
-            plt.setp(bars, hatch=hatch, edgecolor="w", linewidth=0)
-        ax.grid(visible=False, axis="x")
-        ax.set(ylabel="", title=measure_name(measure))
-        ax.get_legend().remove()
-    legend = axes.flat[0].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside upper right", ncols=len(qualities))
-    return axes.ravel()
+
+    def __init__(self, table: ImageTable, size: tuple[int, int] = (96, 48)) -> None:
+        self.table, self.size = table, size
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return the image of a row."""
+        return read_image(self.table.file(row), self.size)
 
 
-def plot_refinement_epochs(
-    runs: Mapping[str, Mapping[str, Any]], *, num_pids: int
-) -> np.ndarray:
-    """Draw what is discarded, the clusters left, and mAP, over the epochs (CALR-F6).
+def pick_clusters(
+    clusters: Tensor,
+    pids: Tensor,
+    camids: Tensor,
+    least: int = 10,
+    most: int = 24,
+) -> list[int]:
+    """Return a cluster that is a camera, and one that is a person.
 
     Args:
-        runs: For each name its measures, of ``discard_ratio`` and ``mAP`` in [0, 1] and
-            ``clusters``; each ``(E,)``, or ``(S, E)`` for S seeds. A run may lack a
-            measure, and one that all lack has no panel.
-        num_pids: True number of identities: a level in the panel of ``clusters``.
+        clusters: ``(N,)`` clusters, -1 for an outlier.
+        pids: ``(N,)`` person ids.
+        camids: ``(N,)`` camera ids.
+        least: Least number of images.
+        most: Largest number of images.
 
     Returns:
-        ``(M,)`` axes, one per measure. A run has its mean first, and then, where there
-        are several seeds, a thin line for each.
+        The cluster with the most people under its most frequent camera, and of those
+        with one or two people the one with the most cameras.
 
     Example:
-        >>> runs = {"CALR": {"discard_ratio": [0.5, 0.25]}}
-        >>> axes = plot_refinement_epochs(runs, num_pids=40)
-        >>> [ax.get_ylabel() for ax in axes], axes[0].lines[0].get_ydata().tolist()
-        (['images discarded (%)'], [50.0, 25.0])
+        >>> clusters = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> people, cameras = torch.tensor([1, 2, 3, 4, 4, 4]), torch.arange(6) // 3
+        >>> pick_clusters(clusters, people, cameras, least=3)
+        [0, 1]
     """
-    measures = [m for m in EPOCH if any(m in run for run in runs.values())]
-    figure, axes = plt.subplots(
-        1,
-        len(measures),
-        figsize=(3.4 * len(measures), 3.0),
-        layout="constrained",
-        squeeze=False,
-    )
-    handles = {}
-    for ax, measure in zip(axes[0], measures):
-        for i, (name, run) in enumerate(runs.items()):
-            if measure in run:
-                values = np.atleast_2d(run[measure])
-                scale = 1 if measure == "clusters" else 100
-                epochs = np.arange(1, values.shape[1] + 1)
-                handles[name] = _mean_and_seeds(ax, epochs, scale * values, i)
-        if measure == "clusters":
-            handles["people"] = ax.axhline(num_pids, color=INK, ls="--", lw=1.2)
-        ax.set(xlabel="epoch", ylabel=EPOCH[measure])
-        ax.set_ylim(bottom=0)
-    names = [name for name in (*runs, "people") if name in handles]
-    figure.legend(
-        [handles[name] for name in names],
-        names,
-        loc="outside upper right",
-        ncols=len(names),
-    )
-    return axes[0]
+    sizes = torch.bincount(clusters[clusters >= 0])
+    middling = torch.nonzero((sizes >= least) & (sizes <= most))[:, 0].tolist()
+
+    def people(cluster: int) -> int:
+        members = clusters == cluster
+        camera = camids[members].mode().values
+        return len(pids[members & (camids == camera)].unique())
+
+    few = [c for c in middling if len(pids[clusters == c].unique()) <= 2]
+    person = max(few, key=lambda c: len(camids[clusters == c].unique()))
+    return [max(middling, key=people), person]
 
 
-def plot_dose_response(
-    doses: Sequence[float],
-    treatments: Mapping[str, Any],
-    *,
-    difference: tuple[str, str] | None = None,
-    ylabel: str = "mAP (%)",
-) -> np.ndarray:
-    """Draw a measure against the camera shift, and the difference of two treatments.
-
-    Differences are taken seed by seed, and so they are free of what makes one seed
-    easier than another (CALR-SHIFT).
+def judge_pivots(
+    pivots: Tensor, clusters: Tensor, local: Tensor, pids: Tensor, camids: Tensor
+) -> pd.DataFrame:
+    """Return what each pivot alone discards, and how often it is right (CALR-E5).
 
     Args:
-        doses: ``(K,)`` camera shifts, ascending.
-        treatments: For each name its values, ``(S, K)`` for S seeds, nan where there is
-            none.
-        difference: Two of the names: a second panel has the first minus the second.
-        ylabel: What is measured.
+        pivots: Rows of the pivots.
+        clusters: ``(N,)`` global clusters.
+        local: ``(N,)`` local clusters.
+        pids: ``(N,)`` person ids.
+        camids: ``(N,)`` camera ids.
 
     Returns:
-        ``(1,)`` or ``(2,)`` axes. Each has, per line, the mean over the seeds that
-        there are and then the seeds; the second one has a level at 0 before them.
+        A line for each pivot: the images of its ``cluster``, those of its camera that
+        are ``judged``, the ``strangers`` among these, how many are ``out``, and how
+        many ``rightly``.
 
     Example:
-        >>> values = {"plain": [[30.0, 20.0]], "refined": [[31.0, 24.0]]}
-        >>> pair = ("refined", "plain")
-        >>> axes = plot_dose_response([0, 1], values, difference=pair)
-        >>> axes[1].lines[1].get_ydata().tolist()
-        [1.0, 4.0]
+        >>> zeros = torch.zeros(3, dtype=torch.long)
+        >>> two = torch.tensor([0, 0, 1])
+        >>> judge_pivots(zeros[:1], zeros, two, two, zeros).loc[0].tolist()
+        [3, 2, 1, 1, 1]
     """
-    panels = 1 if difference is None else 2
-    _, axes = plt.subplots(
-        1, panels, figsize=(4.4 * panels, 3.3), layout="constrained", squeeze=False
-    )
-    table = {name: np.asarray(values) for name, values in treatments.items()}
-    for i, (name, values) in enumerate(table.items()):
-        _mean_and_seeds(axes[0, 0], doses, values, i).set_label(name)
-    axes[0, 0].set(xlabel="camera shift", ylabel=ylabel)
-    axes[0, 0].legend()
-    if difference is not None:
-        first, second = difference
-        axes[0, 1].axhline(0, color=INK, lw=1.0)
-        _mean_and_seeds(axes[0, 1], doses, table[first] - table[second], len(table))
-        axes[0, 1].set(
-            xlabel="camera shift",
-            ylabel=f"difference of {ylabel}",
-            title=f"{first} minus {second}, seed by seed",
-        )
-    return axes[0]
+    lines = {}
+    for pivot in pivots.tolist():
+        refined = refine_labels(clusters, local, camids, torch.tensor([pivot]))
+        out, strangers = refined.discarded, pids != pids[pivot]
+        mates = clusters == clusters[pivot]
+        own = mates & (camids == camids[pivot])
+        lines[pivot] = {
+            "cluster": int(mates.sum()),
+            "judged": int(own.sum()) - 1,
+            "strangers": int((own & strangers).sum()),
+            "out": int(out.sum()),
+            "rightly": int((out & strangers).sum()),
+        }
+    return pd.DataFrame(lines).T
 
 
-def _mean_and_seeds(ax: Axes, x: Any, values: np.ndarray, i: int) -> Any:
-    """Draw the mean of the seeds that there are, and each of them as a thin line."""
-    mean = pd.DataFrame(values).mean()  # leaves nan out, without a warning
-    (line,) = ax.plot(x, mean, color=COLOURS[i], marker=MARKERS[i], zorder=3)
-    if len(values) > 1:
-        ax.plot(x, values.T, color=COLOURS[i], lw=0.8, alpha=0.5)
-    return line
+def pick_pivots(cases: pd.DataFrame) -> tuple[int, int]:
+    """Return the pivot that does the most good, and the one that does the most harm.
+
+    Args:
+        cases: From `judge_pivots`.
+
+    Returns:
+        Rows of two pivots whose clusters fit into a figure: most strangers out, less
+        those that stay and people of its own that go; most people of its own out.
+    """
+    small = cases[(cases["cluster"] <= 24) & (cases["judged"] < 14)]
+    wrongly = small["out"] - small["rightly"]
+    net = small["rightly"] - wrongly - (small["strangers"] - small["rightly"])
+    rows = small.index.tolist()
+    return rows[int(net.argmax())], rows[int(wrongly.argmax())]
+
+
+def plot_judges(
+    judges: Mapping[str, Points], marks: Mapping[str, tuple[float, float]]
+) -> Axes:
+    """Draw precision against recall of several judges, at many sizes of clusters.
+
+    Args:
+        judges: For each name its points.
+        marks: Points with a text.
+
+    Returns:
+        The axes, a line for each judge.
+
+    Example:
+        >>> ax = plot_judges({"one": {1: (0.5, 0.4), 2: (0.4, 0.6)}}, {})
+        >>> ax.lines[0].get_ydata().tolist()
+        [0.4, 0.6]
+    """
+    ax = plt.subplots()[1]
+    for (name, points), colour, marker in zip(judges.items(), COLOURS, MARKERS):
+        x, y = zip(*points.values())
+        ax.plot(x, y, color=colour, marker=marker, label=name)
+    for text, at in marks.items():
+        ax.annotate(text, at, (8, 6), textcoords="offset points", fontsize=8.5)
+    ax.set(xlabel="recall of pairs under one camera", ylabel="precision of these pairs")
+    ax.set_ylim(0)
+    ax.legend()
+    return ax
+
+
+def plot_arrows(before: Points, after: Points) -> Axes:
+    """Draw clusters of several k, and an arrow from each to its refined clusters.
+
+    Args:
+        before: The points of each k.
+        after: The points of its refined clusters.
+
+    Returns:
+        The axes: a line through the first, and markers for the second.
+
+    Example:
+        >>> ax = plot_arrows({4: (0.2, 0.5), 6: (0.3, 0.4)}, {4: (0.1, 0.6)})
+        >>> ax.lines[1].get_xdata().tolist()
+        [0.1]
+    """
+    ax = plt.subplots()[1]
+    for points, name, line, i in (
+        (before, "Infomap", "-", 0),
+        (after, "refined", "", 1),
+    ):
+        x, y = zip(*points.values())
+        ax.plot(x, y, color=COLOURS[i], marker=MARKERS[i], ls=line, label=name)
+    look: dict[str, Any] = {"arrowstyle": "->", "color": COLOURS[6], "lw": 1.0}
+    for k, start in before.items():
+        if k in after:
+            ax.annotate("", after[k], start, arrowprops=look | {"shrinkA": 4})
+        ax.annotate(f"k = {k}", start, (7, 3), textcoords="offset points", fontsize=8.5)
+    ax.set(xlabel="pair recall, all cameras", ylabel="pair precision, all cameras")
+    ax.set(ylim=(0, None), xlim=(None, max(x for x, _ in before.values()) + 0.04))
+    ax.legend()
+    return ax

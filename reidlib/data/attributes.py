@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -123,6 +125,11 @@ def read_market_attributes(path: str | os.PathLike[str]) -> MarketAttributes:
         27
     """
     file = _attribute_file(path)
+    if file.exists() and not file.is_file():  # to open a pipe would wait for ever
+        raise ReIDError(
+            f"{file} is a pipe or a device and no file; remove it, and put the "
+            "attribute file there"
+        )
     if not file.is_file():
         raise ReIDError(
             f"there is no attribute file {file}; it is distributed separately from the "
@@ -198,34 +205,57 @@ try:
     told = pickle.dumps({k: v for k, v in told.items() if not k.startswith("__")})
 except Exception as error:
     told = pickle.dumps(str(error) or type(error).__name__)
-sys.stdout.buffer.write(told)
+sys.stdout.buffer.write(b"<reidlib>" + told)
 """
 
 
 @functools.lru_cache(maxsize=4)
 def _load(file: Path, sha256: str) -> dict[str, Any]:
     """Return the variables of a MATLAB file, once for each content."""
+    if not sys.executable:
+        raise ReIDError(
+            f"{file} is read by a process of its own, and Python does not say where it "
+            "is itself (sys.executable is empty); set that to its program"
+        )
     words = [sys.executable, "-P", "-c", _CHILD, str(file.absolute())]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("PYTHONHASHSEED", None)  # a wrong one ends Python
     try:
         done = subprocess.run(
             words, capture_output=True, env=environment, timeout=600, check=False
         )
-        if done.returncode == 0:
-            told = pickle.loads(done.stdout)
-        else:  # by a signal, or with what Python said last
-            lines = done.stderr.decode(errors="replace").split("\n")
-            said = [line for line in lines if line.strip()]
-            told = said[-1] if said else "its lengths are wrong"
+        # Python may print before, if it was told to.
+        told = pickle.loads(done.stdout.partition(b"<reidlib>")[2])
     except subprocess.TimeoutExpired:
         told = "reading it does not end"
+    except (pickle.UnpicklingError, EOFError):  # the process told nothing of the file
+        raise ReIDError(f"{file} could not be read: {_ended(done)}") from None
     if isinstance(told, str):
-        reason = " ".join(told.split())
+        reason, way_out = " ".join(told.split()), "download it again"
+        if "v7.3" in reason:
+            way_out = "save it in MATLAB with the option -v7"
         raise ReIDError(
             f"{file} is not a MATLAB file of version 5, or damaged ({reason}); "
-            "download it again"
+            f"{way_out}"
         )
     return told
+
+
+def _ended(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Say how the process ended that was to read a file, and what to do."""
+    if done.returncode < 0:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-done.returncode).name
+            return (
+                f"{name} ended the process that reads it; memory was short, or the "
+                "file is damaged: free some, or download it again"
+            )
+    lines = done.stderr.decode(errors="replace").split("\n")
+    said = " ".join(next((line for line in lines[::-1] if line.strip()), "").split())
+    return (
+        f"the process that reads it ended with status {done.returncode} and "
+        f"{said or 'said nothing'}; try that Python and its SciPy by themselves"
+    )
 
 
 def _split(file: Path, split: str, fields: Any) -> dict[int, np.ndarray]:

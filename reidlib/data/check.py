@@ -485,18 +485,26 @@ def _check_copies(
         )
 
 
-def training_problem(dataset: ReIDDataset) -> str:
+def training_problem(dataset: ReIDDataset, least_people: int = 2) -> str:
     """Say why nothing can be learned from a data set; empty if something can.
 
     Args:
         dataset: Data set to train on.
+        least_people: How many people it must have, where they are known.
     """
-    if len(dataset.train) >= 2:
-        return ""
-    return (
-        f"{dataset.root} has {len(dataset.train)} training images; two are the least "
-        "from which anything can be learned"
-    )
+    train = dataset.train
+    if len(train) < 2:
+        return (
+            f"{dataset.root} has {len(train)} training images; two are the least from "
+            "which anything can be learned"
+        )
+    if train.has_identities and train.num_pids < least_people:
+        return (
+            f"{dataset.root} has training images of {train.num_pids} people; two are "
+            "the least that can be told apart: add people, or leave pid empty where it "
+            "is unknown"
+        )
+    return ""
 
 
 def _check_training(report: Report, dataset: ReIDDataset) -> None:
@@ -538,11 +546,6 @@ def _check_identities(report: Report, tables: dict[str, ImageTable]) -> None:
             f"{len(alone)} of {len(people)} people of train are seen by one camera "
             f"only: {_some([f'{pid:04d}' for pid in alone])}; they give no positive "
             "pairs across cameras"
-        )
-    if len(people := np.unique(train.pids[train.pids > DISTRACTOR])) == 1:
-        report.warnings.append(
-            f"train has one identity, {people[0]:04d}: nothing can be learned from it "
-            "by supervised training; leave pid empty where it is unknown"
         )
     test = np.concatenate([tables["query"].pids, tables["gallery"].pids])
     shared = np.intersect1d(train.pids, test)

@@ -52,7 +52,8 @@ def read_image(
     Grey images are repeated in three channels and an alpha channel is dropped. Grey
     images of more than 8 bits (of thermal and depth cameras) do not say which value is
     white. Whole numbers are read as 8, 10, 12, 14, 16 or more bits: the fewest that
-    hold the image's highest value. Floats are read from 0, black, to 1, white, and
+    hold the image's highest value; those with a sign are of 15 where others are of 16,
+    and of 31. Floats are read from 0, black, to 1, white, and
     refused beyond. So are such images whose 0 is white, and colours of 16 bits per
     channel that use less than 15 of them. Orientation tags (EXIF) are ignored, because
     the crops of re-identification data sets are stored upright. Resizing is bicubic
@@ -124,7 +125,7 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
                         "holds values of more than 8 bits of which 0 is white; save "
                         "it with 0 as black"
                     )
-                image = Image.fromarray(_eight_bits(np.asarray(file)))
+                image = Image.fromarray(_eight_bits(np.asarray(file), signed))
             elif signed:  # Pillow reads them modulo 256
                 image = Image.fromarray(_eight_bits(np.asarray(file).view(np.int8)))
             elif deep_colour:
@@ -170,8 +171,13 @@ def _check_deep_colour(file: Image.Image) -> None:
         )
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Return grey values of another depth as uint8; Pillow would clip them."""
+def _eight_bits(values: np.ndarray, signed: bool = False) -> np.ndarray:
+    """Return grey values of another depth as uint8; Pillow would clip them.
+
+    Args:
+        values: ``(H, W)``.
+        signed: Whether the file has room for a sign: of 16 bits 15 are left.
+    """
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
         if not (low >= 0 and high <= 1):  # so for NaN
@@ -186,7 +192,9 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
             "save it with values from 0 up"
         )
     bits = max(8, int(high).bit_length())
-    return (values >> (bits + bits % 2 - 8)).astype(np.uint8)
+    if not (signed and bits in (15, 31)):
+        bits += bits % 2
+    return (values >> (bits - 8)).astype(np.uint8)
 
 
 def _why(file: Path, error: Exception) -> str:

@@ -7,6 +7,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def save_embeddings(
         "fingerprint": fingerprint,
         "model": model,
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         "features": matrix,
         "paths": np.array(table.paths, dtype=np.str_),
         "pids": table.pids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,8 +36,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             ``path`` before is untouched, and no partial file is left behind.
     """
     path = user_path(path)
-    if path.is_symlink():
-        path = path.resolve()  # the link stays one
+    link, path = path, path.resolve() if path.is_symlink() else path  # it stays a link
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(data)  # a pipe or a device: never replaced by a file
@@ -51,9 +51,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.replace(temporary, path)
     except OSError as error:
         kept = "the previous file is intact" if path.exists() else "nothing was written"
+        way_out = "choose another place"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            way_out = "free some space or choose another place"
+        elif link != path:
+            way_out = f"{link} is a link to it: remove that, or make the folder"
         raise ReIDError(
-            f"cannot write {path}: {error.strerror or error} ({kept}); free some space "
-            "or choose another place"
+            f"cannot write {path}: {error.strerror or error} ({kept}); {way_out}"
         ) from error
 
 
@@ -110,8 +114,13 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 
 def weights_hash(model: nn.Module) -> str:
     """Return a hash of names, types and values of all that a network holds."""
+    return content_hash(model.state_dict())
+
+
+def content_hash(state: dict[str, Any]) -> str:
+    """Return a hash of what `save_checkpoint` would save: equal content, equal hash."""
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_flatten(model.state_dict(), "", tensors))
+    structure = json.dumps(_flatten(state, "", tensors))
     return _checksum(structure, {name: t.cpu() for name, t in tensors.items()})
 
 

@@ -72,7 +72,7 @@ def read_result(file: Path, way_out: str) -> dict[str, Any]:
     Raises:
         DamagedError: If it is missing or damaged, or is another program's.
     """
-    result = read_json(file, way_out, _RESULT)
+    result = read_json(file, way_out, _RESULT, ["recipe", "version", "config"])
     if not {"metrics", "error"} & result.keys():
         raise DamagedError(
             f"{file} is damaged (neither metrics nor an error in it); {way_out}", file
@@ -81,6 +81,15 @@ def read_result(file: Path, way_out: str) -> dict[str, Any]:
     missing = [name for name in ("cmc", *_SCORES) if name not in scores]
     if "mAP" in scores and missing:
         raise DamagedError(f"{file} is damaged (no {missing[0]!r}); {way_out}", file)
+    shares = {name: scores[name] for name in ("mAP", "mINP") if name in scores}
+    shares |= {f"rank {rank}": value for rank, value in scores.get("cmc", {}).items()}
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise DamagedError(
+                f"{file} is damaged ({name} is {value}, and a share is in [0, 1]); "
+                f"{way_out}",
+                file,
+            )
     return result
 
 

@@ -269,12 +269,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """Return the content of the result file, or None if the run is not complete."""
-        if not self.result_path.exists():
-            return None
-        way_out = "remove it and resume the run, which writes it again"
-        result = read_result(self.result_path, way_out)
-        require_same(self.result_path, result, self.manifest)
-        return result
+        return result_in(self.directory, self.manifest)
 
     def __enter__(self) -> Run:
         with contextlib.ExitStack() as stack:
@@ -404,6 +399,23 @@ class Run:
         self._seconds_before = self._checkpoint["seconds"]
         self._rewrite_metrics()
         self.log(f"resumed after epoch {self.epoch}")
+
+    def made_from(self, **hashes: str) -> None:
+        """Record what the recipe keeps in a file of its own, labels for instance.
+
+        Call it before ``epochs``. A resumed run must find what it began with.
+
+        Args:
+            hashes: By what the file holds a hash of it.
+
+        Raises:
+            DamagedError: If the run began with other content.
+        """
+        hashes = {f"{name} (made)": value for name, value in hashes.items()}
+        if self._checkpoint is not None:
+            now = {**self.manifest, "files": hashes}
+            require_same(self.checkpoint_path, self._checkpoint, now)
+        self.manifest["files"] = {**self.manifest.get("files", {}), **hashes}
 
     def epochs(self, count: int) -> Iterator[int]:
         """Yield the remaining epochs; write the log and a checkpoint after each.
@@ -741,7 +753,31 @@ def _short(record: dict[str, Any]) -> str:
     )
 
 
-def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+def result_in(folder: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result in the folder of a run, or None if the run is not complete.
+
+    Args:
+        folder: The folder.
+        manifest: What the run depends on; the result must be of the same run.
+    """
+    file = folder / "result.json"
+    if not file.exists():
+        return None
+    result = read_result(file, "remove it and resume the run, which writes it again")
+    way_out = (
+        "put that of this run back, or remove it and resume the run, which writes it "
+        "again"
+    )
+    require_same(file, result, manifest, way_out)
+    return result
+
+
+def require_same(
+    file: Path,
+    then: dict[str, Any],
+    now: dict[str, Any],
+    way_out: str = "resume it unchanged, or choose another folder (--out)",
+) -> None:
     """Raise `DamagedError` if a file belongs to a run with other settings or data.
 
     What one of them did not read is not compared: old runs name no files, and those of
@@ -751,6 +787,7 @@ def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
         file: The file, for the message.
         then: What it says of recipe, version, configuration, data and files.
         now: What it must say.
+        way_out: What to do, for the message.
     """
     for name in ("recipe", "version", "config", "dataset"):
         if name not in then:  # an old checkpoint lacks some
@@ -759,8 +796,7 @@ def require_same(file: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
         if before != value:
             raise DamagedError(
                 f"{file} is of a run with another {name} "
-                f"({_difference(before, value)}); resume it unchanged, or choose "
-                "another folder (--out)",
+                f"({_difference(before, value)}); {way_out}",
                 file,
             )
     for name, sha256 in now.get("files", {}).items():

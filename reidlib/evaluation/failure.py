@@ -8,7 +8,15 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from reidlib.checks import check_array, check_ids, check_same_length
+from reidlib.checks import (
+    check_array,
+    check_count,
+    check_ids,
+    check_number,
+    check_same_length,
+    check_seed,
+    check_truth,
+)
 from reidlib.errors import ReIDError
 
 
@@ -45,24 +53,27 @@ def auroc(
         scores: ``(N,)``, high where a failure is expected.
         failed: ``(N,)`` bool.
         people: ``(N,)`` person of each image.
-        confidence: Of the interval.
-        draws: How often people are drawn.
+        confidence: Of the interval, in (0, 1).
+        draws: How often people are drawn, 2 at least.
         seed: Of the draws.
 
     Returns:
         The area with its limits.
 
     Raises:
-        ReIDError: If there is no failure or no success, lengths differ, or a score is
-            not finite.
+        ReIDError: If there is no failure or no success, lengths differ, a score is not
+            finite, or a setting is out of range.
 
     Example:
         >>> auroc([1.0, 2.0, 3.0], [False, True, True], [1, 2, 3]).value
         1.0
     """
     where = "auroc"
+    confidence = check_number(confidence, "confidence", where, 0, 1, closed="neither")
+    draws = check_count(draws, "draws", where, least=2)
+    rng = check_seed(seed, where)
     x = check_array(scores, "scores", where).cpu().double().numpy()
-    bad = check_array(failed, "failed", where).cpu().numpy().astype(bool)
+    bad = check_truth(failed, "failed", where)
     ids = check_ids(people, "people", where)
     check_same_length(where, scores=x, failed=bad, people=ids)
     if x.ndim != 1 or not np.isfinite(x).all():
@@ -74,7 +85,6 @@ def auroc(
     ties = x[bad][:, None] == x[~bad]
     won = wins + 0.5 * ties  # (failures, successes)
     value = float(won.mean())
-    rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(who), np.full(len(who), 1 / len(who)), draws)
     weights = drawn[:, row].astype(float)
     one, other = weights[:, bad], weights[:, ~bad]

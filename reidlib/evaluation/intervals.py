@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from reidlib.checks import check_count, check_number
+from reidlib.checks import check_count, check_number, check_seed
 from reidlib.data.table import DISTRACTOR
 from reidlib.evaluation.calibration import Threshold, accepted
 from reidlib.evaluation.pairs import Pairs, check_both
@@ -101,7 +101,7 @@ def match_rates(
     people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))
     row, col = np.searchsorted(people, first), np.searchsorted(people, second)
     real = people > DISTRACTOR
-    weights = _draws(real, num_resamples, np.random.default_rng(seed))
+    weights = _draws(real, num_resamples, check_seed(seed, where))
 
     rates, limits = [], []
     for sign in (False, True):

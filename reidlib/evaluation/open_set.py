@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from reidlib.checks import Array, check_number
+from reidlib.checks import Array, check_number, check_seed
 from reidlib.data.table import DISTRACTOR, ImageTable
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import _Search, warn_without_camera
@@ -51,7 +51,7 @@ def take_people_out(
             f"a share of {share} of the {len(people)} people in both query and gallery "
             f"is {number}; choose it so that some stay and some go"
         )
-    removed = np.random.default_rng(seed).choice(people, number, replace=False)
+    removed = check_seed(seed, "take_people_out").choice(people, number, replace=False)
     return ~np.isin(gallery.pids, removed)
 
 

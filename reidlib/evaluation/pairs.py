@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from reidlib.checks import Array, check_count, check_number
+from reidlib.checks import Array, check_count, check_number, check_seed
 from reidlib.data.table import DISTRACTOR, NO_CAMERA, ImageTable
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import _Search, warn_without_camera
@@ -109,7 +109,7 @@ class Pairs:
         first, second = self.people
         people = np.unique(np.concatenate([np.unique(first), np.unique(second)]))
         check_number(share, "share", "split", 0, 1, closed="neither")
-        rng = np.random.default_rng(seed)
+        rng = check_seed(seed, "split")
         chosen = np.zeros(len(people), dtype=bool)
         for group in (people > DISTRACTOR, people < DISTRACTOR):
             rows = rng.permutation(np.flatnonzero(group))
@@ -183,7 +183,7 @@ def pair_distances(
         )
     num_negatives = len(asked) * len(search.kept) - search.num_same
     share = min(1.0, max_negatives / max(1, num_negatives))
-    rng = np.random.default_rng(seed)
+    rng = check_seed(seed, "pair_distances")
     parts: list[tuple[np.ndarray, ...]] = []
     for rows, block in search.blocks(asked):
         row, col = search.matches(rows)

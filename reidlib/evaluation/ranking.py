@@ -29,6 +29,10 @@ _SPARE = 8
 _DISTANCES = ("cosine", "squared_euclidean")
 
 
+class NoMatchError(ReIDError):
+    """No query has a match in the gallery."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What `evaluate` measured; shares are in [0, 1].
@@ -161,7 +165,7 @@ def evaluate(
     search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
     matched = np.flatnonzero(search.num_matches)
     if not len(matched):
-        raise ReIDError(_why_unmatched(query, gallery))
+        raise NoMatchError(_why_unmatched(query, gallery))
     num_without_camera = warn_without_camera(query, gallery)
 
     figures = []
@@ -217,7 +221,7 @@ def camera_remark(number: int) -> str:
 def check_matches(query: ImageTable, gallery: ImageTable) -> None:
     """Raise `ReIDError` if no query has a match in the gallery."""
     if not len(_pairs(query, gallery)[0][0]):
-        raise ReIDError(_why_unmatched(query, gallery))
+        raise NoMatchError(_why_unmatched(query, gallery))
 
 
 def top_matches(
@@ -346,7 +350,7 @@ class _Search:
                 )
         self.kept = np.flatnonzero(~np.isin(gallery.pids, left_out))
         if not len(self.kept):
-            raise ReIDError(
+            raise NoMatchError(
                 f"all {len(gallery)} gallery images of {gallery.root} are junk (-1) or "
                 "of unknown identity (-2); ranking needs identities"
             )

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reidlib.checks import Array, check_array, check_count, check_same_length
+from reidlib.checks import (
+    Array,
+    check_array,
+    check_count,
+    check_same_length,
+    check_truth,
+)
 from reidlib.errors import ReIDError
 
 _MOST_BINS = 10**6
@@ -62,13 +68,7 @@ def reliability(confidence: Array, correct: Array, num_bins: int = 15) -> Reliab
     if num_bins > _MOST_BINS:
         raise ReIDError(f"{where}: num_bins is {num_bins}; give at most {_MOST_BINS}")
     value = check_array(confidence, "confidence", where).cpu().double().numpy()
-    told = check_array(correct, "correct", where).cpu()
-    right = told.bool().numpy()
-    if told.ndim != 1 or not bool(((told == 0) | (told == 1)).all()):
-        raise ReIDError(
-            f"{where}: correct has shape {tuple(told.shape)} or values other than true "
-            "and false; give (N,) bool"
-        )
+    right = check_truth(correct, "correct", where)
     check_same_length(where, confidence=value, correct=right)
     if value.ndim != 1 or not len(value) or not ((value >= 0) & (value <= 1)).all():
         raise ReIDError(

@@ -107,7 +107,7 @@ def load_results(
         ReIDError: If there is no such plan or preset, a file is damaged, or a row has
             no result file; names the command that makes it.
     """
-    data = data or Data.of(table)
+    data = (data or Data.of(table)).read()
     lines = []
     for row in plan(table).rows:
         row.config(preset, 0)
@@ -251,7 +251,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     """
     if table not in plans():
         return _paper_report(table)
-    data = data or Data.of(table)
+    data = (data or Data.of(table)).read()
     rows = plan(table).rows
     frame = load_results(table, preset=preset, data=data, partial=True)
     parts = {row.name: _part(frame, row) for row in rows}

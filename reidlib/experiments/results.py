@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,23 +56,48 @@ class Data:
         kind: Kind of the folder, as for `reidlib.data.open_dataset`.
         root: A folder with real data. All seeds then share it.
         dials: Dials of SynthCity.
+        sha256: Fingerprint of the folder, or its beginning; read if it is not given.
     """
 
     size: str = "course"
     kind: str = "auto"
     root: Path | None = None
     dials: Dials = field(default_factory=Dials)
+    sha256: str = ""
 
     @classmethod
     def of(cls, table: str) -> Data:
         """Return the cities that a table is made on, unless others are asked for."""
         return cls(_size_of(table))
 
+    @classmethod
+    def reported(cls, kind: str) -> Data:
+        """Return the one folder of a kind of which there are results.
+
+        Raises:
+            ReIDError: If there are results of several.
+        """
+        pattern = re.compile(rf"{re.escape(kind)}-([0-9a-f]{{10}})-s\d+-.*\.json")
+        files = results_dir().glob(f"*/{kind}-*.json")
+        known = {found[1] for f in files if (found := pattern.fullmatch(f.name))}
+        if len(known) > 1:
+            raise ReIDError(
+                f"{results_dir()} holds results of {len(known)} data sets of kind "
+                f"{kind}; say with --root which are meant"
+            )
+        return cls(kind=kind, root=Path("PATH"), sha256=next(iter(known), 10 * "0"))
+
+    def read(self) -> Data:
+        """Return the data with the fingerprint of its folder, which takes a while."""
+        if self.root is None or self.sha256:
+            return self
+        return dataclasses.replace(self, sha256=self.open(0).fingerprint())
+
     @property
     def name(self) -> str:
-        """What result files call the data."""
+        """What result files call the data: those of two folders differ."""
         if self.root is not None:
-            return self.kind
+            return f"{self.kind}-{self.read().sha256[:10]}"
         turned = sorted(changed(asdict(self.dials), asdict(Dials())).items())
         return "-".join([self.size, *(f"{k}-{v:g}" for k, v in turned)])
 
@@ -207,7 +233,12 @@ class Job:
         # A city that was damaged had fewer images than were drawn.
         drawn = self.cities[0][0].images
         read = result.get("dataset", {}).get("images", drawn)
-        if (drawn and read != drawn) or _filled(result.get("data"), usual) != data:
+        other = result.get("dataset", {}).get("sha256", "")
+        if (
+            (drawn and read != drawn)
+            or _filled(result.get("data"), usual) != data
+            or (self.data.root and not other.startswith(self.data.sha256))
+        ):
             found.append("data")
         return found
 
@@ -224,7 +255,19 @@ class Job:
         dataset, read = self.open(), result.get("files", {})
         now = self.config.read_files(dataset)
         same = all(read.get(name, sha256) == sha256 for name, sha256 in now.items())
+        # It may have changed since its fingerprint was read.
         return same and result.get("dataset", {}).get("sha256") == dataset.fingerprint()
+
+    def gone(self, result: dict[str, Any]) -> list[str]:
+        """Name what a result of a folder was made from that is not there any more."""
+        if self.data.root is None:
+            return []
+        now = self.config.read_files(self.open())
+        return [
+            name
+            for name in result.get("files", {})
+            if name not in now and not name.endswith("(made)")
+        ]
 
     @property
     def command(self) -> str:

@@ -85,7 +85,7 @@ def reproduce(
         ReIDError: If there is no such plan or preset, the data cannot be read, a result
             would be published from changed code, or the process of a run was killed.
     """
-    data = data or Data.of(table)
+    data = (data or Data.of(table)).read()
     rows = plan(table).rows
     jobs = [Job(table, row, preset, data, seed) for seed in seeds for row in rows]
     # Two rows with equal settings are one run.
@@ -113,7 +113,14 @@ def reproduce(
 
 def _is_kept(job: Job) -> bool:
     result = job.read()
-    return result is not None and job.is_current(result)
+    if result is None or not job.is_current(result):
+        return False
+    if gone := job.gone(result):
+        say(
+            f"kept: {job.row.name}, seed {job.seed}, although the file of "
+            f"{', '.join(gone)} that it was made from is gone"
+        )
+    return True
 
 
 def refuse_changed_code() -> None:

@@ -91,6 +91,7 @@ def verify(
             commit.
     """
     refuse_changed_code()
+    data = data and data.read()
     jobs = [job for name in recipes if (job := _published(name, preset, data))]
     if not jobs:
         raise ReIDError(f"no current result of {', '.join(recipes)}: nothing to verify")

@@ -262,11 +262,14 @@ class FusedNet(nn.Module):
             images: ``(B, 3, H, W)`` normalised images, without augmentation.
         """
         made = self.branches(images)
+        # In mixed precision, too, what is weighed is float32, as in the recipe.
+        appearance, attributes = made.appearance.float(), made.attributes.float()
         if self.fusion.fixed_alpha is None:
             scores = self.quality(denormalise(images))
         else:
-            scores = made.appearance.new_zeros(len(images))
-        fused = self.fuse(made.appearance, made.attributes, self.alpha(scores))
+            scores = appearance.new_zeros(len(images))
+        alpha = self.alpha(scores).float()
+        fused = self.fuse(appearance, attributes, alpha)
         return F.normalize(fused.float(), dim=1)
 
 

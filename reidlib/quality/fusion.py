@@ -62,7 +62,13 @@ def target_weight(appearance_loss: Array, attribute_loss: Array) -> Tensor:
     other = _losses(attribute_loss, "attribute losses", where)
     _same_rows(where, one, other)
     total = one + other
-    share = torch.where(total > 0, one / total.clamp(min=1e-30), 0.5)
+    share = one / total.clamp(min=1e-30)
+    # What float32 has no sum or no digits of is divided by the larger one first.
+    odd = (total < 1e-30) | ((one < math.inf) & (other < math.inf) & total.isinf())
+    large = torch.maximum(one, other).double()
+    part = one.double() / large
+    scaled = torch.where(large > 0, part / (part + other.double() / large), 0.5)
+    share = torch.where(odd, scaled.to(share), share)
     return torch.where((one >= 0) & (other >= 0), share, math.nan)
 
 

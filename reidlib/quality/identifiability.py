@@ -58,9 +58,25 @@ def identifiability(features: Array, definition: Definition = "pairs") -> Tensor
             f"{where}: features of shape {tuple(x.shape)}; give (B, N, D) with the "
             "image and at least one perturbed version of it"
         )
-    x = x.float()
+    # Before the differences are taken, float32 would round those of large features off.
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     if not torch.isfinite(x).all():
         raise ReIDError(f"{where}: features hold NaN or inf; check the encoder")
+    score = _mean_distance(x, definition)
+    if not torch.isfinite(score).all():  # a square was too large
+        scale = x.abs().amax()
+        score = _mean_distance(x / scale, definition).double() * scale
+    score = score.float()
+    if not torch.isfinite(score).all():
+        raise ReIDError(
+            f"{where}: features go up to {float(x.abs().amax()):.3g}, and their "
+            "distances are too large for float32; scale them"
+        )
+    return score
+
+
+def _mean_distance(x: Tensor, definition: Definition) -> Tensor:
+    """Return the mean distance of ``(B, N, D)`` views for each image."""
     if definition == "anchor":
         return (x[:, 1:] - x[:, :1]).norm(dim=2).mean(dim=1)
     # Not by |a|^2 + |b|^2 - 2 ab, which loses the digits of nearly equal views.
@@ -228,8 +244,15 @@ class ScoreNormalisation(nn.Module):
                 f"ScoreNormalisation: {tuple(given.shape)} scores; give (N,) finite "
                 "numbers, at least one"
             )
-        spread = given.double().std(correction=0)
-        self.mean.copy_(given.double().mean())
+        values = given.double()
+        mean = values.mean().to(self.mean.dtype)
+        spread = values.std(correction=0).to(self.std.dtype)
+        if not torch.isfinite(mean + spread):
+            raise ReIDError(
+                f"ScoreNormalisation: scores go up to {float(values.abs().max()):.3g}, "
+                f"too large for {self.mean.dtype}; scale them"
+            )
+        self.mean.copy_(mean)
         self.std.copy_(spread if spread > 0 else torch.ones(()))
 
     def forward(self, scores: Array) -> Tensor:

@@ -43,6 +43,7 @@ from reidlib.recipes.settings import (
     check_at_least,
     check_not_negative,
     check_positive,
+    check_unused,
     small_presets,
 )
 from reidlib.recipes.steps import (
@@ -112,6 +113,11 @@ class Config(ContrastConfig, ClusteringConfig, AttentionConfig):
         check_at_least(self, min_samples=1, source_epochs=1)
         check_positive(self, "margin")
         check_not_negative(self, "hard_weight", "mean_weight")
+        if self.loss == "classifier":
+            names = ("hard_weight", "mean_weight", "balance", "mine_against")
+            check_unused(self, *names, where="where loss is classifier")
+        else:
+            check_unused(self, "margin", where="unless loss is classifier")
         if not self.hard_weight + self.mean_weight:
             raise ReIDError("hard_weight and mean_weight are 0; one must be positive")
 

@@ -19,13 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.checks import check_array, check_features, check_same_length
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_tensors
 from reidlib.engine.checkpoint import weights_hash
 from reidlib.engine.run import Run, duration
 from reidlib.errors import ReIDError
 from reidlib.evaluation.failure import auroc
-from reidlib.evaluation.ranking import Evaluation, evaluate, top_matches
+from reidlib.evaluation.ranking import (
+    Evaluation,
+    NoMatchError,
+    evaluate,
+    top_matches,
+)
 from reidlib.losses.smoothing import smoothed_cross_entropy
 from reidlib.losses.triplet import batch_hard_triplet
 from reidlib.models.fused import FusedNet
@@ -376,8 +382,18 @@ def score_alphas(
         Scores with the learned alpha; figures of alpha and of the fixed ones; the
         descriptors with the learned alpha, L2-normalised, on the CPU.
     """
-    both = {name: made[name].chunk(2, dim=1) for name in ("query", "gallery")}
-    alphas = {name: alpha_of(scores[name].to(made[name].device)) for name in both}
+    both, alphas = {}, {}
+    for name in ("query", "gallery"):
+        found = _split_of(made, name, dataset, "score_alphas", "descriptors")
+        pair = check_features(found, "score_alphas", normalised=False)
+        if pair.shape[1] % 2:
+            raise ReIDError(
+                f"score_alphas: descriptors of the {name} have {pair.shape[1]} "
+                "dimensions; give those of both branches, equally long"
+            )
+        both[name] = pair.chunk(2, dim=1)
+        known = _split_of(scores, name, dataset, "score_alphas", "scores")
+        alphas[name] = alpha_of(known.to(pair.device))
 
     def descriptors(alpha: float | None = None) -> dict[str, Tensor]:
         given = alphas if alpha is None else dict.fromkeys(both, alpha)
@@ -395,7 +411,8 @@ def score_alphas(
 
     whole = score(learned)
     by_alpha = {alpha: score(found) for alpha, found in fixed.items()}
-    alpha, quality = alphas["query"].cpu().double(), scores["query"].double()
+    alpha = alphas["query"].cpu().double()
+    quality = check_array(scores["query"], "scores", "score_alphas").cpu().double()
     spread = float(alpha.std()) if len(alpha) > 1 else 0.0
     varies = min(spread, float(quality.std(correction=0))) > 0
     together = np.corrcoef(alpha, quality)[0, 1] if varies else math.nan
@@ -418,6 +435,24 @@ def score_alphas(
     return whole, told, learned
 
 
+def _split_of(
+    values: Mapping[str, Any], name: str, dataset: ReIDDataset, where: str, what: str
+) -> Tensor:
+    """Return what belongs to the images of a split, as a tensor, or raise."""
+    if name not in values:
+        raise ReIDError(
+            f"{where}: there are {what} of {', '.join(values) or 'no split'}; give "
+            f"those of the {name}, too"
+        )
+    found = check_array(values[name], what, where)
+    if not found.ndim or len(found) != len(getattr(dataset, name)):
+        raise ReIDError(
+            f"{where}: {what} of the {name} have shape {tuple(found.shape)}; give one "
+            f"for each of its {len(getattr(dataset, name))} images"
+        )
+    return found
+
+
 def held_out_gain(
     fixed: Mapping[float, dict[str, Tensor]], score: Any, gallery: ImageTable
 ) -> float:
@@ -433,18 +468,28 @@ def held_out_gain(
 
     Returns:
         Mean average precision, the mean of both directions; NaN if there are no two
-        halves.
+        halves, or if no query has a match in one of them.
+
+    Raises:
+        ReIDError: If there is no weight, or if descriptors cannot be scored or are not
+            those of the gallery.
     """
+    if not fixed:
+        raise ReIDError("held_out_gain: there is no fixed alpha; give two or more")
     if not gallery.has_cameras or len(np.unique(gallery.camids)) < 2:
         return math.nan
     side = np.unique(gallery.camids, return_inverse=True)[1] % 2
     rows = [np.flatnonzero(side == s) for s in (0, 1)]
+    for found in fixed.values():
+        check_same_length(
+            "held_out_gain", gallery_descriptors=found["gallery"], images=gallery.paths
+        )
     try:
         halves = [
             np.stack([score(found, half).ap for found in fixed.values()])
             for half in rows
         ]
-    except ReIDError:  # no query has a match in one half
+    except NoMatchError:  # no query has a match in one half
         return math.nan
     seen = ~np.isnan(halves[0] + halves[1]).any(axis=0)
     one, other = (half[:, seen] for half in halves)
@@ -477,18 +522,30 @@ def failure_areas(
         its 95 % interval, of the distance to the nearest image as well. No areas if
         all queries fail or none does.
     """
+    where = "failure_areas"
     rows = np.setdiff1d(np.arange(len(dataset.query)), unmatched)
     query, gallery = dataset.query[rows], dataset.gallery
-    q, g = learned["query"][rows], learned["gallery"]
+    q, g = (
+        check_features(
+            _split_of(learned, name, dataset, where, "descriptors"),
+            where,
+            normalised=True,
+        )
+        for name in ("query", "gallery")
+    )
+    q = q[rows]
     nearest, hits = top_matches(q, g, query, gallery, k=1)
     failed = ~np.asarray(hits[:, 0])
     told: dict[str, Any] = {"share": float(failed.mean())}
     if failed.all() or not failed.any():
         return told
     far = 1 - (q * g[torch.as_tensor(nearest[:, 0])]).sum(dim=1)
-    predictors = {name: found["query"][rows] for name, found in scores.items()}
-    for low_is_bad in ("sharpness", "contrast"):
-        predictors[low_is_bad] = -predictors[low_is_bad]
+    predictors = {
+        name: _split_of(found, "query", dataset, where, name)[rows]
+        for name, found in scores.items()
+    }
+    for low_is_bad in {"sharpness", "contrast"} & predictors.keys():
+        predictors[low_is_bad] = -predictors[low_is_bad].double()
     predictors["distance"] = far
     areas = {
         name: list(auroc(values, failed, query.pids))

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidlib.checks import check_labels, check_same_length
 from reidlib.clustering.infomap import infomap
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.cache import cached_run
 from reidlib.engine.checkpoint import (
+    content_hash,
     load_checkpoint,
     random_states,
     save_checkpoint,
@@ -54,6 +56,7 @@ from reidlib.recipes.settings import (
     check_at_least,
     check_not_negative,
     check_share,
+    check_unused,
     hashed,
     small_presets,
 )
@@ -129,6 +132,8 @@ class Config(ContrastConfig, ClusteringConfig):
         check_at_least(self, weight_from=0, align_from=0, align_epochs=0)
         check_share(self, "min_similarity")
         check_not_negative(self, "beta", "reversal", "reversal_gamma")
+        if self.refinement == "none":
+            check_unused(self, "period", "floor", where="where refinement is none")
         self.discard_probability(0)
         self.stage_1()
 
@@ -422,8 +427,11 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
                 f"the local labels in {path} were made with other settings of stage 1; "
                 "remove that file to make them again"
             )
+        labels = check_local_labels(saved["labels"], train_split, f"{path}")
+        if not config.local_labels:
+            run.made_from(local_labels=content_hash({"labels": labels}))
         run.log(f"stage 1: local labels from {path}")
-        return saved["labels"]
+        return labels
 
     before = random_states()
     labels = torch.empty(len(train_split), dtype=torch.int64)
@@ -452,7 +460,37 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     set_random_states(before)
     made = {"labels": labels, "fingerprint": fingerprint, "settings": settings}
     save_checkpoint(file, made)
+    run.made_from(local_labels=content_hash({"labels": labels}))
     return labels
+
+
+def check_local_labels(labels: Tensor, table: ImageTable, where: str) -> Tensor:
+    """Return local labels, or raise unless they are clusters inside the cameras.
+
+    Args:
+        labels: What a file holds.
+        table: The training images.
+        where: The file, for the message.
+
+    Raises:
+        ReIDError: If they are no labels of these images, if all are outliers, or if a
+            cluster has images of two cameras.
+    """
+    array = check_labels(labels, where)
+    check_same_length(where, local_labels=array, images=table.paths)
+    again = "leave local_labels out to make them"
+    member = array >= 0
+    if not member.any():
+        raise ReIDError(f"{where}: all local labels are outliers; {again}")
+    clusters, cameras = np.unique(array[member]), table.camids[member]
+    pairs = np.unique(np.stack([array[member], cameras]), axis=1)[0]  # (C or more,)
+    if len(pairs) > len(clusters):
+        several = int((np.unique(pairs, return_counts=True)[1] > 1).sum())
+        raise ReIDError(
+            f"{where}: {several} of {len(clusters)} local clusters have images of "
+            f"several cameras, and each must be of one; {again}"
+        )
+    return torch.from_numpy(array)
 
 
 def check_cameras(dataset: ReIDDataset) -> None:

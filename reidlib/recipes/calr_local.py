@@ -28,9 +28,8 @@ from reidlib.recipes.settings import (
     ContrastConfig,
     check_at_least,
     check_batch,
-    check_choices,
     check_cluster_number,
-    check_numbers,
+    check_types,
     cluster_number,
     small_presets,
 )
@@ -71,8 +70,7 @@ class Stage:
     """Keep the last clusters, or those of the best silhouette."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_numbers(self)
+        check_types(self)
         check_at_least(self, epochs=1, iterations=1, num_labels=1, num_instances=1)
         check_batch(self.num_labels, self.num_instances)
         check_cluster_number(self.num_clusters)
@@ -176,7 +174,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         ReIDError: If there are images of more than one camera.
     """
     check_one_camera(dataset)
-    images = open_training_images(dataset, config, run.device)
+    # A camera may have seen one person.
+    images = open_training_images(dataset, config, run.device, least_people=1)
     augment = config.augmentation()
     kept = _Kept(config.keep == "silhouette")
     model, _, optimizer, schedule = start(

@@ -23,7 +23,7 @@ from torch import Tensor
 from reidlib.clustering.kmeans import kmeans
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
-from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
+from reidlib.engine.checkpoint import content_hash, load_checkpoint, save_checkpoint
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.reliability import reliability
@@ -57,6 +57,7 @@ from reidlib.recipes.settings import (
     check_cluster_number,
     check_positive,
     check_share,
+    check_unused,
     cluster_number,
     small_presets,
 )
@@ -144,6 +145,8 @@ class Config(ClusteringConfig):
         check_positive(self, "classifier_lr")
         check_cluster_number(self.num_clusters)
         check_share(self, "alpha", "dcls_alpha", "noise")
+        if not self.noise:
+            check_unused(self, "noise_kind", where="where noise is 0")
         if self.recluster and self.clustering == "identities":
             raise ReIDError("identities are never clustered again; set recluster False")
 
@@ -290,6 +293,7 @@ def first_labels(
             f"{file} holds the labels of another run; remove it, or choose another "
             "folder (--out)"
         )
+    run.made_from(pseudo_labels=content_hash(saved["labels"]))
     return Labels(**saved["labels"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.run import Run
@@ -26,7 +26,7 @@ class Config(CommonConfig):
     ``bn_splits`` and ``frozen_stages`` have no influence, and cannot be changed.
     """
 
-    pooling: str = "gap"  # type: ignore[assignment]
+    pooling: Literal["gap", "gem"] = "gap"
     """Feature map to vector. The mean: what the ImageNet classifier was trained on."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     Returns:
         The content of the result file.
     """
-    images = open_training_images(dataset, config, run.device)
+    images = open_training_images(dataset, config, run.device, least_people=1)
     model = network(config)
     log_weights(run, model)
     model = run.setup(model)

@@ -146,6 +146,8 @@ class Config(FusionConfig):
         phases = ("attribute_epochs", "warmup_epochs", "frozen_epochs")
         check_at_least(self, **dict.fromkeys(phases, 0))
         check_share(self, "fixed_alpha")
+        if self.alpha_loss != "none":
+            check_unused(self, "fixed_alpha", where="where alpha_loss trains alpha")
         check_positive(self, "branch_rate", "classifier_lr")
         check_not_negative(self, "margin")
         if not 0 <= self.smoothing < 1:

@@ -66,8 +66,7 @@ class CommonConfig:
     """Bytes of decoded images to keep in memory; beyond that they are streamed."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_numbers(self)
+        check_types(self)
         at_least = {"height": 16, "width": 8, "extract_batch": 1, "bn_splits": 1}
         check_at_least(self, **at_least, seed=0, frozen_stages=0, memory_budget=0)
         if self.last_stride not in (1, 2):
@@ -196,6 +195,10 @@ class AttentionConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, groups=1, reduction=1)
+        if self.local_attention == "none":
+            check_unused(self, "groups", where="where local_attention is none")
+            if self.global_attention == "none":
+                check_unused(self, "reduction", where="where both attentions are none")
 
 
 SMALL: Mapping[str, Any] = {"frozen_stages": 4, "num_instances": 4, "pad": 5}
@@ -279,16 +282,6 @@ def hashed(**files: str | None) -> dict[str, str]:
     return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
 
 
-def check_choices(config: object) -> None:
-    """Raise where a setting with named choices has another value."""
-    for name, kind in get_type_hints(type(config)).items():
-        choices = get_args(kind) if get_origin(kind) is Literal else ()
-        if choices and getattr(config, name) not in choices:
-            raise ReIDError(
-                f"{name} is {getattr(config, name)!r}; choose from {', '.join(choices)}"
-            )
-
-
 _LARGEST = {
     "seed": 2**32 - 1,
     "memory_budget": 2**50,
@@ -304,24 +297,50 @@ _SMALLEST = 1e-20
 """Smallest value of a number that is not 0: 1 over a smaller one may be infinite."""
 
 
-def check_numbers(config: object) -> None:
-    """Raise where a number is NaN, infinite or too large, or a count is not whole."""
+def check_types(config: object) -> None:
+    """Raise where a setting is not of its type, or a number is of no use.
+
+    NaN, infinite and huge numbers are of none. Numbers of NumPy become those of Python,
+    which can be written to a file.
+    """
     for name, kind in get_type_hints(type(config)).items():
-        if kind not in (int, float):
-            continue
         value: Any = getattr(config, name)
-        largest = _LARGEST.get(name, 10**6)
-        number = Integral if kind is int else Real
-        valid = isinstance(value, number) and not isinstance(value, bool)
-        if not valid:
-            wanted = "whole number" if kind is int else "number"
-            raise ReIDError(f"{name} is {value!r}; give a {wanted}")
-        if value != value:
-            raise ReIDError(f"{name} is nan; give a number")
-        if not abs(value) <= largest:
-            raise ReIDError(f"{name} is {value}; it must be at most {largest}")
-        if 0 < abs(value) < _SMALLEST:
-            raise ReIDError(f"{name} is {value}; give 0, or {_SMALLEST} or more")
+        shown = f"{name} is {' '.join(repr(value).split()):.60}"
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
+            if not isinstance(value, str) or value not in choices:
+                raise ReIDError(f"{shown}; choose from {', '.join(choices)}")
+        elif kind in (int, float):
+            number = _check_number(value, kind, name, shown)
+            if number is not value:
+                object.__setattr__(config, name, number)
+        elif not isinstance(value, get_args(kind) or kind):
+            raise ReIDError(f"{shown}; give {_wanted(kind)}")
+
+
+def _wanted(kind: Any) -> str:
+    """Say what a setting takes."""
+    told = {bool: "True or False", str: "a text", type(None): "None"}
+    parts = get_args(kind) or (kind,)
+    return " or ".join(told.get(part, f"a {part.__name__}") for part in parts)
+
+
+def _check_number(value: Any, kind: type, name: str, shown: str) -> Any:
+    """Return a number of Python's, or raise unless it is of use."""
+    number = Integral if kind is int else Real
+    valid = isinstance(value, number) and not isinstance(value, bool)
+    if not valid:
+        wanted = "whole number" if kind is int else "number"
+        raise ReIDError(f"{shown}; give a {wanted}")
+    if value != value:
+        raise ReIDError(f"{name} is nan; give a number")
+    largest = _LARGEST.get(name, 10**6)
+    if not abs(value) <= largest:
+        raise ReIDError(f"{name} is {value}; it must be at most {largest}")
+    if 0 < abs(value) < _SMALLEST:
+        raise ReIDError(f"{name} is {value}; give 0, or {_SMALLEST} or more")
+    # A float that is written as 1 stays 1: the names of results depend on it.
+    return value if isinstance(value, int | float) else kind(value)
 
 
 def check_batch(num_labels: int, num_instances: int, bn_splits: int = 1) -> None:
@@ -374,14 +393,20 @@ def check_at_least(config: object, **lowest: float) -> None:
             )
 
 
-def check_unused(config: object, *names: str) -> None:
-    """Raise where a setting is changed that has no influence in this recipe."""
+def check_unused(config: object, *names: str, where: str = "in this recipe") -> None:
+    """Raise where a setting is changed that has no influence.
+
+    Args:
+        config: The configuration.
+        names: Settings that it does not read.
+        where: Why it does not, for the message: "where alpha is learned".
+    """
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
         if field.name in names and value != field.default:
             raise ReIDError(
-                f"{field.name} is {value!r}, and it has no influence in this recipe; "
-                f"leave it at {field.default!r}"
+                f"{field.name} is {value!r}, and it has no influence {where}; leave it "
+                f"at {field.default!r}"
             )
 
 

@@ -130,7 +130,8 @@ def result_of(path: str | Path) -> dict[str, Any]:
     path = user_path(path)
     if path.is_dir():
         path = path / "result.json"
-    return read_result(path, "resume the run, which writes it at its end")
+    remove = "remove it and " if path.exists() else ""
+    return read_result(path, f"{remove}resume the run, which writes it at its end")
 
 
 # -- start -------------------------------------------------------------------------
@@ -227,15 +228,24 @@ def check_network(network: nn.Module, config: CommonConfig) -> None:
 
 
 def open_training_images(
-    dataset: ReIDDataset, config: CommonConfig, device: torch.device
+    dataset: ReIDDataset,
+    config: CommonConfig,
+    device: torch.device,
+    least_people: int = 2,
 ) -> ImageSource:
     """Open the training split at the size of the configuration.
+
+    Args:
+        dataset: Data.
+        config: For the size.
+        device: Where batches are wanted.
+        least_people: How many people there must be, where they are known.
 
     Raises:
         ReIDError: If there is too little to learn from, or if the test split could not
             be scored in the end: better now than after hours of training.
     """
-    if problem := training_problem(dataset):
+    if problem := training_problem(dataset, least_people):
         raise ReIDError(problem)
     check_test_split(dataset)
     return open_split(dataset.train, config, device)
@@ -393,10 +403,13 @@ def extract(
 ) -> Tensor:
     """Return the features of all images, without augmentation.
 
+    They are computed in the precision of the configuration, by a network that a run has
+    set up and by one that was loaded.
+
     Args:
         model: Network in any mode; it is put into eval mode and back.
         images: N images.
-        config: For the number of images at once.
+        config: For the number of images at once, and the precision.
         forward: What to call in the place of the network, such as a method of it.
 
     Returns:
@@ -406,7 +419,13 @@ def extract(
     normalise = TestTransform()
     index = sequential_batches(len(images), config.extract_batch)
     batches = (normalise(batch) for batch in images.batches(index))
-    return extract_features(model, batches, forward)
+    mixed = config.precision == "bf16-mixed"
+
+    def compute(batch: Tensor) -> Tensor:
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=mixed):
+            return (forward or model)(batch)
+
+    return extract_features(model, batches, compute)
 
 
 def extract_test(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from reidlib.data import ImageTable, read_market_attributes
+from reidlib.data import ImageTable, attributes, read_market_attributes
 from reidlib.data.attributes import (
     ATTRIBUTE_GROUPS,
     ATTRIBUTE_NAMES,
@@ -189,7 +192,7 @@ def test_a_damaged_file_ends_neither_the_process_nor_the_memory(tmp_path, conten
     # variable of 2^29 structs, 4 GiB of pointers.
     for place, value in ((tag + 1, 4), (163, 32)):
         file.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
-        with refused("not a MATLAB file of version 5, or damaged .*download it again"):
+        with refused("damaged.* download it again"):
             read_market_attributes(file)
 
 
@@ -213,3 +216,45 @@ def test_missing_and_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "text.mat").write_text("not a matrix, but long enough to be read" * 9)
     with refused("text.mat is not a MATLAB file of version 5"):
         read_market_attributes(tmp_path / "text.mat")
+
+
+def test_what_ends_the_reader_is_told_from_damage(tmp_path, content, monkeypatch):
+    def error(code=None):
+        """What is said of a file, where the reader does something first."""
+        if code is not None:
+            monkeypatch.setattr(attributes, "_CHILD", f"{code}\n{child}")
+        attributes._load.cache_clear()
+        with pytest.raises(ReIDError) as raised:
+            read_market_attributes(file)
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    file, child = write(tmp_path, content), attributes._CHILD
+    signals = "import os, signal; os.kill(os.getpid(), signal."
+    for name in ("SIGKILL", "SIGSEGV"):
+        told = error(f"{signals}{name})")
+        assert f"could not be read: {name} ended the process" in told
+        assert "memory was short, or the file is damaged" in told
+    for code in ("raise SystemExit(0)", "print('<reidlib>\\x80'); raise SystemExit(0)"):
+        assert "ended with status 0 and said nothing" in error(code)
+    assert "No module named 'nothing'" in (told := error("import nothing"))
+    assert "download" not in told
+    monkeypatch.setattr(attributes, "_CHILD", f"print('hello')\n{child}\nprint('bye')")
+    monkeypatch.setenv("PYTHONHASHSEED", "-5")
+    attributes._load.cache_clear()
+    assert read_market_attributes(file).train
+    for none in (None, ""):
+        monkeypatch.setattr(sys, "executable", none)
+        assert "Python does not say where it is itself" in error()
+
+
+def test_files_of_another_version_and_pipes_say_what_to_do(tmp_path):
+    file = tmp_path / "market_attribute.mat"
+    header = b"MATLAB 7.3 MAT-file, HDF5".ljust(124) + b"\x00\x02IM"
+    file.write_bytes(header + bytes(512))
+    with refused(r"v7.3 .*; save it in MATLAB with the option -v7"):
+        read_market_attributes(file)
+    file.unlink()
+    os.mkfifo(file)
+    with refused("is a pipe or a device and no file; remove it"):
+        read_market_attributes(tmp_path)

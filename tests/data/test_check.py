@@ -22,7 +22,7 @@ from reidlib.data import (
     contact_sheet,
     open_dataset,
 )
-from reidlib.data.check import overview
+from reidlib.data.check import overview, training_problem
 from reidlib.errors import ReIDError
 from reidlib.recipes.baseline import Config
 from reidlib.recipes.steps import open_training_images
@@ -113,9 +113,9 @@ def test_images_without_camera_or_identity_are_counted(tmp_path):
 
 def test_one_identity_is_told(tmp_path):
     splits = {**GOOD, "train": [(7, 0), (7, 1), (7, 2)]}
-    problems, (warning,) = findings(tmp_path, **splits)
-    assert problems == []
-    assert "train has one identity, 0007: nothing can be learned" in warning
+    (problem,), warnings = findings(tmp_path, **splits)
+    assert warnings == []
+    assert "has training images of 1 people; two are the least" in problem
 
 
 def test_people_seen_by_one_camera_are_counted(tmp_path):
@@ -353,3 +353,12 @@ def test_sheets_of_nothing_are_refused(tmp_path, arguments, message):
         contact_sheet(table, **arguments)
     with pytest.raises(ReIDError, match="there is no image to show"):
         overview(in_memory(tmp_path))
+
+
+def test_what_cannot_be_told_apart_is_refused_but_in_one_camera(tmp_path):
+    one = in_memory(tmp_path, [(7, 0), (7, 1)])
+    with pytest.raises(ReIDError, match=r"images of 1 people; two are the least that"):
+        open_training_images(one, Config(), "cpu")
+    assert training_problem(one, least_people=1) == ""
+    assert training_problem(in_memory(tmp_path, [(7, 0), (8, 1)])) == ""
+    assert training_problem(in_memory(tmp_path, [(UNKNOWN, 0), (UNKNOWN, 1)])) == ""

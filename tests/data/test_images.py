@@ -252,6 +252,21 @@ def test_whole_numbers_with_a_sign_are_read_where_none_is_negative(tmp_path):
     assert read_image(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 5, 127]
 
 
+def test_a_sign_takes_a_bit(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    ramp = np.linspace(0, 32767, 256).round().astype(np.int16).reshape(16, 16)
+    cv2.imwrite(str(tmp_path / "x.tif"), ramp)
+    found = read_image(tmp_path / "x.tif")[..., 0].ravel()
+    assert np.abs(found.astype(int) - np.arange(256)).max() <= 1
+    for kind, white in ((np.int16, 2**15 - 1), (np.int32, 2**31 - 1)):
+        values = np.array([[0, white // 2, white]], kind)
+        write_tiff(tmp_path / "y.tif", values[..., None], 1, 2)
+        assert read_image(tmp_path / "y.tif")[0, :, 0].tolist() == [0, 127, 255]
+    values = np.array([[0, 32767]], np.uint16)  # without one they are of 16 bits
+    write_tiff(tmp_path / "z.tif", values[..., None], 1, 1)
+    assert read_image(tmp_path / "z.tif")[0, :, 0].tolist() == [0, 127]
+
+
 def test_planes_of_16_bits_are_refused(tmp_path):
     lists = {
         258: [16] * 3,

@@ -168,3 +168,12 @@ def test_a_pipe_is_written_to_and_a_link_stays_a_link(tmp_path):
     write_atomically(link, b"new")
     assert link.is_symlink()
     assert file.read_bytes() == b"new"
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    link = tmp_path / "result.json"
+    link.symlink_to(tmp_path / "gone" / "result.json")
+    with pytest.raises(ReIDError, match=r"is a link to it: remove that") as raised:
+        write_atomically(link, b"{}")
+    assert "free some space" not in str(raised.value)
+    assert str(link) in str(raised.value)

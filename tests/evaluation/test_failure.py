@@ -51,8 +51,30 @@ def test_an_interval_holds_the_true_area_about_as_often_as_it_says():
         ([1.0, 2.0, 3.0], [0, 1], [1, 2], "auroc"),
         ([1.0, 2.0], [1, 1], [1, 2], "2 of 2 failed"),
         ([1.0, 2.0], [0, 1], [1.5, 2], "people"),
+        ([1.0, 2.0], [np.nan, 1], [1, 2], "failed has .*other than true and false"),
+        ([1.0, 2.0], [0.5, 0], [1, 2], "failed has .*other than true and false"),
+        ([1.0, 2.0], [-1, 0], [1, 2], "failed has .*other than true and false"),
     ],
 )
 def test_what_cannot_be_an_area(scores, failed, people, message):
     with pytest.raises(ReIDError, match=message):
         auroc(scores, failed, people)
+
+
+def test_a_column_is_one_value_for_each_image():
+    expected = auroc([1.0, 2.0, 0.5], [0, 1, 1], [1, 2, 3])
+    assert auroc([1.0, 2.0, 0.5], [[0], [1], [1]], [1, 2, 3]).value == expected.value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"draws": draws} for draws in (-1, 0, 1, 2.5)),
+        *({"seed": seed} for seed in (-1, 2.5, "0")),
+        *({"confidence": share} for share in (95, 0, 1, "0.9", np.nan)),
+    ],
+)
+def test_settings_of_the_interval_are_checked(changes):
+    (name,) = changes
+    with pytest.raises(ReIDError, match=f"auroc: {name} is"):
+        auroc([1.0, 2.0], [0, 1], [1, 2], **changes)

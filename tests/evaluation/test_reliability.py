@@ -42,7 +42,7 @@ def test_bad_input_is_refused():
     for bad in ([0.5, 1.1], [0.5, np.nan], [-0.1, 0.5]):
         with pytest.raises(ReIDError, match=r"probabilities in \[0, 1\]"):
             reliability(np.array(bad), right)
-    for bad in (right[:, None], np.array([0.5, 1.0]), np.array(["0", "1"])):
+    for bad in (right[None], np.array([0.5, 1.0]), np.array(["0", "1"])):
         with pytest.raises(ReIDError, match=r"correct (has shape|are of type)"):
             reliability(np.array([0.5, 0.5]), bad)
     with pytest.raises(ReIDError, match="2 confidence and 1 correct"):

@@ -112,11 +112,11 @@ def test_a_result_of_other_inputs_is_stale_and_made_again(trial, what, change):
     file = outcome.job.file
     result = json.loads(file.read_text())
     change(result)
-    result["metrics"]["mAP"] = 2.0
+    result["metrics"]["mAP"] = 1.0
     file.write_text(json.dumps(result))
     assert outcome.job.stale(result) == [what]
     assert make()[0].status == "made"
-    assert json.loads(file.read_text())["metrics"]["mAP"] <= 1
+    assert json.loads(file.read_text())["metrics"]["mAP"] < 1
 
 
 def test_a_result_without_a_record_of_its_inputs_is_stale():
@@ -215,7 +215,8 @@ def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
     data = Data(kind="market-style", root=root)
     (outcome,) = make(data=data)
     assert outcome.status == "made"
-    assert outcome.job.file.name.startswith("market-style-s0-")
+    fingerprint = data.open(0).fingerprint()
+    assert outcome.job.file.name.startswith(f"market-style-{fingerprint[:10]}-s0-")
     assert make(data=data)[0].status == "kept"
     next((root / "bounding_box_train").glob("*.jpg")).unlink()
     assert make(data=data)[0].status == "made"
@@ -224,6 +225,39 @@ def test_a_folder_is_known_by_its_files(trial, tmp_path, tiny_root):
     content[-3] ^= 1  # its length stays
     file.write_bytes(content)
     assert make(data=data)[0].status == "made"
+
+
+def test_results_of_two_folders_of_a_kind_stay_apart(
+    trial, results, tmp_path, tiny_root, capsys
+):
+    trial(Row("small", "direct", SMALL))
+    one, two = (shutil.copytree(tiny_root, tmp_path / name) for name in "ab")
+    for root in (one, two):  # they are no SynthCity any more
+        (root / "manifest.json").unlink()
+    next((two / "bounding_box_train").glob("*.jpg")).unlink()
+    first, second = (Data(kind="market-style", root=root) for root in (one, two))
+    (made,) = make(data=first)
+    words = ["report", "trial", "--preset", "quick", "--data", "market-style"]
+    assert main(words) == 0  # there is one: it needs no images
+    alone = capsys.readouterr().out
+    assert "missing" not in alone
+    assert "†" not in alone
+    assert main([*words, "--root", str(two)]) == 0
+    assert "missing: `reidlib reproduce trial" in capsys.readouterr().out
+    before = made.job.file.read_bytes()
+    assert make(data=second)[0].status == "made"
+    assert made.job.file.read_bytes() == before
+    assert main(words) == 2
+    assert "results of 2 data sets of kind market-style" in capsys.readouterr().err
+    assert main([*words, "--root", str(one)]) == 0
+    assert capsys.readouterr().out == alone
+    other = json.loads(before)
+    other["dataset"]["sha256"] = "0" * 64
+    made.job.file.write_text(json.dumps(other))
+    assert main([*words, "--root", str(one)]) == 0
+    assert "with other data than here now" in capsys.readouterr().out
+    assert main([*words, "--root", str(one), "--size", "tiny"]) == 2
+    assert "--size draws SynthCity" in capsys.readouterr().err
 
 
 def test_a_breakdown_is_a_result_and_is_not_tried_again(trial):
@@ -374,6 +408,12 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         make(processes=0)
 
 
+def result_with(**changes):
+    scores = {"mAP": 0.5, "mINP": 0.5, "num_queries": 2, "num_unmatched": 0, "cmc": {}}
+    about = {"recipe": "direct", "version": 1, "config": {}}
+    return json.dumps({**about, "metrics": {**scores, **changes}}).encode()
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -391,6 +431,11 @@ def test_an_unknown_plan_or_preset_names_the_known_ones(trial):
         b'{"metrics": {}, "dataset": []}',
         b'{"metrics": {}, "data": 1}',
         b'{"error": 5}',
+        b'{"error": "x"}',
+        b'{"error": "x", "recipe": "direct", "version": 1}',
+        result_with(mAP=7.0),
+        result_with(mINP=-0.1),
+        result_with(cmc={"1": 1.5}),
     ],
 )
 def test_a_damaged_result_is_named(trial, content):
@@ -503,6 +548,33 @@ def test_a_result_of_a_folder_depends_on_what_is_read_beside_the_images(
     assert job.is_current(result)  # an old one that names no files
     assert job.is_current(result | {"files": job.config.read_files(dataset)})
     assert not job.is_current(result | {"files": {"attributes": "another"}})
+
+
+def test_a_kept_result_says_what_it_was_made_from_and_is_gone(
+    trial, tiny_root, tmp_path, capsys
+):
+    city = shutil.copytree(tiny_root, tmp_path / "city")
+    (city / "manifest.json").unlink()  # it is no SynthCity any more
+    trial(Row("attributes", "qafm", {}))
+    data = Data(kind="market-style", root=city)
+    job = Job("trial", plan("trial").rows[0], "quick", data, 0)
+    dataset = job.open()
+    files = {**job.config.read_files(dataset), "pseudo_labels (made)": "1"}
+    about = {"dataset": {"sha256": dataset.fingerprint()}, "files": files}
+    job.file.parent.mkdir(parents=True)
+    content = {**json.loads(result_with()), **job.inputs(), **about}
+    job.file.write_text(
+        json.dumps(
+            {**content, "dataset": {"name": "x", "images": {}, **about["dataset"]}}
+        )
+    )
+    assert make(data=data)[0].status == "kept"
+    assert "gone" not in capsys.readouterr().err
+    (city / "market_attribute.mat").unlink()
+    assert make(data=data)[0].status == "kept"
+    told = capsys.readouterr().err
+    assert "kept: attributes, seed 0, although the file of attributes that it" in told
+    assert "pseudo" not in told
 
 
 def test_a_row_adapts_from_another_city(trial):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from figures.alignment import plot_beta_sweep, plot_camera_losses, plot_domains
+from figures.alignment import (
+    PASSING,
+    draw_game,
+    make_toy,
+    outcome,
+    play,
+    plot_camera_losses,
+    plot_domains,
+    plot_player,
+    plot_strengths,
+    probe,
+)
 from reidlib.losses import camera_loss
-from reidlib.plotting import COLOURS, MARKERS
-
-NAN = float("nan")
+from reidlib.plotting import COLOURS
 
 
 def curves(ax) -> list:
@@ -58,17 +68,56 @@ def test_camera_losses_are_drawn_as_given_with_chance_as_a_level():
     assert first.get_ylim()[0] == second.get_ylim()[0] == 0
 
 
-def test_beta_is_measured_against_none_seed_by_seed():
-    sweep = {1.0: [32, 45, NAN], 0.0: [30, 40, 50], 0.5: [NAN, 42, 51], 2.0: [NAN] * 3}
-    ax = plot_beta_sweep({"ours": sweep, "theirs": {0: 84.4, 1: 84.5}})
-    ours, theirs = (line for line in curves(ax) if line.get_marker() in MARKERS)
-    assert ours.get_xdata().tolist() == [0, 0.5, 1]
-    assert ours.get_ydata().tolist() == [0, 1.5, 3.5]
-    deviation = np.std([2, 5], ddof=1)
-    bars, none = (bars.lines[2][0].get_segments() for bars in ax.containers)
-    assert bars[2][:, 1] == pytest.approx([3.5 - deviation, 3.5 + deviation])
-    assert not any(map(len, none))  # one number has no deviation
-    assert theirs.get_ydata() == pytest.approx([0, 0.1])
-    texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == ["ours", "theirs"]
-    assert "mAP" in ax.get_ylabel()
+def test_the_toy_has_twenty_images_of_each_person_and_camera_that_meet():
+    for passing, names in PASSING.items():
+        points, people, cameras = make_toy(passing)
+        for camera, seen in enumerate(names):
+            here = people[cameras == camera]
+            assert sorted({"ABCD"[person] for person in here}) == list(seen)
+            assert len(here) == 20 * len(seen)
+        # The cameras lie apart, so a probe finds them all.
+        assert probe(points, cameras) == 1
+        assert points[cameras == 1][:, 0].mean() > points[cameras == 0][:, 0].mean()
+
+
+def test_a_game_starts_with_the_points_and_learns_people():
+    film = play("all four", 0.0, steps=60)
+    points, people, _ = make_toy("all four")
+    assert torch.equal(film[0][0], points)
+    assert len(film) == 61
+    assert film[-1][1] > max(film[0][1], 0.9)
+    assert probe(film[-1][0], people) > 0.9
+
+
+def test_a_reversal_of_zero_leaves_the_features_to_the_people():
+    # beta moves the camera classifier alone, and with Adam not even that.
+    one = play("all four", 0.0, steps=10)[-1][0]
+    two = play("all four", 0.0, beta=3.0, steps=10)[-1][0]
+    assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_an_outcome_is_a_mean_of_two_trainings(monkeypatch):
+    def film(passing, strength, seed):
+        points = make_toy(passing)[0]
+        return [(points, 0.0, 0.0)] * 10 + [(points, 0.5 + seed / 4, 0.0)] * 50
+
+    monkeypatch.setattr("figures.alignment.play", film)
+    assert outcome("two and two", 1.0) == (0.625, 1.0)
+
+
+def test_a_step_is_drawn_with_its_numbers(capsys):
+    draw_game("two and two", 0.0, 0)
+    told = capsys.readouterr().out
+    assert "100% by a probe" in told
+
+
+def test_strengths_and_probes_are_drawn_in_percent():
+    table = pd.DataFrame({"a": {0.0: 1.0, 3.0: 0.5}, "b": {0.0: 0.9, 3.0: 0.4}})
+    left, right = plot_strengths(table, table / 2)
+    assert [line.get_ydata().tolist() for line in left.lines] == [[100, 50], [90, 40]]
+    assert right.lines[1].get_ydata().tolist() == [45, 20]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["0", "3"]
+    ax = plot_player([0.2, 0.25], {"one": 0.6, "two": 0.7}, 1 / 6)
+    assert ax.lines[0].get_ydata().tolist() == [20, 25]
+    assert [line.get_ydata()[0] for line in ax.lines[1:3]] == [60, 70]
+    assert ax.lines[3].get_ydata()[0] == pytest.approx(100 / 6)

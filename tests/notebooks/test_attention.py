@@ -10,6 +10,8 @@ import torch
 from matplotlib.colors import to_hex
 
 from figures.attention import (
+    other_people,
+    other_street,
     plot_focus,
     plot_focus_maps,
     plot_reweighting,
@@ -17,6 +19,7 @@ from figures.attention import (
 )
 from reidlib.models import ChannelSpatialAttention
 from reidlib.plotting import COLOURS
+from reidlib.synthcity import plan_world
 
 RNG = np.random.default_rng(0)
 MAP = RNG.random((3, 8, 4))
@@ -131,3 +134,19 @@ def test_focus_draws_means_of_people_their_errors_and_bounds_in_percent():
         assert ends == pytest.approx(np.mean(means) + np.array([-2, 2]) * error)
     assert words(ax) == ["area 33", "exact 66"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_another_street_or_another_person_changes_nothing_else():
+    world = plan_world("tiny", 0)
+    moved, recast = other_street(world), other_people(world)
+    for camera, old, following in zip(
+        moved.cameras, world.cameras, world.cameras[1:] + world.cameras[:1]
+    ):
+        assert (camera.ground, camera.wall) == (following.ground, following.wall)
+        assert camera.gain == old.gain
+        assert camera.noise == old.noise
+    first, second = world.test_pids[:2]
+    assert moved.identity(first) == world.identity(first)
+    assert recast.identity(first) == world.identity(second)
+    assert recast.identity(world.train_pids[0]) == world.identity(world.train_pids[0])
+    assert recast.cameras == world.cameras

@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from figures.memories import plot_memories, plot_memory_plane
+from figures.memories import (
+    degrees_of,
+    on_circle,
+    plot_memories,
+    plot_memory_plane,
+    plot_query,
+    query_memory,
+)
 from reidlib.plotting import COLOURS
 
 POINTS = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -91,3 +98,25 @@ def test_every_image_is_inside_the_limits():
     )
     assert ax.get_xlim()[0] < -0.8
     assert ax.get_ylim()[0] < -0.8
+
+
+def test_degrees_come_back_from_the_circle():
+    angles = [-60.0, 0.0, 45.0]
+    assert degrees_of(on_circle(angles)) == pytest.approx(angles, abs=1e-4)
+
+
+def test_the_curves_of_a_query_are_the_losses_of_the_memory(capsys):
+    plot_query(40, 45, 0.05)
+    keys, curves = plt.gcf().axes
+    memory, own = query_memory(45, 0.05), torch.tensor([0])
+    for line, name in zip(curves.lines, ("mean", "hard")):
+        at = dict(zip(line.get_xdata(), line.get_ydata()))
+        for place in (-40.0, 0.0, 40.0):
+            terms = memory.losses(on_circle([place]), own)
+            assert at[place] == pytest.approx(float(getattr(terms, name)), abs=1e-5)
+    # A query on its hard key: the mean is as far as a rival's mean.
+    terms = memory.losses(on_circle([40.0]), own)
+    assert float(terms.mean) == pytest.approx(np.log(2), abs=1e-3)
+    assert f"mean {terms.mean:.2f}, hard {terms.hard:.2f}" in capsys.readouterr().out
+    assert degrees_of(memory.hard.bank[0]) == pytest.approx(45, abs=1e-4)
+    assert len(keys.collections) == 3

@@ -121,6 +121,15 @@ def test_what_does_not_belong_together():
         FusionLayer(4, 0)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_a_share_of_very_large_and_very_small_losses(kind):
+    largest, least = torch.finfo(kind).max, torch.finfo(kind).smallest_normal / 100
+    one = torch.tensor([largest, least, least, 0.0, largest, 1e-35], dtype=kind)
+    other = torch.tensor([largest, least, 3 * least, least, 0.0, 0.0], dtype=kind)
+    found = target_weight(one, other)
+    assert found.tolist() == pytest.approx([0.5, 0.5, 0.25, 0, 1, 1], rel=1e-2)
+
+
 def same_values(values):
     """The same numbers as people have them."""
     yield values.tolist()

@@ -185,6 +185,30 @@ def test_an_unknown_definition_and_no_image(query, encoder):
         measure_identifiability(encoder, InMemoryImages(query), batch_size=0)
 
 
+@pytest.mark.parametrize("definition", ["pairs", "anchor"])
+def test_large_features_and_small_differences(definition):
+    views = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    expected = identifiability(views, definition)
+    apart = identifiability(views.double() * 1e-3 + 1e6, definition)
+    torch.testing.assert_close(apart, 1e-3 * expected, rtol=1e-5, atol=0)
+    for factor in (1e30, 1e-30):
+        found = identifiability(views.double() * factor, definition)
+        torch.testing.assert_close(found, factor * expected, rtol=1e-5, atol=0)
+    found = identifiability(views * 1e30, definition)
+    torch.testing.assert_close(found, 1e30 * expected, rtol=1e-5, atol=0)
+    with pytest.raises(ReIDError, match="too large for float32; scale them"):
+        identifiability(views.double() * 1e300, definition)
+
+
+def test_scores_that_have_no_mean_in_float32_are_refused():
+    for bad in ([1e300, 2e300], [1e39, 1.0]):
+        with pytest.raises(ReIDError, match=r"too large for torch.float32; scale them"):
+            ScoreNormalisation().fit(np.array(bad))
+    normalise = ScoreNormalisation()
+    normalise.fit(np.array([1.0, 1.0 + 1e-15]) * 1e-40)
+    assert torch.isfinite(normalise(torch.ones(1))).all()
+
+
 def test_normalisation_is_measured_once_and_kept():
     scores = torch.randn(100, generator=torch.Generator().manual_seed(0)) * 3 + 11
     normalise = ScoreNormalisation()

@@ -454,6 +454,44 @@ def test_labels_of_an_earlier_run_are_taken_and_those_of_other_data_refused(
         calr.make_local_labels(small(), people, run)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels * 0 - 1, "all local labels are outliers"),
+        (lambda labels: labels * 0, "1 of 1 local clusters have images of several"),
+        (lambda labels: labels[1:], "local labels and .* images; give one of each"),
+        (lambda labels: labels - 2, "the lowest label is -2"),
+        (lambda labels: labels + 0.5, "not whole numbers"),
+    ],
+)
+def test_labels_that_refine_nothing_are_refused(
+    change, message, made, people, tmp_path
+):
+    saved = load_checkpoint(made)
+    file = tmp_path / "labels.safetensors"
+    save_checkpoint(file, {**saved, "labels": change(saved["labels"])})
+    with pytest.raises(ReIDError, match=message):
+        train(calr, small(local_labels=str(file)), people, tmp_path / "run")
+
+
+def test_a_resumed_run_keeps_the_labels_that_it_began_with(whole, people, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(calr, small(), people, folder, Interrupted, before_step=4)
+    file = folder / calr_local.LABELS
+    saved = load_checkpoint(file)
+    alone = torch.arange(len(saved["labels"]))  # each image a cluster
+    save_checkpoint(file, {**saved, "labels": alone})
+    with pytest.raises(
+        ReIDError, match=r"another file of local_labels \(made\); put that back"
+    ):
+        train(calr, small(), people, folder, resume=True)
+    file.unlink()  # then they are made again
+    resumed = train(calr, small(), people, folder, resume=True)
+    assert losses(resumed) == losses(whole[0])
+    assert set(resumed["files"]) == {"local_labels (made)"}
+
+
 def test_counts_per_camera_are_right_without_identities(whole, people):
     unknown = np.full_like(people.train.pids, UNKNOWN)
     unnamed = dataclasses.replace(people.train, pids=unknown)

@@ -296,6 +296,19 @@ def test_labels_of_another_run_are_refused(people, tmp_path):
         train(cals, small(), people, tmp_path / "other")
 
 
+def test_a_resumed_run_keeps_the_labels_that_it_began_with(people, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(cals, small(), people, folder, Interrupted, before_step=4)
+    saved = load_checkpoint(folder / cals.LABELS)
+    saved["labels"]["labels"] = saved["labels"]["labels"].flip(0)
+    save_checkpoint(folder / cals.LABELS, saved)
+    with pytest.raises(
+        ReIDError, match=r"another file of pseudo_labels \(made\); put that back"
+    ):
+        train(cals, small(), people, folder, resume=True)
+
+
 def test_identities_are_asked_for_where_they_are_the_labels(people, tmp_path):
     table = people.train
     for number, unknown in enumerate((slice(None), slice(0, 3))):

@@ -40,6 +40,7 @@ from reidlib.recipes.alphas import (
     failure_areas,
     held_out_gain,
     quality_scores,
+    score_alphas,
 )
 from reidlib.recipes.steps import extract_test, load_model, open_split
 
@@ -369,12 +370,66 @@ def test_what_is_gained_in_the_other_half_of_the_cameras(people):
 
     def score(weight, rows):
         (half,) = set(np.unique(camids, return_inverse=True)[1][rows] % 2)
-        return SimpleNamespace(ap=np.array(found[weight, half]))
+        return SimpleNamespace(ap=np.array(found[weight["alpha"], half]))
 
-    gain = held_out_gain({a: a for a in (0.0, 1.0)}, score, people.gallery)
+    fixed = {a: {"gallery": people.gallery.paths, "alpha": a} for a in (0.0, 1.0)}
+    gain = held_out_gain(fixed, score, people.gallery)
     # Chosen in half 0: (0.5 + 0.3) / 2 - (0.5 + 0.9) / 2; in half 1: (0.4 + 0.2) / 2 -
     # (1.0 + 0.2) / 2. One weight for all is 0 in both.
     assert gain == pytest.approx(-0.3)
+
+
+def test_what_cannot_be_scored_by_alpha_is_refused(people):
+    torch.manual_seed(0)
+    rows = {name: len(getattr(people, name)) for name in ("query", "gallery")}
+    made = {name: torch.randn(count, 4) for name, count in rows.items()}
+    scores = {name: torch.rand(count) for name, count in rows.items()}
+
+    def told(made, scores):
+        return score_alphas(
+            torch.sigmoid, lambda a, b, _: torch.cat([a, b], 1), made, scores, people
+        )
+
+    def arrays(tensors):
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    expected = told(made, scores)
+    assert told(arrays(made), arrays(scores))[1] == expected[1]
+    for wrong, message in (
+        ({"query": made["query"][:, :3]}, "3 dimensions; give those of both branches"),
+        ({"gallery": made["gallery"][1:]}, "give one for each of its"),
+        ({"gallery": made["gallery"] * math.nan}, "hold NaN or inf"),
+    ):
+        with pytest.raises(ReIDError, match=message):
+            told(made | wrong, scores)
+    with pytest.raises(ReIDError, match="give those of the gallery, too"):
+        told({"query": made["query"]}, scores)
+    with pytest.raises(ReIDError, match="scores of the query have shape"):
+        told(made, scores | {"query": scores["query"][1:]})
+
+    descriptors, every = expected[2], {"pairs": scores, "contrast": scores}
+    areas = failure_areas(descriptors, every, people, expected[0].unmatched)
+    assert areas.keys() == {"share", "areas"}
+    found = failure_areas(
+        arrays(descriptors),
+        {name: arrays(one) for name, one in every.items()},
+        people,
+        expected[0].unmatched,
+    )
+    assert found == areas
+
+    def score(found, rows):
+        gallery = people.gallery[rows]
+        return evaluate(found["query"], found["gallery"][rows], people.query, gallery)
+
+    for fixed, message in (
+        ({}, "there is no fixed alpha"),
+        ({0.5: {**descriptors, "query": descriptors["query"] * math.nan}}, "hold NaN"),
+        ({0.5: {**descriptors, "query": descriptors["query"][:, :3]}}, "3 dimensions"),
+        ({0.5: {**descriptors, "gallery": torch.ones(999, 4)}}, "999 gallery desc"),
+    ):
+        with pytest.raises(ReIDError, match=message):
+            held_out_gain(fixed, score, people.gallery)
 
 
 def test_an_alpha_for_each_query_is_chosen_without_the_answer(trained):

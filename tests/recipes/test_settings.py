@@ -6,8 +6,9 @@ import dataclasses
 import inspect
 import json
 import math
-from typing import get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,63 @@ def test_no_number_of_a_recipe_may_be_what_no_training_can_use(name):
                 with pytest.raises(ReIDError, match=f"{setting} is") as error:
                     dataclasses.replace(part, **{setting: value})
                 assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_setting_has_its_type(name):
+    wrong = (None, "False", 3.5, math.nan, -1, [], np.array([1, 2]), object())
+    fits = {bool: (bool,), str: (str,), int: (int,), float: (int, float)}
+    config = RECIPES[name].PRESETS["quick"]
+    parts = {"": config}
+    parts |= {f: v for f, v in vars(config).items() if dataclasses.is_dataclass(v)}
+    for part in parts.values():
+        for setting, kind in get_type_hints(type(part)).items():
+            if get_origin(kind) is Literal:
+                allowed = ()
+            else:
+                allowed = fits.get(kind) or get_args(kind) or (kind,)
+            for value in wrong:
+                if isinstance(value, allowed) and type(value) in allowed:
+                    continue
+                with pytest.raises(ReIDError, match=f"^{setting} is") as error:
+                    dataclasses.replace(part, **{setting: value})
+                assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    config = baseline.Config(lr=np.float32(0.5), k1=np.int64(7), eps=np.float64(0.5))
+    assert json.dumps(dataclasses.asdict(config))
+    assert (config.lr, config.k1, config.eps) == (0.5, 7, 0.5)
+    assert type(baseline.Config(lr=1).lr) is int  # as in the name of its result
+
+
+@pytest.mark.parametrize(
+    ("recipe", "read", "unread"),
+    [
+        ("qafm", {"alpha_loss": "none", "fixed_alpha": 0.3}, {"alpha_loss": "ratio"}),
+        (
+            "supervised",
+            {"global_attention": "cam", "reduction": 8},
+            {"global_attention": "none"},
+        ),
+        (
+            "aff_scl",
+            {"local_attention": "cam", "groups": 4},
+            {"local_attention": "none"},
+        ),
+        ("aff_scl", {"loss": "classifier", "margin": 0.5}, {"loss": "symmetric"}),
+        ("aff_scl", {"balance": "none"}, {"loss": "classifier"}),
+        ("cals", {"noise": 0.2, "noise_kind": "camera"}, {"noise": 0.0}),
+        ("calr", {"floor": 0.5}, {"refinement": "none"}),
+    ],
+)
+def test_what_the_other_settings_leave_without_influence_is_refused(
+    recipe, read, unread
+):
+    config = RECIPES[recipe].Config
+    config(**read)
+    with pytest.raises(ReIDError, match=r"has no influence (where|unless)"):
+        config(**{**read, **unread})
 
 
 def test_augmentation_follows_the_configuration():
