@@ -239,10 +239,13 @@ def _anchors(path: Path) -> dict[str, str]:
     targets = found(r"^\(([^)\s]+)\)=\s*$") + found(r"^:(?:label|name):\s*(\S+)\s*$")
     equations = found(r"\$\$\s*\(([^)\s]+)\)\s*$")
     equations += found(r"\{math\}\s*\n(?::.*\n)*?:label:\s*(\S+)")
+    # The label of an algorithm is its anchor as it stands.
+    proofs = re.findall(r"\{prf:\w+\}.*\n(?::.*\n)*?:label:\s*(\S+)", text)
     return {
         **{slug: slug for slug in slugs},
         **{name: rendered(name) for name in targets},
         **{name: rendered(f"equation-{name}") for name in equations},
+        **{name.lower(): name for name in proofs},
     }
 
 

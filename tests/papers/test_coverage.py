@@ -98,7 +98,8 @@ def repository(tmp_path: Path) -> Path:
     for name, text in {
         "tests/test_a.py": "def test_one(): 0\nclass TestB:\n def test_two(self): 0\n",
         "notebooks/01.ipynb": json.dumps({"cells": [cell, code]}),
-        "book/page.md": "$$\na = b\n$$ (AFF-E7)\n\n```{math}\n:label: aff-e8\n```\n",
+        "book/page.md": "$$\na = b\n$$ (AFF-E7)\n\n```{math}\n:label: aff-e8\n```\n"
+        ":::{prf:algorithm} Two stages\n:label: CALR-A1\n:::\n",
         "book/figures/a.py": "def draw(): 0\n",
         "results/a.json": "{}",
         "reidlib/a.md": "(here)=\n",
@@ -208,6 +209,7 @@ def test_a_search_for_an_equation_leads_to_the_code_that_computes_it(item: Item)
         ("notebooks/01.ipynb#a-title-one", "../notebooks/01.html#a-title-one"),
         ("book/page.md#AFF-E7", "../book/page.html#equation-aff-e7"),
         ("book/page.md#aff-e8", "../book/page.html#equation-aff-e8"),
+        ("book/page.md#calr-a1", "../book/page.html#CALR-A1"),
         ("book/page.md", "../book/page.html"),
     ],
 )
