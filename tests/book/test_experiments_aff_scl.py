@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
-from PIL import Image
 from support import cells
 
 import experiments_aff_scl as page
-import make_figures
 from reidlib.experiments import plan
 from reidlib.models import network_cost
 from reidlib.papers import load_table
-from reidlib.plotting import use_style
 
 SEEDS = (0, 1, 2)
 
@@ -134,19 +129,3 @@ def test_charts_draw_each_city_and_the_mean(results, style):
     first = page.sources().axes[0]
     assert len(first.get_xticks()) == 6
     assert len(first.lines) == len(SEEDS)
-
-
-@pytest.mark.parametrize("name", page.CHARTS)
-def test_a_stored_chart_is_the_one_that_would_be_drawn_now(name, tmp_path, monkeypatch):
-    stored = make_figures.FOLDER / f"{name}.png"
-    monkeypatch.setattr(make_figures, "FOLDER", tmp_path)
-    with mpl.rc_context():
-        use_style()
-        drawn = make_figures.save(page.CHARTS[name](), name)
-        plt.close("all")
-    message = "run python book/figures/make_figures.py --tables"
-    with Image.open(stored) as one, Image.open(drawn) as two:
-        assert one.size == two.size, message
-        pixels = [np.asarray(image.convert("RGB")).astype(int) for image in (one, two)]
-    moved = np.abs(pixels[0] - pixels[1]).max(axis=2)
-    assert (moved > 64).sum() < 100, message

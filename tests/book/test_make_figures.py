@@ -99,6 +99,29 @@ def test_every_diagram_is_stored_wide_and_stacked():
     assert stored == {f"paper_{name}_{shape}" for name in DIAGRAMS for shape in shapes}
 
 
+CHARTS = {
+    name: chart
+    for page in make_figures.PAGES
+    for name, chart in getattr(page, "CHARTS", {}).items()
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_stored_chart_is_the_one_that_would_be_drawn_now(name, tmp_path, monkeypatch):
+    stored = FOLDER / f"{name}.png"
+    monkeypatch.setattr(make_figures, "FOLDER", tmp_path)
+    with mpl.rc_context():
+        use_style()
+        drawn = make_figures.save(CHARTS[name](), name)
+        plt.close("all")
+    message = "run python book/figures/make_figures.py --tables"
+    with Image.open(stored) as one, Image.open(drawn) as two:
+        assert one.size == two.size, message
+        pixels = [np.asarray(image.convert("RGB")).astype(int) for image in (one, two)]
+    moved = np.abs(pixels[0] - pixels[1]).max(axis=2)
+    assert (moved > 64).sum() < 100, message
+
+
 @pytest.mark.parametrize("name", DIAGRAMS)
 def test_a_stored_diagram_is_the_one_that_would_be_drawn_now(name):
     with mpl.rc_context():
