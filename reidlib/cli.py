@@ -409,18 +409,13 @@ def _embed(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _images_at(path: Path, kind: str | None) -> ImageTable:
     """Return all images of a data set, with their split, or those of a folder."""
-    import numpy as np
-
-    from reidlib.data import ImageTable, image_files, open_dataset
-    from reidlib.data.table import NO_CAMERA, UNKNOWN
+    from reidlib.data import image_files, open_dataset
+    from reidlib.data.table import unlabelled
 
     if kind is None and (path.suffix == ".csv" or (path / "index.csv").exists()):
         kind = "csv"
     if kind is None:
-        files = [path] if path.is_file() else image_files(path)
-        unknown = np.full(len(files), UNKNOWN), np.full(len(files), NO_CAMERA)
-        names = tuple(file.name for file in files)
-        return ImageTable(files[0].parent, names, *unknown)
+        return unlabelled([path] if path.is_file() else image_files(path))
     return open_dataset(kind, path).images()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,17 +13,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidlib.checks import check_count
-from reidlib.data.images import open_images
+from reidlib.data.images import ImageSource, Index, open_images
 from reidlib.data.readers import image_files
-from reidlib.data.table import NO_CAMERA, UNKNOWN, ImageTable
-from reidlib.data.transforms import TestTransform
+from reidlib.data.table import ImageTable, unlabelled
 from reidlib.engine.checkpoint import weights_hash
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import nearest_features
-from reidlib.models.reid_net import extract_features
 from reidlib.paths import user_path
-from reidlib.recipes.steps import load_model
+from reidlib.recipes.steps import extract, load_model
 from reidlib.terminal import progress
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -67,7 +64,8 @@ class TrainedModel:
             batch_size: Images at once; that of the run by default.
 
         Returns:
-            ``(N, D)`` float32 L2-normalised features, on the CPU.
+            ``(N, D)`` float32 L2-normalised features, on the CPU, computed in the
+            precision of the run.
 
         Raises:
             ReIDError: If an image cannot be read, or there is none.
@@ -77,10 +75,8 @@ class TrainedModel:
         source = _opened(images, self.size, self.device)
         if not len(source):
             raise ReIDError("extract: there are no images; give one or more")
-        normalise = TestTransform()
-        index = torch.arange(len(source)).split(size)
-        batches = progress(source.batches(index), "features", len(index))
-        return extract_features(self.network, (normalise(batch) for batch in batches))
+        config = replace(self.config, extract_batch=size)
+        return extract(self.network, _Watched(source, size), config)
 
     def rank(
         self, query: Pictures, gallery: Pictures, k: int | None = 10
@@ -135,6 +131,22 @@ def load(path: PathLike, *, device: str = "auto") -> TrainedModel:
     network, config = load_model(user_path(path))
     fingerprint = weights_hash(network)
     return TrainedModel(network.to(where), config, fingerprint, where)
+
+
+class _Watched:
+    """An `ImageSource` that shows a bar while it is read, if that takes long."""
+
+    def __init__(self, source: ImageSource, batch_size: int) -> None:
+        self.source, self.size, self.device = source, source.size, source.device
+        self.num_batches = -(-len(source) // batch_size)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, index_batches: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the batches of the source."""
+        batches = self.source.batches(index_batches)
+        yield from progress(batches, "features", self.num_batches)
 
 
 class _Arrays:
@@ -198,6 +210,5 @@ def _opened(images: Pictures, size: tuple[int, int], device: torch.device) -> An
         raise ReIDError("extract: some images are files, some are not; give one kind")
     if not any(files):
         return _Arrays(images, size, device)
-    paths = tuple(os.fspath(user_path(image)) for image in images)
-    nothing = np.full(len(paths), UNKNOWN), np.full(len(paths), NO_CAMERA)
-    return open_images(ImageTable(Path(), paths, *nothing), size, device)
+    table = unlabelled([user_path(image) for image in images])
+    return open_images(table, size, device)

@@ -148,3 +148,10 @@ def test_importing_the_library_imports_nothing_heavy():
     assert told.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         reidlib.lode  # noqa: B018 - it is the access that fails
+
+
+def test_features_are_in_the_precision_of_the_run(reid, city):
+    mixed = replace(reid, config=replace(reid.config, precision="bf16-mixed"))
+    expected, _ = extract_test(mixed.network, city, mixed.config, mixed.device)
+    assert torch.equal(mixed.extract(city.query), expected)
+    assert not torch.equal(expected, reid.extract(city.query))

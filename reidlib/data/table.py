@@ -108,6 +108,17 @@ class ImageTable:
         return np.unique(self.pids, return_inverse=True)[1].astype(np.int64)
 
 
+def unlabelled(files: Sequence[Path]) -> ImageTable:
+    """Return a table of image files of which neither person nor camera is known.
+
+    Example:
+        >>> unlabelled([Path("a.jpg")]).pids
+        array([-2])
+    """
+    unknown = np.full(len(files), UNKNOWN), np.full(len(files), NO_CAMERA)
+    return ImageTable(Path(), tuple(map(str, files)), *unknown)
+
+
 def stacked(*tables: ImageTable) -> ImageTable:
     """Return the images of several tables of one folder, one table after the other.
 
