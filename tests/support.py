@@ -9,17 +9,21 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 
 from reidlib.data import ReIDDataset
 from reidlib.data.table import ImageTable
 from reidlib.engine import Run
+from reidlib.experiments.plans import plan
 
 SMALL: dict[str, Any] = {
     "backbone": "tiny",
@@ -184,3 +188,28 @@ def cells(table: str) -> list[list[str]]:
     """Return the cells of a Markdown table, line by line; what stands below is left."""
     lines = [line for line in table.splitlines() if line.startswith("|")]
     return [line.strip("| ").split(" | ") for line in lines]
+
+
+def invent_results(
+    monkeypatch: pytest.MonkeyPatch,
+    page: ModuleType,
+    line: Callable[[int, int], dict[str, Any]],
+) -> None:
+    """Give a page of experiments invented results of every row of every plan.
+
+    Args:
+        monkeypatch: Of the test.
+        page: Module of the page.
+        line: From the place of a row and a seed to what `load_results` says of the run.
+    """
+
+    def load(table: str, **_: object) -> pd.DataFrame:
+        rows = enumerate(plan(table).rows)
+        return pd.DataFrame(
+            {"row": row.name, "seed": seed, **line(place, seed)}
+            for place, row in rows
+            for seed in (0, 1, 2)
+        )
+
+    for module in (page, import_module("reidlib.experiments.report")):
+        monkeypatch.setattr(module, "load_results", load)

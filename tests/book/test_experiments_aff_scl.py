@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import cells
+from support import cells, invent_results
 
 import experiments_aff_scl as page
 from reidlib.experiments import plan
@@ -22,23 +22,17 @@ SEEDS = (0, 1, 2)
 def results(monkeypatch):
     """Results of every row of a plan, one point more in each row and city."""
 
-    def load(table: str, **_: object) -> pd.DataFrame:
-        lines = []
-        for place, row in enumerate(plan(table).rows):
-            for seed in SEEDS:
-                epoch = {"clusters": 100, "outlier_share": 0.5}
-                epoch |= {"pairwise_precision": 0.9, "pairwise_recall": seed / 10}
-                result = {
-                    "config": {"num_labels": 20, "iterations": 10},
-                    "dataset": {"images": {"train": 1000}},
-                    "epochs": [epoch, epoch | {"clusters": 50}],
-                }
-                line = {"row": row.name, "seed": seed, "result": result}
-                lines.append({**line, "mAP": 30.0 + place + seed})
-        return pd.DataFrame(lines)
+    def line(place, seed):
+        epoch = {"clusters": 100, "outlier_share": 0.5}
+        epoch |= {"pairwise_precision": 0.9, "pairwise_recall": seed / 10}
+        result = {
+            "config": {"num_labels": 20, "iterations": 10},
+            "dataset": {"images": {"train": 1000}},
+            "epochs": [epoch, epoch | {"clusters": 50}],
+        }
+        return {"result": result, "mAP": 30.0 + place + seed}
 
-    for module in (page, import_module("reidlib.experiments.report")):
-        monkeypatch.setattr(module, "load_results", load)
+    invent_results(monkeypatch, page, line)
 
 
 def test_every_pair_has_its_rows_and_every_paper_row_exists():

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-from support import cells
+from support import cells, invent_results
 
 import experiments_cals as page
 import make_figures
@@ -29,22 +27,16 @@ SWITCHES = {
 def results(monkeypatch):
     """Results of every row of CALS-F8 and CALS-T5, different in each row and city."""
 
-    def load(table: str, **_: object) -> pd.DataFrame:
-        lines = []
-        for place, row in enumerate(plan(table).rows):
-            for seed in SEEDS:
-                score = 30.0 + place + 3 * seed
-                metrics = {"cmc": {"1": 0.4, "5": 0.5, "10": 0.6}, "mAP": score / 100}
-                metrics |= {"precision": 0.2, "recall": 0.1}
-                line = {"row": row.name, "seed": seed, "mAP": score, "Rank-1": 40.0}
-                epoch = {"global_accuracy": 0.5, "local_accuracy": 0.4 + seed / 100}
-                epochs = [{"epoch": e, "purity": 0.6, **epoch} for e in range(1, 9)]
-                result = {"metrics": metrics, "epochs": epochs}
-                lines.append({**line, "result": result})
-        return pd.DataFrame(lines)
+    def line(place, seed):
+        score = 30.0 + place + 3 * seed
+        metrics = {"cmc": {"1": 0.4, "5": 0.5, "10": 0.6}, "mAP": score / 100}
+        metrics |= {"precision": 0.2, "recall": 0.1}
+        epoch = {"global_accuracy": 0.5, "local_accuracy": 0.4 + seed / 100}
+        epochs = [{"epoch": e, "purity": 0.6, **epoch} for e in range(1, 9)]
+        result = {"metrics": metrics, "epochs": epochs}
+        return {"mAP": score, "Rank-1": 40.0, "result": result}
 
-    for module in (page, import_module("reidlib.experiments.report")):
-        monkeypatch.setattr(module, "load_results", load)
+    invent_results(monkeypatch, page, line)
 
 
 def test_the_rows_of_the_factorial_differ_in_their_switches_alone():

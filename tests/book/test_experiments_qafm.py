@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib import import_module
 
-import pandas as pd
 import pytest
-from support import cells
+from support import cells, invent_results
 
 import experiments_qafm as page
 from reidlib.experiments import plan
@@ -58,17 +56,11 @@ def metrics_of(place: int, seed: int) -> dict:
 def results(monkeypatch):
     """Results of every row of the plans of QAFM."""
 
-    def load(table: str, **_: object) -> pd.DataFrame:
-        lines = []
-        for place, row in enumerate(plan(table).rows):
-            for seed in SEEDS:
-                metrics = metrics_of(place, seed)
-                line = {"row": row.name, "seed": seed, "mAP": 100 * metrics["mAP"]}
-                lines.append({**line, "result": {"metrics": metrics}})
-        return pd.DataFrame(lines)
+    def line(place, seed):
+        metrics = metrics_of(place, seed)
+        return {"mAP": 100 * metrics["mAP"], "result": {"metrics": metrics}}
 
-    for module in (page, import_module("reidlib.experiments.report")):
-        monkeypatch.setattr(module, "load_results", load)
+    invent_results(monkeypatch, page, line)
 
 
 @pytest.fixture
