@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from reidlib import __version__
-from reidlib.errors import ReIDError
+from reidlib.errors import ReIDError, ToldElsewhereError
 from reidlib.paths import check_utf8, new_folder, user_path
 from reidlib.terminal import quiet
 
@@ -77,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ReIDError, OSError) as error:
+        if isinstance(error, ToldElsewhereError):
+            return 2
         return _refused(str(error), 2)
     except (RuntimeError, MemoryError) as error:
         from reidlib.engine.memory import is_out_of_memory
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(error).partition("\n")[0]
         return _refused(f"out of memory ({reason}); try --device cpu", 2)
     except KeyboardInterrupt:
-        return _refused("stopped", 130)
+        return _refused("stopped", 130) if _speaks() else 130  # of many, one says so
     return 0
 
 
@@ -107,11 +109,28 @@ def _run(words: list[str]) -> None:
     for name, value in vars(options).items():
         if isinstance(value, Path):
             setattr(options, name, user_path(value))
-    with quiet(getattr(options, "quiet", False)), warnings.catch_warnings():
+    if _several() and options.command is not _train:
+        raise ReIDError(
+            "train and resume work in several processes; start other commands without "
+            "torchrun"
+        )
+    silent = getattr(options, "quiet", False) or not _speaks()
+    with quiet(silent), warnings.catch_warnings():
         warnings.showwarning = _warn  # type: ignore[assignment]
         # It stands beside the scores.
         warnings.filterwarnings("ignore", message=".* have no camera: matches of one")
         options.command(options, rest)
+
+
+def _several() -> bool:
+    """Return whether `torchrun` has started this process beside others."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    return several and "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _speaks() -> bool:
+    """Return whether this process is the only or the first one."""
+    return not _several() or os.environ.get("RANK") == "0"
 
 
 def _warn(message: Warning | str, *_: object) -> None:
@@ -119,6 +138,12 @@ def _warn(message: Warning | str, *_: object) -> None:
 
 
 def _refused(why: str, status: int) -> int:
+    if not _speaks():
+        from reidlib.engine import processes
+
+        if processes.count() == 1:  # not joined yet: all have the same words
+            return status
+        why = f"process {processes.rank()}: {why}"
     with contextlib.suppress(OSError):  # the terminal may be gone
         print(f"reidlib: {why}", file=sys.stderr, flush=True)
     return status
@@ -421,6 +446,7 @@ def _images_at(path: Path, kind: str | None) -> ImageTable:
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.data import ReIDDataset
+    from reidlib.engine.processes import join, leads, once
     from reidlib.engine.run import Run, result_in
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
@@ -466,8 +492,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         )
     if before and config == default and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
-        print(f"run: {options.out} (complete)")
-        _print_result(options.out, result)
+        if leads():
+            print(f"run: {options.out} (complete)")
+            _print_result(options.out, result)
         return
     # What is wrong is said now, and not after the data are drawn or read.
     named = options.data or options.root or options.size
@@ -476,6 +503,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             f"{options.out} does not say where its data are; name them with --root (or "
             "--size, if they are SynthCity)"
         )
+    join()
     _check_device(options.device or "auto")
     check_requirements(config)
     check_network(recipe.network(config), config)
@@ -484,8 +512,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     if out is None:
         data = options.root.stem if options.root else f"synthcity-{options.size}"
         name = f"{options.recipe}-{preset}-{_slug(data)}-s{config.seed}"
-        out = new_folder(Path("runs"), name)
-    print(f"run: {out}", flush=True)
+        out = once(new_folder, Path("runs"), name)
+    if leads():
+        print(f"run: {out}", flush=True)
     run = Run(
         out,
         recipe=options.recipe,
@@ -507,7 +536,8 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         run.manifest["target"] = {"sha256": ReIDDataset.fingerprint(dataset)}
     with run:
         result = run.result() or recipe.train(config, dataset, run)
-    _print_result(out, result)
+    if leads():
+        _print_result(out, result)
 
 
 def _print_result(folder: Path, result: dict[str, Any]) -> None:

@@ -24,3 +24,7 @@ class DamagedError(ReIDError):
     def __init__(self, message: str, file: Path = Path()) -> None:  # copied by pickle
         super().__init__(message)
         self.file = file
+
+
+class ToldElsewhereError(ReIDError):
+    """The first of several processes has an error, which it tells for all."""

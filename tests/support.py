@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from multiprocessing.process import BaseProcess
@@ -170,6 +171,14 @@ def in_copy(copy: Path, code: str) -> int:
     sys.path.insert(0, str(copy))
     exec(code, {})
     return 0
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait for a condition; return whether it came true."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(condition())
 
 
 def few_people(city: ReIDDataset, count: int) -> ReIDDataset:

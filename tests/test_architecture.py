@@ -36,6 +36,7 @@ FLOORS = {
     "trained": 3,
     "cli": 4,
     "__init__": 4,
+    "__main__": 4,
 }
 
 # Components that are one paper's own may carry its name below the recipes.

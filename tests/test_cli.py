@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import fork, full_disk, without_times
+from support import fork, full_disk, wait_until, without_times
 
 import reidlib
 from reidlib.cli import main
@@ -672,13 +672,6 @@ def group(process):
     """The processes of a group, by number."""
     told = subprocess.run(["pgrep", "-g", str(process)], capture_output=True, text=True)
     return told.stdout.split()
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()
 
 
 def test_a_drawing_that_is_ended_leaves_no_worker_behind(tmp_path):

@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from reidlib.data.table import ReIDDataset
+from reidlib.engine import processes
 from reidlib.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
@@ -106,18 +107,19 @@ def cached_run(
             features=True,
         ) as run:
             result = train(config, dataset, run)
-        entry = json.dumps({"key": key, "files": _hashes(directory)}, indent=1)
-        write_atomically(directory / ENTRY, entry.encode())
+        processes.once(_enter, directory, key)
         return result
 
-    with FileLock(f"{directory}.lock"):
+    # The first of several processes waits for others that ask for this run.
+    leads = processes.leads()
+    with FileLock(f"{directory}.lock") if leads else contextlib.nullcontext():
         try:
-            if (directory / ENTRY).exists():
-                return _kept(directory, key), directory
+            if kept := processes.once(_kept, directory, key):
+                return kept, directory
             return make(), directory
         except DamagedError as error:
             # A file that the run reads from elsewhere would be damaged still.
-            if directory not in error.file.parents:
+            if directory not in error.file.parents or processes.count() > 1:
                 raise
         if directory.is_symlink():  # of the cache is the link, not what it leads to
             directory.unlink()
@@ -126,14 +128,22 @@ def cached_run(
         return make(), directory
 
 
+def _enter(directory: Path, key: str) -> None:
+    """Write down what the files of a run in the cache are."""
+    entry = json.dumps({"key": key, "files": _hashes(directory)}, indent=1)
+    write_atomically(directory / ENTRY, entry.encode())
+
+
 def _hashes(directory: Path) -> dict[str, str]:
     """Return the hash of each file of a run that is read later."""
     files = sorted(directory.glob("*.json*")) + sorted(directory.glob("*.safetensors"))
     return {file.name: file_sha256(file) for file in files if file.name != ENTRY}
 
 
-def _kept(directory: Path, key: str) -> dict[str, Any]:
-    """Return the result of a run in the cache, if it is as it was made."""
+def _kept(directory: Path, key: str) -> dict[str, Any] | None:
+    """Return the result of a run in the cache, if it is complete and as it was made."""
+    if not (directory / ENTRY).exists():
+        return None
     way_out = "remove its folder, and it is made again"
     entry = read_json(directory / ENTRY, way_out, {"key": str, "files": dict})
     if entry != {"key": key, "files": _hashes(directory)}:
@@ -161,6 +171,8 @@ def cached_tensors(
 ) -> dict[str, Tensor]:
     """Compute tensors, or return those that were computed earlier with the same key.
 
+    The first of several processes computes them for all.
+
     Args:
         name: What they are; a folder of the cache.
         key: What they depend on beside the code, as JSON takes it.
@@ -170,6 +182,12 @@ def cached_tensors(
         The tensors, on the CPU.
     """
     text = json.dumps([key, library_hash()], sort_keys=True)
+    return processes.once(_cached_tensors, name, text, make)
+
+
+def _cached_tensors(
+    name: str, text: str, make: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
     folder = cache_dir() / name
     file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
     make_cache_folder(folder)

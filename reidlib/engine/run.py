@@ -2,7 +2,8 @@
 
 A recipe contains the paper's algorithm only. Its run provides the device, the epochs,
 the step of the optimiser and the log, and keeps every complete epoch when the machine,
-the disk or the user stops it.
+the disk or the user stops it. Of several processes (`reidlib.engine.processes`) the
+first writes the files of the run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from reidlib.data.table import ReIDDataset
+from reidlib.engine import processes
 from reidlib.engine.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -52,6 +54,7 @@ from reidlib.paths import lock_folder, user_path
 from reidlib.terminal import say, watched
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
@@ -64,7 +67,10 @@ FEATURES = "features.safetensors"
 _TIMED_STEPS = 5  # after the first, for the time to expect
 
 # Recorded for each part of a resumed run: the parts may come from different machines.
-_PROVENANCE = ("commit", "versions", "hardware", "device", "started", "seconds")
+_PROVENANCE = (
+    *("commit", "versions", "hardware", "device", "started", "seconds"),
+    "processes",
+)
 
 
 class RunConfig(Protocol):
@@ -97,6 +103,9 @@ class Run:
     (the checkpoint after the last complete epoch), and, once the run is complete,
     ``result.json``.
 
+    Where `torchrun` has started several processes, each opens the run with the same
+    arguments.
+
     Args:
         directory: The run's folder; created if it does not exist, and locked, so that
             no other process works in it.
@@ -117,7 +126,7 @@ class Run:
     Raises:
         ReIDError: If the folder cannot be written, is in use, already holds a run and
             ``resume`` is not set, or holds a run with another configuration or other
-            data.
+            data. Also if a batch cannot be divided among the processes.
 
     Example:
         Use in a recipe (see ``reidlib/recipes/baseline.py``)::
@@ -156,7 +165,9 @@ class Run:
         self.dataset = dataset
         self.history: list[dict[str, Any]] = []
         self.epoch = 0
-        self._show = progress
+        processes.join()
+        processes.check_batches(config)
+        self._show = progress and processes.leads()
         self._tracked: dict[str, Any] = {}
         self._record: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
@@ -164,7 +175,8 @@ class Run:
         self._start = time.monotonic()
         self._seconds_before = 0.0
         self._writer: Any = None
-        self._tensorboard = tensorboard
+        self._tensorboard = tensorboard and processes.leads()
+        self._networks: list[nn.Module] = []
         self._features = features
         self._stop_after = stop_after
         self._told_duration = False
@@ -185,14 +197,12 @@ class Run:
         }
         if files := read_files(config, dataset):
             settings["files"] = files
-        self._checkpoint: dict[str, Any] | None = None
+        told = json.dumps(_plain(settings), sort_keys=True)
+        processes.require_same_everywhere("settings or data", told)
         self.fabric = open_fabric(device, config.precision)
-        self._make_folder()
-        try:
-            earlier = self._open(settings, resume)
-        except BaseException:
-            self._lock.release()
-            raise
+        self._lock: FileLock | None = None
+        self._checkpoint: dict[str, Any] | None
+        earlier, self._checkpoint = processes.once(self._open, settings, resume)
         _seed_everything(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.manifest = {
@@ -202,6 +212,8 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "status": "running",
         }
+        if processes.count() > 1:
+            self.manifest["processes"] = processes.count()
         if earlier:
             self.manifest["earlier"] = earlier
 
@@ -222,14 +234,33 @@ class Run:
                 "folder (--out)"
             ) from error
 
-    def _open(self, settings: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+    def _open(
+        self, settings: dict[str, Any], resume: bool
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Take the folder, and return what there is of the run, see `_earlier`."""
+        self._make_folder()
+        try:
+            return self._earlier(settings, resume)
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _earlier(
+        self, settings: dict[str, Any], resume: bool
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Check that the folder is new, or that the run in it can be resumed.
 
         Returns:
-            The provenance of the earlier parts of the run, oldest first.
+            The provenance of the earlier parts of the run, oldest first, and the
+            checkpoint, if there is one.
         """
         manifest, checkpoint = self.directory / "manifest.json", self.checkpoint_path
         earlier: list[dict[str, Any]] = []
+        kept: dict[str, Any] | None = None
         if manifest.exists():
             if not resume:
                 raise ReIDError(
@@ -241,16 +272,16 @@ class Run:
             require_same(manifest, before, settings)
             if checkpoint.exists():
                 parts = ("objects", "history", "random", "generator", "seconds")
-                self._checkpoint = load_checkpoint(checkpoint, *parts)
-                require_same(checkpoint, self._checkpoint, settings)
-                part = {name: before.get(name) for name in _PROVENANCE}
+                kept = load_checkpoint(checkpoint, *parts)
+                require_same(checkpoint, kept, settings)
+                part = {name: before[name] for name in _PROVENANCE if name in before}
                 earlier = [*before.get("earlier", []), part]
         elif left := [f for f in (self.result_path, checkpoint) if f.exists()]:
             raise ReIDError(
                 f"{self.directory} holds {left[0].name} and no manifest.json of its "
                 "run; restore that, or choose another folder (--out)"
             )
-        return earlier
+        return earlier, kept
 
     @property
     def checkpoint_path(self) -> Path:
@@ -269,13 +300,13 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """Return the content of the result file, or None if the run is not complete."""
-        return result_in(self.directory, self.manifest)
+        return processes.once(result_in, self.directory, self.manifest)
 
     def __enter__(self) -> Run:
         with contextlib.ExitStack() as stack:
-            stack.callback(self._lock.release)
+            stack.callback(self._release)
             # A complete run is read, and stays as it is.
-            self._was_complete = self.result_path.exists()
+            self._was_complete = processes.once(self.result_path.exists)
             if not self._was_complete:
                 self._write_manifest("running")
                 about = f"{self.recipe} on {self.dataset.name}, {self.device}"
@@ -297,6 +328,10 @@ class Run:
                 self._writer.close()
         if error is not None and is_out_of_memory(error):
             raise ReIDError(self._out_of_memory(error)) from error
+        if error is not None and processes.is_lost_connection(error):
+            raise ReIDError(
+                f"another process of the run has ended; {self._way_back()}"
+            ) from error
         return kind is _Stopped
 
     def _end(self, error: BaseException | None) -> None:
@@ -337,6 +372,8 @@ class Run:
     def _write_manifest(self, status: str) -> None:
         self.manifest["status"] = status
         self.manifest["seconds"] = round(self.seconds, 1)
+        if not processes.leads():
+            return
         data = json.dumps(self.manifest, indent=1).encode()
         write_atomically(self.directory / "manifest.json", data)
 
@@ -365,11 +402,12 @@ class Run:
             wrapped, others = self.fabric.setup_module(model, move_to_device=True), []
         for name in getattr(model, "forward_methods", ()):
             wrapped.mark_forward_method(name)
-        # Of several processes Fabric leads every call through what joins gradients.
-        if self.fabric.world_size == 1:
-            for name in ("forward", *getattr(model, "forward_methods", ())):
-                called = model if name == "forward" else getattr(model, name)
-                wrapped.__dict__[name] = in_precision(called, self.fabric)
+        for name in ("forward", *getattr(model, "forward_methods", ())):
+            called = model if name == "forward" else getattr(model, name)
+            called = processes.divided(in_precision(called, self.fabric), model)
+            wrapped.__dict__[name] = called
+        processes.share_weights(model)
+        self._networks.append(model)
         return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
@@ -465,7 +503,10 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         for optimizer in optimizers:
+            groups = optimizer.param_groups
+            processes.average_gradients(p for group in groups for p in group["params"])
             optimizer.step()
+        processes.share_buffers(self._networks)
         self._losses.append(loss.detach())
         if not self._told_duration:
             self._tell_duration()
@@ -531,11 +572,13 @@ class Run:
         Args:
             features: ``(N, D)`` features by the name of the split.
         """
-        if self._features:
+        if self._features and processes.leads():
             save_checkpoint(self.directory / FEATURES, dict(features))
 
     def log(self, message: str) -> None:
         """Write a line to ``log.txt`` and to standard error."""
+        if not processes.leads():
+            return
         if self._show:
             say(message)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -558,7 +601,8 @@ class Run:
         self._write_manifest("complete")
         result = {**self.manifest, "epochs": self.history, "metrics": metrics}
         data = json.dumps(_plain(result), indent=1).encode()
-        write_atomically(self.result_path, data)
+        if processes.leads():
+            write_atomically(self.result_path, data)
         self.log(f"done in {self.seconds:.0f} s: {_short(metrics)}")
         return json.loads(data)
 
@@ -585,7 +629,7 @@ class Run:
             "files": self.manifest.get("files", {}),
         }
         try:
-            save_checkpoint(self.checkpoint_path, state)
+            processes.once(save_checkpoint, self.checkpoint_path, state)
         except BaseException:
             self.history.pop()  # this epoch is not saved: messages must not count it
             raise
@@ -595,6 +639,8 @@ class Run:
 
     def _rewrite_metrics(self) -> None:
         """Write exactly one line for each epoch that the checkpoint holds."""
+        if not processes.leads():
+            return
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_atomically(self.directory / "metrics.jsonl", lines.encode())
 
@@ -615,7 +661,8 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
 
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, one GPU such as ``"cuda:1"``, or
-            another name that Fabric knows.
+            another name that Fabric knows. Each of several processes of a machine takes
+            a GPU of its own.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
 
     Raises:
@@ -626,6 +673,14 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     name, colon, number = device.partition(":")
+    if processes.started_together() and name in ("auto", "cuda", "gpu"):
+        if colon:
+            raise ReIDError(
+                f"each process takes a GPU of its own, so device {device!r} cannot be "
+                "asked for; give --device cuda"
+            )
+        if torch.cuda.is_available():
+            name, colon, number = "cuda", ":", str(processes.local_rank())
     try:
         if colon and not (name in ("cuda", "gpu") and re.fullmatch("[0-9]+", number)):
             raise ReIDError("only a GPU has a number, from 0")
@@ -633,7 +688,8 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
             accelerator=name,
             devices=[int(number)] if colon else 1,
             precision=precision,  # type: ignore[arg-type]
-            # It is one process: the tasks that SLURM or MPI count are not its own.
+            # It is one process: the tasks that SLURM or MPI count are not its own, and
+            # those of torchrun are joined elsewhere.
             plugins=[LightningEnvironment()],
         )
     except Exception as error:  # Fabric has one of its own for each wrong name

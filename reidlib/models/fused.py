@@ -214,6 +214,16 @@ class FusedNet(nn.Module):
             "weight": [self.fusion.weight],
         }
 
+    def image_parts(self) -> list[nn.Module]:
+        """Return encoders and branches: what computes on images, not on descriptors."""
+        parts = (
+            self.encoder,
+            self.attribute_encoder,
+            self.appearance,
+            self.attributes,
+        )
+        return [part for part in parts if part is not None]
+
     def branches(self, images: Tensor, isolated: bool = True) -> Branches:
         """Return descriptors and predictions of both branches.
 

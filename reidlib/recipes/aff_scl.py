@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from reidlib.data.adaptation import AdaptationDataset
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
+from reidlib.engine.processes import once
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.losses.symmetric import SymmetricMemory
@@ -241,7 +242,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         # 2. Those of the target are clusters of its features.
         if on_target:
             features = extract(model, images, config)
-            pseudo_labels = cluster(features, config)
+            pseudo_labels = once(cluster, features, config)
             run.record(**health(pseudo_labels, dataset.train))
             if int(pseudo_labels.max()) < 1:
                 skip(pseudo_labels, run, alone=not domains)

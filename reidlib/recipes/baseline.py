@@ -19,6 +19,7 @@ from reidlib.clustering.infomap import infomap
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.kmeans import kmeans
 from reidlib.data.table import ReIDDataset
+from reidlib.engine.processes import once
 from reidlib.engine.run import Run
 from reidlib.losses.memory import ClusterMemory, Update
 from reidlib.recipes.diagnosis import health
@@ -126,7 +127,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         features = extract(model, images, config)  # (N, D)
 
         # 2. Images that look alike are taken for one person.
-        pseudo_labels = cluster(features, config)  # (N,)
+        pseudo_labels = once(cluster, features, config)  # (N,)
         run.record(**health(pseudo_labels, dataset.train))
 
         # 3. One centroid for each cluster.

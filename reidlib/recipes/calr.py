@@ -29,6 +29,7 @@ from reidlib.engine.checkpoint import (
     save_checkpoint,
     set_random_states,
 )
+from reidlib.engine.processes import leads, once, shared_out
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.labels.refinement import (
@@ -297,7 +298,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     for number in run.epochs(config.epochs):
         # 1. Global clusters.
         features = extract(model, images, config)  # (N, D)
-        clusters = cluster(features, config)
+        clusters = once(cluster, features, config)
         run.record(
             unrefined=health(clusters, dataset.train),
             within=health_within_cameras(clusters, dataset.train),
@@ -394,7 +395,7 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     """Stage 1: train an encoder for each camera, and return the clusters of all.
 
     Each camera is a run of its own in the run cache: runs that differ in stage 2 alone
-    share it.
+    share it. Each of several processes trains other cameras.
 
     Args:
         config: Settings.
@@ -414,9 +415,9 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
     fingerprint = only.fingerprint()
     settings = json.loads(json.dumps(dataclasses.asdict(config.stage_1())))
     file = run.directory / calr_local.LABELS
-    if config.local_labels or file.is_file():
+    if config.local_labels or once(file.is_file):
         path = user_path(config.local_labels or file)
-        saved = load_checkpoint(path, "labels")
+        saved = once(load_checkpoint, path, "labels")
         if saved.get("fingerprint") != fingerprint:
             raise ReIDError(
                 f"the local labels in {path} were made from other images than those of "
@@ -433,33 +434,42 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
         run.log(f"stage 1: local labels from {path}")
         return labels
 
+    def cluster_camera(camera: int) -> tuple[Tensor, str]:
+        """Return the clusters of a camera, and what there is to say."""
+        own = train_split[train_split.camids == camera]
+        name = f"{dataset.name}-camera{camera}"
+        if len(own) < 2:
+            alone = f"{name} has {len(own)} image: a cluster of its own"
+            return torch.zeros(len(own), dtype=torch.int64), alone
+        result, folder = cached_run(
+            calr_local.train,
+            config.stage_1(),
+            dataclasses.replace(only, name=name, train=own),
+            device=str(run.device),
+        )
+        clusters = load_checkpoint(folder / calr_local.LABELS)["labels"]
+        return clusters, (
+            f"{name}: {len(own)} images, {int(clusters.max()) + 1} clusters, "
+            f"silhouette {result['metrics']['silhouette']:.3f}"
+        )
+
     before = random_states()
     labels = torch.empty(len(train_split), dtype=torch.int64)
     found = 0
     cameras = np.unique(train_split.camids)
-    for camera in run.progress(cameras, "stage 1, cameras", len(cameras)):
-        rows = np.flatnonzero(train_split.camids == camera)
-        name = f"{dataset.name}-camera{camera}"
-        own = dataclasses.replace(only, name=name, train=train_split[rows])
-        if len(rows) < 2:
-            labels[rows] = found
-            found += len(rows)
-            run.log(f"stage 1: {name} has {len(rows)} image: a cluster of its own")
-            continue
-        result, folder = cached_run(
-            calr_local.train, config.stage_1(), own, device=str(run.device)
-        )
-        clusters = load_checkpoint(folder / calr_local.LABELS)["labels"]
-        labels[rows] = clusters + found
+    made = shared_out(cluster_camera, cameras)
+    of_cameras = zip(cameras, made, strict=True)
+    for camera, (clusters, told) in run.progress(
+        of_cameras, "stage 1, cameras", len(cameras)
+    ):
+        labels[torch.from_numpy(train_split.camids == camera)] = clusters + found
         found += int(clusters.max()) + 1
-        run.log(
-            f"stage 1: {name}: {len(rows)} images, {int(clusters.max()) + 1} clusters, "
-            f"silhouette {result['metrics']['silhouette']:.3f}"
-        )
+        run.log(f"stage 1: {told}")
     # The numbers of stage 2 must not depend on whether stage 1 was in the cache.
     set_random_states(before)
-    made = {"labels": labels, "fingerprint": fingerprint, "settings": settings}
-    save_checkpoint(file, made)
+    if leads():
+        state = {"labels": labels, "fingerprint": fingerprint, "settings": settings}
+        save_checkpoint(file, state)
     run.made_from(local_labels=content_hash({"labels": labels}))
     return labels
 

@@ -19,6 +19,7 @@ from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.clustering.quality import sparse_silhouette
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.checkpoint import save_checkpoint
+from reidlib.engine.processes import leads, once
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.losses.memory import ClusterMemory
@@ -184,7 +185,7 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
 
     for _ in run.epochs(config.epochs):
         features = extract(model, images, config)  # (N, D)
-        labels, silhouette = cluster(features, config)
+        labels, silhouette = once(cluster, features, config)
         run.record(**health(labels, dataset.train), silhouette=silhouette)
         kept.offer(labels, silhouette)
         if int(labels.max()) < 1:
@@ -209,9 +210,11 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
         end_epoch(config, run, model, dataset, schedule)
 
     # Once more, by the encoder that the last epoch left.
-    labels, silhouette = cluster(extract(model, images, config), config)
+    features = extract(model, images, config)
+    labels, silhouette = once(cluster, features, config)
     kept.offer(labels, silhouette)
-    save_checkpoint(run.directory / LABELS, {"labels": kept.labels})
+    if leads():
+        save_checkpoint(run.directory / LABELS, {"labels": kept.labels})
     final = {**health(kept.labels, dataset.train), "silhouette": kept.silhouette}
     return run.finish(final)
 

@@ -24,6 +24,7 @@ from reidlib.clustering.kmeans import kmeans
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.checkpoint import content_hash, load_checkpoint, save_checkpoint
+from reidlib.engine.processes import leads, once
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.evaluation.reliability import reliability
@@ -251,7 +252,7 @@ def make_labels(
     if not known or dcls:
         descriptors = extract(model, images, config, model.descriptors)
         whole, local = split_descriptors(descriptors)  # of (N, 1 + bands, C)
-    labels = torch.from_numpy(table.labels) if known else cluster(whole, config)
+    labels = torch.from_numpy(table.labels) if known else once(cluster, whole, config)
     if config.noise:
         generator = torch.Generator().manual_seed(config.seed)
         member = labels >= 0
@@ -284,10 +285,11 @@ def first_labels(
     file = run.directory / LABELS
     of_run = {"version": VERSION, "config": json.loads(json.dumps(asdict(config)))}
     of_run["dataset"] = run.manifest["dataset"]["sha256"]
-    if not file.is_file():
+    if not once(file.is_file):
         labels = make_labels(model, images, table, config)
-        save_checkpoint(file, {"of_run": of_run, "labels": vars(labels)})
-    saved = load_checkpoint(file, "of_run", "labels")
+        if leads():
+            save_checkpoint(file, {"of_run": of_run, "labels": vars(labels)})
+    saved = once(load_checkpoint, file, "of_run", "labels")
     if saved["of_run"] != of_run:
         raise ReIDError(
             f"{file} holds the labels of another run; remove it, or choose another "

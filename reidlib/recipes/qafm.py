@@ -30,12 +30,14 @@ from reidlib.data.attributes import (
 )
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
+from reidlib.engine.processes import own_splits
 from reidlib.engine.run import Run, in_precision
 from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import Backbone, build_backbone
+from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
 from reidlib.recipes.alphas import (
@@ -81,9 +83,9 @@ class Config(FusionConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
-    stripes there are. ``pooling``, ``bn_splits``, ``lr_step`` and ``lr_gamma`` have no
-    influence, and so they cannot be changed; ``last_stride`` has none either, since
-    the branches read the maps of stride 16 and 32.
+    stripes there are. ``pooling``, ``lr_step`` and ``lr_gamma`` have no influence, and
+    so they cannot be changed; ``last_stride`` has none either, since the branches read
+    the maps of stride 16 and 32. ``bn_splits`` is for encoders and branches.
     """
 
     epochs: int = 120
@@ -138,7 +140,7 @@ class Config(FusionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unused(self, "pooling", "bn_splits", "lr_step", "lr_gamma")
+        check_unused(self, "pooling", "lr_step", "lr_gamma")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")
         check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)
@@ -398,6 +400,8 @@ def start(
         Network, classifiers, rivals, and the optimisers by the part that they move.
     """
     log_weights(run, model)
+    for part in model.image_parts():
+        split_batch_norm(part, own_splits(config.bn_splits))
     own = {"appearance": [heads.appearance, heads.stripes]}
     own["fusion"] = [heads.fused]
     optimizers: dict[str, Optimizer] = {

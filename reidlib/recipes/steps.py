@@ -23,6 +23,7 @@ from reidlib.data.images import ImageSource, open_images
 from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
+from reidlib.engine import processes
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
 from reidlib.engine.manifest import read_manifest, read_result
 from reidlib.engine.run import Run, require_same
@@ -32,6 +33,7 @@ from reidlib.losses.memory import cluster_centroids
 from reidlib.models.attention import add_attention
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.reid_net import ReIDNet, extract_features
+from reidlib.neighbors.sharded import gathered
 from reidlib.paths import user_path
 from reidlib.recipes.diagnosis import diagnose
 from reidlib.recipes.settings import (
@@ -166,7 +168,7 @@ def start(
         track: What else the checkpoint must hold.
     """
     log_weights(run, model)
-    split_batch_norm(model, config.bn_splits)
+    split_batch_norm(model, processes.own_splits(config.bn_splits))
     heads, rates = heads or {}, rates or {}
     groups = [(model, config.lr)]
     groups += [(head, rates.get(name, config.lr)) for name, head in heads.items()]
@@ -404,7 +406,7 @@ def extract(
     """Return the features of all images, without augmentation.
 
     They are computed in the precision of the configuration, by a network that a run has
-    set up and by one that was loaded.
+    set up and by one that was loaded. Each of several processes computes a part.
 
     Args:
         model: Network in any mode; it is put into eval mode and back.
@@ -417,7 +419,11 @@ def extract(
         if it is given.
     """
     normalise = TestTransform()
-    index = sequential_batches(len(images), config.extract_batch)
+    index = list(sequential_batches(len(images), config.extract_batch))
+    several = processes.count() > 1 and len(index) >= processes.count()
+    if several:
+        share = torch.arange(len(index)).tensor_split(processes.count())
+        index = [index[number] for number in share[processes.rank()]]
     batches = (normalise(batch) for batch in images.batches(index))
     mixed = config.precision == "bf16-mixed"
 
@@ -425,7 +431,10 @@ def extract(
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=mixed):
             return (forward or model)(batch)
 
-    return extract_features(model, batches, compute)
+    features = extract_features(model, batches, compute)
+    if several:
+        features = gathered(features)
+    return features
 
 
 def extract_test(
@@ -475,7 +484,7 @@ def diagnose_features(
     features: Tensor, dataset: ReIDDataset, config: CommonConfig, run: Run
 ) -> dict[str, Any]:
     """Return the diagnosis of the final features; write down what cannot be made."""
-    told = diagnose(features, dataset.train, config.seed)
+    told = processes.once(diagnose, features, dataset.train, config.seed)
     if "error" in told:
         run.log(f"the features cannot be diagnosed: {told['error']}")
     return told
@@ -493,7 +502,8 @@ def _test_features(
 def _score(test: Mapping[str, Tensor], dataset: ReIDDataset) -> dict[str, Any]:
     if not test:
         return {}
-    ranking = evaluate(test["query"], test["gallery"], dataset.query, dataset.gallery)
+    features = test["query"], test["gallery"]
+    ranking = processes.once(evaluate, *features, dataset.query, dataset.gallery)
     return ranking.as_dict()
 
 

@@ -259,7 +259,10 @@ class _Witness(Run):
 
 
 def witness(
-    recipe: str, switch: str, around: Around = contextlib.nullcontext
+    recipe: str,
+    switch: str,
+    around: Around = contextlib.nullcontext,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Make one golden run and return what its file holds.
 
@@ -269,10 +272,11 @@ def witness(
         recipe: Its recipe.
         switch: What it is called.
         around: Makes the context in which each training step is taken.
+        changes: Other settings than those of the golden run.
     """
     torch.set_num_threads(int(os.environ.get("GOLDEN_THREADS", "1")))
     module = RECIPES[recipe]
-    settings = SWITCHES[recipe][switch]
+    settings = {**SWITCHES[recipe][switch], **changes}
     config = module.Config(**settings)
     dataset = data_of(recipe, settings)
     with (

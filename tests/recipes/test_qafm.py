@@ -674,7 +674,6 @@ def test_without_a_test_split_attributes_are_scored_in_training(people, tmp_path
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"alpha_loss": "square"}, "alpha_loss is 'square'; choose from ratio"),
         ({"branch_rate": 0}, "branch_rate is 0"),
-        ({"bn_splits": 2}, "bn_splits is 2, and it has no influence"),
         ({"pooling": "gap"}, "pooling is 'gap', and it .* leave it at 'gem'"),
         ({"lr_step": 5}, "lr_step is 5"),
         ({"lr_gamma": 0.5}, "lr_gamma is 0.5"),
