@@ -301,6 +301,17 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print a table from its result files")
     report.add_argument("--html", type=Path, help="write it as HTML to this file")
     report.set_defaults(command=_report)
+    again = commands.add_parser(
+        "rerun", help="make a result again on this machine, and print the difference"
+    )
+    again.add_argument("file", type=Path, metavar="RESULT.json", help="a result file")
+    again.add_argument("--out", type=Path, help="folder of the run (default: new)")
+    again.add_argument("--root", type=Path, help="its data, if they were moved")
+    again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    again.add_argument(
+        "--csv", type=Path, help="write every figure, then and now, to this file"
+    )
+    again.set_defaults(command=_rerun)
     for command in (reproduce, report):
         command.add_argument(
             "table",
@@ -819,6 +830,27 @@ def _verify(options: argparse.Namespace) -> None:
             f"{', '.join(failed)}: correct it, or raise VERSION and reproduce the "
             "results"
         )
+
+
+def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.engine.checkpoint import write_atomically
+    from reidlib.experiments.rerun import rerun, result_to_repeat
+
+    then = result_to_repeat(options.file)
+    _check_device(options.device)
+    dataset = None
+    if options.root is not None or then.get("options"):  # of the command line
+        for name in (*_DATA, "source_root", "source_data"):
+            setattr(options, name, getattr(options, name, None))
+        _recall(options, then, (*_DATA, "source_root", "source_data"))
+        dataset = _open(options, "course")
+    out = options.out or new_folder(Path("runs"), f"rerun-{_slug(options.file.stem)}")
+    print(f"run: {out}", flush=True)
+    found = rerun(options.file, out, dataset=dataset, device=options.device)
+    print(found)
+    if options.csv is not None:
+        text = found.differences().to_csv(index=False)
+        write_atomically(options.csv, text.encode())
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:

@@ -2,8 +2,9 @@
 
 `plans` names the rows of each table and figure, `results` keeps one file a run and says
 which are current, `runner` makes what is missing, `report` reads the files and nothing
-else, and `verify` proves that the code still makes them. A number in the book therefore
-always has a file that says which method, settings, data and hardware it came from.
+else, `verify` proves that the code still makes them, and `rerun` makes one of them
+again on another machine. A number in the book therefore always has a file that says
+which method, settings, data and hardware it came from.
 """
 
 from reidlib.experiments.factorial import factorial_effects
@@ -15,6 +16,7 @@ from reidlib.experiments.report import (
     paired_differences,
     report,
 )
+from reidlib.experiments.rerun import Rerun, rerun
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
 from reidlib.experiments.runner import Outcome, make_result, reproduce
 from reidlib.experiments.verify import Verification, verified, verify
@@ -26,6 +28,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Report",
+    "Rerun",
     "Row",
     "Verification",
     "by_seed",
@@ -37,6 +40,7 @@ __all__ = [
     "plans",
     "report",
     "reproduce",
+    "rerun",
     "results_dir",
     "verified",
     "verify",

@@ -98,7 +98,7 @@ def verify(
     found = []
     for job in jobs:
         then, now = job.read() or {}, _first_epoch(job, device, progress)
-        found.append(Verification(job, _differences(_comparable(then), now)))
+        found.append(Verification(job, differences(_comparable(then), now)))
         if found[-1].passed:
             _record(found[-1])
     return found
@@ -157,19 +157,34 @@ def _comparable(result: dict[str, Any]) -> dict[str, Any]:
     return epoch if len(epoch) > 1 else result["metrics"]
 
 
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
-    """Return how far each published figure is from today's, infinite if it is gone."""
-    one, two = dict(_numbers(then)), dict(_numbers(now))
+def differences(then: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    """Return how far each figure is from that of another run, infinite if it is gone.
+
+    Args:
+        then: Figures of an epoch, or of the end of a run; they may be nested.
+        now: The same of the other run.
+
+    Returns:
+        By the name of the figure, relative to the figure where it is above 1.
+
+    Example:
+        >>> differences({"loss": 2.0, "test": {"mAP": 0.5}}, {"loss": 1.0})
+        {'loss': 0.5, 'test.mAP': inf}
+    """
+    one, two = dict(figures(then)), dict(figures(now))
     return {
         name: abs(value - two.get(name, math.inf)) / max(1.0, abs(value))
         for name, value in one.items()
     }
 
 
-def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def figures(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record, nested or not, with their names."""
     for name, value in values.items():
+        if isinstance(value, list):
+            value = dict(zip(map(str, range(len(value))), value, strict=True))
         if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}.")
+            yield from figures(value, f"{prefix}{name}.")
         elif value is not None and not isinstance(value, str):
             yield prefix + name, float(value)
 

@@ -130,9 +130,10 @@ def learn(folder: str) -> None:
     network.train()
     features = processes.divided(network, network)(images)
     # Every feature with every other: a loss that no process could compute alone.
-    loss = nn.functional.cross_entropy(head(features), labels) + torch.cdist(
-        features, features
-    ).square().mean().sqrt()
+    loss = (
+        nn.functional.cross_entropy(head(features), labels)
+        + torch.cdist(features, features).square().mean().sqrt()
+    )
     loss.backward()
     weights = [*network.parameters(), *head.parameters()]
     processes.average_gradients(weights)
