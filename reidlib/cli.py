@@ -104,7 +104,7 @@ def _check_here() -> None:
 
 def _run(words: list[str]) -> None:
     options, rest = _parser().parse_known_args(words)
-    if rest and options.command is not _train:
+    if rest and options.command not in (_train, _bench):
         raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
     for name, value in vars(options).items():
         if isinstance(value, Path):
@@ -301,6 +301,24 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print a table from its result files")
     report.add_argument("--html", type=Path, help="write it as HTML to this file")
     report.set_defaults(command=_report)
+    bench = commands.add_parser("bench", help="measure the speed of this machine")
+    bench_commands = bench.add_subparsers(required=True, metavar="COMMAND")
+    speed = bench_commands.add_parser(
+        "train",
+        help="images per second of a training, and what it waits for",
+        epilog="All settings of the recipe can be given, see reidlib train RECIPE "
+        "--help.",
+    )
+    speed.add_argument("recipe", choices=_RECIPES, metavar="RECIPE")
+    speed.add_argument("--preset", choices=_PRESETS, default="course")
+    speed.add_argument("--steps", type=_whole, default=20, help="of each of 3 epochs")
+    speed.add_argument("--data", choices=_KINDS, help="kind of data")
+    speed.add_argument("--root", type=Path, help="its folder (default: SynthCity)")
+    speed.add_argument("--size", choices=_SIZES, help="of SynthCity (default: tiny)")
+    speed.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    speed.add_argument("--json", type=Path, help="write the figures to this file")
+    speed.set_defaults(command=_bench, unreadable=None)
+
     again = commands.add_parser(
         "rerun", help="make a result again on this machine, and print the difference"
     )
@@ -830,6 +848,32 @@ def _verify(options: argparse.Namespace) -> None:
             f"{', '.join(failed)}: correct it, or raise VERSION and reproduce the "
             "results"
         )
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.bench import bench_train
+    from reidlib.engine.checkpoint import write_atomically
+    from reidlib.recipes import RECIPES
+
+    presets = RECIPES[options.recipe].PRESETS
+    if options.preset not in presets:
+        raise ReIDError(
+            f"{options.recipe} has no preset {options.preset!r}; choose from "
+            f"{', '.join(presets)}"
+        )
+    program = f"reidlib bench train {options.recipe}"
+    config = _configure(presets[options.preset], rest, program, options.preset)
+    _check_device(options.device)
+    dataset = _open(options, "tiny")
+    found = bench_train(
+        *(options.recipe, config, dataset),
+        num_steps=options.steps,
+        device=options.device,
+    )
+    print(found)
+    if options.json is not None:
+        text = json.dumps(found.as_dict(), indent=1)
+        write_atomically(options.json, text.encode())
 
 
 def _rerun(options: argparse.Namespace, rest: list[str]) -> None:

@@ -34,6 +34,7 @@ FLOORS = {
     "papers": 2,
     "experiments": 3,
     "trained": 3,
+    "bench": 3,
     "cli": 4,
     "__init__": 4,
     "__main__": 4,

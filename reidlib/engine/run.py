@@ -396,6 +396,12 @@ class Run:
             The model alone, or the model and its optimisers, wrapped by Lightning
             Fabric.
         """
+        if self.device.type == "cuda":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    if "fused" in group:  # Adam: one kernel for all weights
+                        group["fused"] = True
         if optimizers:
             wrapped, *others = self.fabric.setup(model, *optimizers)
         else:

@@ -68,7 +68,7 @@ class Rerun:
         """Return the figure that differs most in each epoch and at the end."""
         lines = [f"{'part':10} {'differs by':>10}  most"]
         for part, rows in self.differences().groupby("part", sort=False):
-            worst = rows.loc[rows["difference"].idxmax()]
+            worst = rows.iloc[int(rows["difference"].argmax())]
             told = f"{worst['figure']}: {worst['then']:.6g} then, {worst['now']:.6g}"
             lines.append(f"{part:10} {worst['difference']:10.2g}  {told} now")
         lines += [f"then: {_told(self.then)}", f"now:  {_told(self.now)}"]
