@@ -297,9 +297,17 @@ def _parser() -> argparse.ArgumentParser:
         help="repeat the first epoch of one published run of each recipe and compare; "
         "TABLE is then the name of one recipe, or is omitted",
     )
+    reproduce.add_argument(
+        "--all", action="store_true", help="every table that a paper has figures for"
+    )
     reproduce.set_defaults(command=_reproduce)
     report = commands.add_parser("report", help="print a table from its result files")
     report.add_argument("--html", type=Path, help="write it as HTML to this file")
+    report.add_argument(
+        "--scoreboard",
+        action="store_true",
+        help="every difference that a paper reports, and whether it holds",
+    )
     report.set_defaults(command=_report)
     bench = commands.add_parser("bench", help="measure the speed of this machine")
     bench_commands = bench.add_subparsers(required=True, metavar="COMMAND")
@@ -334,7 +342,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "table",
             help="identifier, for instance baseline or AFF-F4",
-            nargs="?" if command is reproduce else None,
+            nargs="?",
         )
         command.add_argument("--preset", choices=_PRESETS, default="ablation")
         command.add_argument(
@@ -783,29 +791,35 @@ def _open_for(options: argparse.Namespace) -> ReIDDataset:
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.experiments import report, reproduce
+    from reidlib.experiments import report, reproduce, reproduce_all, scoreboard
 
     if (options.data is None) != (options.root is None):
         raise ReIDError("--data and --root belong together: give both or neither")
     _check_device(options.device)
     if options.verify:
         return _verify(options)
-    if options.table is None:
-        raise ReIDError("no table is given; name a table, or give --verify")
+    if options.table is None and not options.all:
+        raise ReIDError("no table is given; name a table, or give --all or --verify")
+    if options.table is not None and options.all:
+        raise ReIDError("--all is every table; name none, or leave --all out")
     if not 1 <= options.seeds <= 1000:
         raise ReIDError(
             f"--seeds is {options.seeds}; a table needs one seed or more, at most 1000"
         )
     data = _data_of(options)
-    outcomes = reproduce(
-        options.table,
-        preset=options.preset,
-        seeds=range(options.seeds),
-        data=data,
-        device=options.device,
-        processes=options.processes,
-    )
-    print(report(options.table, preset=options.preset, data=data))
+    how: dict[str, Any] = {
+        "preset": options.preset,
+        "seeds": range(options.seeds),
+        "data": data,
+        "device": options.device,
+        "processes": options.processes,
+    }
+    if options.all:
+        outcomes = reproduce_all(**how)
+        print(scoreboard(preset=options.preset, data=data))
+    else:
+        outcomes = reproduce(options.table, **how)
+        print(report(options.table, preset=options.preset, data=data))
     missing = [outcome for outcome in outcomes if outcome.status == "missing"]
     if missing:
         raise ReIDError(
@@ -899,9 +913,17 @@ def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
-    from reidlib.experiments import report
+    from reidlib.experiments import report, scoreboard
 
+    if (options.table is None) != options.scoreboard:
+        raise ReIDError("name a table, or give --scoreboard for all of them")
     data = _data_of(options)
+    if options.scoreboard:
+        board = scoreboard(preset=options.preset, data=data)
+        print(board)
+        if options.html is not None:
+            write_atomically(options.html, board.html().encode())
+        return
     table = report(options.table, preset=options.preset, data=data)
     print(table)
     if options.html is not None:

@@ -220,5 +220,7 @@ def invent_results(
             for seed in (0, 1, 2)
         )
 
-    for module in (page, import_module("reidlib.experiments.report")):
+    names = ("measured", "report")
+    others = [import_module(f"reidlib.experiments.{name}") for name in names]
+    for module in (page, *others):
         monkeypatch.setattr(module, "load_results", load)

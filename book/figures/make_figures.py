@@ -11,6 +11,7 @@ of a minute each, from the run cache if they are there.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -36,9 +37,9 @@ from experiments_cals import TRAINED
 from page_tables import markdown, spread
 from quotes import quotes
 from reidlib.errors import ReIDError
-from reidlib.experiments import Data, load_results, plans, results_dir
+from reidlib.experiments import Data, load_results, plans, results_dir, scoreboard
 from reidlib.experiments import report as report_of
-from reidlib.papers import load_table
+from reidlib.papers import coverage_items, link_to, load_table
 from reidlib.plotting import plot_images, use_style
 from reidlib.synthcity import (
     SIZES,
@@ -425,12 +426,28 @@ def comparison_table() -> str:
     return markdown(["", *methods], rows)
 
 
+def scores() -> str:
+    """Return the scoreboard as a page's text, each item a link to its place."""
+    links = {item.id: link_to(item.page, item.id) for item in coverage_items()}
+    parts = []
+    for found in scoreboard().reports():
+        rows = tuple((links.get(row[0], row[0]), *row[1:]) for row in found.rows)
+        parts.append(f"{dataclasses.replace(found, rows=rows)}\n")
+    return "\n".join(parts)
+
+
 def report_table(name: str) -> str:
     """The report of a plan, from its result files."""
-    return f"{report_of(name)}\n"
+    found = report_of(name)
+    if found.differences is None:
+        return f"{found}\n"
+    absolute = dataclasses.replace(found, differences=None)
+    fold = f"```{{dropdown}} Absolute values\n{absolute}\n```"
+    return f"{found.differences}\n\n{fold}\n"
 
 
 TABLES = {
+    "scoreboard": scores,
     **{f"report_{name}": functools.partial(report_table, name) for name in plans()},
     "ethics_chain": chain_text,
     "papers_calr": calr_table,

@@ -397,7 +397,7 @@ class Run:
             Fabric.
         """
         if self.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     if "fused" in group:  # Adam: one kernel for all weights

@@ -8,21 +8,24 @@ which method, settings, data and hardware it came from.
 """
 
 from reidlib.experiments.factorial import factorial_effects
+from reidlib.experiments.measured import by_seed, load_results, paired_differences
 from reidlib.experiments.plans import Plan, Row, plan, plans
-from reidlib.experiments.report import (
-    Report,
-    by_seed,
-    load_results,
-    paired_differences,
-    report,
-)
+from reidlib.experiments.report import Report, report
 from reidlib.experiments.rerun import Rerun, rerun
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
-from reidlib.experiments.runner import Outcome, make_result, reproduce
+from reidlib.experiments.runner import (
+    Outcome,
+    make_result,
+    reproduce,
+    reproduce_all,
+)
+from reidlib.experiments.scoreboard import Scoreboard, scoreboard
+from reidlib.experiments.verdicts import SIGNS, Verdict, verdicts
 from reidlib.experiments.verify import Verification, verified, verify
 
 __all__ = [
     "NUM_SEEDS",
+    "SIGNS",
     "Data",
     "Job",
     "Outcome",
@@ -30,6 +33,8 @@ __all__ = [
     "Report",
     "Rerun",
     "Row",
+    "Scoreboard",
+    "Verdict",
     "Verification",
     "by_seed",
     "factorial_effects",
@@ -40,8 +45,11 @@ __all__ = [
     "plans",
     "report",
     "reproduce",
+    "reproduce_all",
     "rerun",
     "results_dir",
+    "scoreboard",
+    "verdicts",
     "verified",
     "verify",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reidlib.errors import ReIDError
-from reidlib.experiments.report import by_seed
+from reidlib.experiments.measured import by_seed
 from reidlib.experiments.results import Data
 
 

@@ -29,6 +29,8 @@ class Row:
         labelled: Another city, with identities, to adapt from: its dials, as above,
             and ``seed``, which is added to the seed of the run, so that neither people
             nor cameras are the same. Empty for none.
+        against: Name of the row that it is compared with, see
+            `reidlib.experiments.verdicts`; empty for none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Row:
     paper: tuple[str | float, ...] = ()
     dials: dict[str, float] = field(default_factory=dict)
     labelled: dict[str, float] = field(default_factory=dict)
+    against: str = ""
 
     def config(self, preset: str, seed: int) -> Any:
         """Return the configuration of one run of this row.
@@ -73,6 +76,8 @@ class Plan:
         title: What it shows.
         rows: Its rows.
         size: Size of the cities of SynthCity that it is made on.
+
+    In the file a plan may have ``against``, the row that all others are compared with.
     """
 
     id: str
@@ -92,12 +97,18 @@ def plans() -> dict[str, Plan]:
     text = resources.files(__package__).joinpath("plans.toml").read_text("utf-8")
     found = {}
     for name, raw in tomllib.loads(text).items():
+        against = raw.pop("against", "")
         rows = tuple(
-            Row(**{**row, "paper": tuple(row.get("paper", ()))}) for row in raw["rows"]
+            Row(
+                **{
+                    "against": "" if row["name"] == against else against,
+                    **row,
+                    "paper": tuple(row.get("paper", ())),
+                }
+            )
+            for row in raw.pop("rows")
         )
-        found[name] = Plan(
-            name, rows=rows, **{k: v for k, v in raw.items() if k != "rows"}
-        )
+        found[name] = Plan(name, rows=rows, **raw)
     return found
 
 

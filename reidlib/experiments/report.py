@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -14,8 +11,16 @@ import pandas as pd
 
 from reidlib.errors import ReIDError
 from reidlib.evaluation.ranking import camera_remark
+from reidlib.experiments.measured import load_results
 from reidlib.experiments.plans import Row, plan, plans
-from reidlib.experiments.results import Data, Job, results_dir
+from reidlib.experiments.results import Data, Job
+from reidlib.experiments.verdicts import (
+    SIGNS,
+    Verdict,
+    counted,
+    paper_figures,
+    verdicts,
+)
 from reidlib.experiments.verify import verified
 from reidlib.papers import list_tables, load_table
 from reidlib.papers.tables import PaperTable
@@ -36,15 +41,19 @@ class Report:
         header: Names of the columns.
         rows: Cells, as many as the header has; none is empty.
         notes: What is stale, missing or failed, and what the paper says of its table.
+        differences: What stands before it: each row beside the row that it is compared
+            with, here and in the paper, and whether they agree. None if there is none.
     """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    differences: Report | None = None
 
     def __str__(self) -> str:
-        lines = [f"**{self.title}**", ""]
+        lines = [f"{self.differences}\n"] if self.differences else []
+        lines += [f"**{self.title}**", ""]
         lines.append("| " + " | ".join(self.header) + " |")
         lines.append("|" + " --- |" * len(self.header))
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
@@ -64,8 +73,9 @@ class Report:
             for row in self.rows
         )
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
+        before = self.differences.html() if self.differences else ""
         return (
-            '<div class="report" style="overflow-x: auto">\n'
+            before + '<div class="report" style="overflow-x: auto">\n'
             # The theme leaves the colours of a data frame alone on a dark page.
             '<table class="table dataframe">\n'
             f"<caption>{_html(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
@@ -80,158 +90,6 @@ class Report:
 def _html(text: str) -> str:
     parts = escape(text).split("`")
     return "".join(f"<code>{p}</code>" if n % 2 else p for n, p in enumerate(parts))
-
-
-def load_results(
-    table: str,
-    *,
-    preset: str = "ablation",
-    data: Data | None = None,
-    partial: bool = False,
-) -> pd.DataFrame:
-    """Return the result files of a table, one line a run.
-
-    Args:
-        table: Name of a plan.
-        preset: Preset of the runs.
-        data: Data of the runs; the cities of the plan if not given.
-        partial: Leave rows out that have no result, instead of raising.
-
-    Returns:
-        A frame with ``row``, ``seed``, ``status`` (``"complete"`` or ``"failed"``),
-        ``stale`` (what has changed since, empty if nothing has), ``Rank-1`` and ``mAP``
-        in percent, the diagnosis of the features, ``seconds`` and ``result``, the whole
-        file as a dict. The figures of a failed run are nan.
-
-    Raises:
-        ReIDError: If there is no such plan or preset, a file is damaged, or a row has
-            no result file; names the command that makes it.
-    """
-    data = (data or Data.of(table)).read()
-    lines = []
-    for row in plan(table).rows:
-        row.config(preset, 0)
-        jobs = _found(table, row, preset, data)
-        if not jobs and not partial:
-            job = Job(table, row, preset, data, 0)
-            raise ReIDError(
-                f"no result of {row.name!r} in {results_dir() / row.recipe}; make it "
-                f"with `{job.command}`"
-            )
-        lines += [_line(job) for job in jobs]
-    return pd.DataFrame(lines)
-
-
-def paired_differences(
-    table: str,
-    pairs: dict[str, tuple[str, str]],
-    *,
-    measure: str = "mAP",
-    preset: str = "ablation",
-    data: Data | None = None,
-) -> pd.DataFrame:
-    """Return what one row of a table has more than another, seed by seed.
-
-    Runs of one seed share their city and the start of their network. What differs from
-    city to city, which is most of a row's deviation, cancels in the difference of two
-    such runs, so that it is the thing to judge a part of a method by.
-
-    Args:
-        table: Name of a plan.
-        pairs: For each name to show, the row, and the row that is subtracted.
-        measure: A column of `load_results`.
-        preset: Preset of the runs.
-        data: Data of the runs; the cities of the plan if not given.
-
-    Returns:
-        A frame with a line for each pair: one column for each seed that any run of the
-        table has, ``mean`` and ``std`` (n - 1) over them. nan where a run is missing or
-        broke down.
-
-    Raises:
-        ReIDError: If table, preset, measure or a row are unknown, or a result file is
-            damaged.
-    """
-    named = {row for pair in pairs.values() for row in pair}
-    values = by_seed(table, named, measure=measure, preset=preset, data=data)
-    each = {
-        name: values.loc[row] - values.loc[base] for name, (row, base) in pairs.items()
-    }
-    seeds = pd.DataFrame(each, index=values.columns).T
-    return seeds.assign(mean=seeds.mean(axis=1), std=seeds.std(axis=1))
-
-
-def by_seed(
-    table: str,
-    rows: Iterable[str],
-    *,
-    measure: str = "mAP",
-    preset: str = "ablation",
-    data: Data | None = None,
-) -> pd.DataFrame:
-    """Return a measure of some rows of a table: a line for each row, a column a seed.
-
-    Args:
-        table: Name of a plan.
-        rows: Names of its rows.
-        measure: A column of `load_results`.
-        preset: Preset of the runs.
-        data: Data of the runs; the cities of the plan if not given.
-
-    Returns:
-        The frame, its rows in the order of their names, with each seed that any run of
-        the table has. nan where a run is missing or broke down.
-
-    Raises:
-        ReIDError: If table, preset, measure or a row are unknown, or a result file is
-            damaged.
-    """
-    named = sorted(set(rows))
-    known = {row.name for row in plan(table).rows}
-    if unknown := [row for row in named if row not in known]:
-        raise ReIDError(f"{table} has no row {unknown[0]!r}, but {sorted(known)}")
-    frame = load_results(table, preset=preset, data=data, partial=True)
-    if not len(frame):
-        frame = pd.DataFrame(columns=["row", "seed", measure])
-    if measure not in frame:
-        raise ReIDError(f"no measure {measure!r} in {sorted(map(str, frame))}")
-    values = frame.set_index(["row", "seed"])[measure].astype(float).unstack("seed")
-    return values.reindex(named)
-
-
-def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
-    """Return the runs of a row that have a result file, by seed."""
-    first = Job(table, row, preset, data, 0)
-    of_data = re.escape(first.cities[0][0].name)
-    name = re.compile(rf"{of_data}-s(\d+)-[0-9a-f]{{10}}\.json")
-    folder = first.file.parent
-    files = os.listdir(folder) if folder.is_dir() else []
-    seeds = sorted({int(found[1]) for found in map(name.fullmatch, files) if found})
-    jobs = [Job(table, row, preset, data, seed) for seed in seeds]
-    return [job for job in jobs if job.file.is_file()]
-
-
-def _line(job: Job) -> dict[str, Any]:
-    result = job.read() or {}
-    line = {
-        "row": job.row.name,
-        "seed": job.seed,
-        "status": "failed" if "error" in result else "complete",
-        "stale": ", ".join(job.stale(result)),
-    }
-    # A run that broke down has no figures, and data without queries no ranking.
-    metrics = result.get("metrics", {})
-    diagnosis = metrics.get("diagnosis", {})
-    kmeans = diagnosis.get("kmeans", {})
-    rank_1, mean_precision = metrics.get("cmc", {}).get("1"), metrics.get("mAP")
-    figures = {
-        "Rank-1": math.nan if rank_1 is None else 100 * rank_1,
-        "mAP": math.nan if mean_precision is None else 100 * mean_precision,
-        "NMI identity": kmeans.get("nmi_pid", math.nan),
-        "NMI camera": kmeans.get("nmi_cam", math.nan),
-        "same camera": diagnosis.get("same_camera_share", math.nan),
-    }
-    return {**line, **figures, "seconds": result.get("seconds"), "result": result}
 
 
 def report(table: str, *, preset: str = "ablation", data: Data | None = None) -> Report:
@@ -267,7 +125,7 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     for row in rows:
         line = [row.name]
         for name in MEASURES:
-            line.append(_ours(parts[row.name], name, data.label, command))
+            line.append(_ours(parts[row.name], name, command))
         if with_paper:
             line.append(_papers(row))
         cells.append(tuple(line))
@@ -277,12 +135,59 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
         if not any(row.paper[:1] == (table,) for row in rows):
             notes += _paper_says(paper)  # it does not stand beside ours
         notes += [f"{paper.paper}: {note}" for note in paper.notes]
-    seeds = _seeds(max(parts.values(), key=len))
+    seeds = _seeds(max(parts.values(), key=len)) or "(none yet)"
+    where = f"{data.label}, preset {preset}, last epoch"
     title = (
-        f"{table}: {plan(table).title} ({data.label}, preset {preset}, last epoch, "
-        f"mean ± standard deviation over seeds {seeds or '(none yet)'})"
+        f"{table}: {plan(table).title} ({where}, mean ± standard deviation over seeds "
+        f"{seeds})"
     )
+    found = verdicts(table, preset=preset, data=data)
+    differences = None
+    if found:
+        told = counted(found) or f"{plan(table).title}, row by row"
+        about = f"{table}: {told} (mAP, {where}, seeds {seeds})"
+        differences = _differences(found, about)
+    return Report(title, tuple(header), tuple(cells), tuple(notes), differences)
+
+
+def _differences(found: list[Verdict], title: str) -> Report:
+    """Return the comparisons of a table."""
+    header = ["row", "compared with", "here, city by city", "mean"]
+    in_paper = any(one.paper for one in found)
+    if in_paper:
+        header += ["the paper", "verdict"]
+    cells = []
+    for one in found:
+        here = ", ".join(map(points, one.here.values())) or "not run"
+        line = [one.row, one.against, here, points(one.mean) if one.here else "–"]
+        if in_paper:
+            papers = [
+                (f"{dataset}: " if dataset else "") + points(value)
+                for dataset, value in one.paper.items()
+            ]
+            line += ["; ".join(papers) or "no figure", one.sign]
+        cells.append(tuple(line))
+    notes = []
+    known = [one.noise for one in found if math.isfinite(one.noise)]
+    if known:
+        notes.append(
+            f"Seed variance moves a mean by {max(known):.1f} points (one standard "
+            "deviation)."
+        )
+    signs = {one.sign for one in found} if in_paper else set()
+    if signs:
+        notes.append("; ".join(f"{s} {SIGNS[s]}" for s in SIGNS if s in signs) + ".")
     return Report(title, tuple(header), tuple(cells), tuple(notes))
+
+
+def points(value: float) -> str:
+    """Return a difference with its sign.
+
+    Example:
+        >>> points(1.24), points(-0.01)
+        ('+1.2', '+0.0')
+    """
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _part(frame: pd.DataFrame, row: Row) -> pd.DataFrame:
@@ -349,7 +254,7 @@ def _provenance(frame: pd.DataFrame) -> list[str]:
     return [f"{told}."]
 
 
-def _ours(part: pd.DataFrame, name: str, label: str, command: str) -> str:
+def _ours(part: pd.DataFrame, name: str, command: str) -> str:
     if not len(part):
         return f"missing: `{command}`"
     mark = " †" if (part["stale"] != "").any() else ""
@@ -362,36 +267,21 @@ def _ours(part: pd.DataFrame, name: str, label: str, command: str) -> str:
     if len(values) > 1:
         # Spaces that a narrow page does not break at.
         text += f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.{digits}f}"
-    return f"{text} ({label}){mark}"
+    return f"{text}{mark}"
 
 
 def _papers(row: Row) -> str:
     """Return a paper's figures for each of its data sets, with the source."""
     if not row.paper:
         return "none"
-    table = load_table(str(row.paper[0]))
-    names = [column.name for column in table.columns]
-    keys = [names.index(key) for key in table.keys]
-    chosen = [
-        cells
-        for cells in table.rows
-        if tuple(cells[key] for key in keys) == row.paper[1:]
-    ]
-    if len(chosen) != 1:
-        raise ReIDError(
-            f"row {row.name!r} points to {' / '.join(map(str, row.paper))}, of which "
-            f"there are {len(chosen)}; mend plans.toml"
-        )
-    figures: dict[str, dict[str, object]] = {}
-    for column, value in zip(table.columns, chosen[0], strict=True):
-        if column.name in _PERCENT and value == value:
-            figures.setdefault(column.dataset, {})[column.name] = value
     lines = [
         (f"{dataset}: " if dataset else "")  # else the row's name has it
         + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
-        for dataset, found in figures.items()
+        for dataset, found in paper_figures(row).items()
+        if any(name in found for name in _PERCENT)
     ]
-    return f"{'; '.join(lines)} ({table.id}, {' / '.join(map(str, row.paper[1:]))})"
+    table, *keys = row.paper
+    return f"{'; '.join(lines)} ({table}, {' / '.join(map(str, keys))})"
 
 
 def _paper_says(table: PaperTable) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import tempfile
 import threading
 import time
@@ -23,9 +24,9 @@ from tqdm.auto import tqdm
 from reidlib.engine.cache import cached_run, run_folder
 from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import changed_files, git_commit, read_manifest
-from reidlib.engine.run import DivergedError, ended_as_by_ctrl_c
+from reidlib.engine.run import DivergedError, duration, ended_as_by_ctrl_c
 from reidlib.errors import ReIDError
-from reidlib.experiments.plans import plan
+from reidlib.experiments.plans import plan, plans
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import CollapseError
@@ -109,6 +110,87 @@ def reproduce(
             if outcome.message:
                 say(f"{outcome.status}: {outcome.message}")
     return [outcomes.get(job.file, Outcome(job, "kept")) for job in jobs]
+
+
+def reproduce_all(
+    *,
+    preset: str = "ablation",
+    seeds: Sequence[int] = range(NUM_SEEDS),
+    data: Data | None = None,
+    device: str = "auto",
+    processes: int | None = None,
+    progress: bool = True,
+) -> list[Outcome]:
+    """Make what is missing of every table that a paper has figures for.
+
+    Says first how many runs these are, and how long they take by those that are there.
+
+    Args:
+        preset: As for `reproduce`, as are the others.
+        seeds: Seeds of every row.
+        data: The data; the cities of each plan if not given. Tables whose rows ask for
+            cities of their own are left out on a folder.
+        device: As for `reidlib.engine.Run`.
+        processes: Number of runs at once.
+        progress: Show a bar for each table.
+
+    Returns:
+        What became of each run.
+
+    Raises:
+        ReIDError: As `reproduce` does.
+    """
+    data = data and data.read()
+    real = data is not None and data.root is not None
+    tables = [
+        name
+        for name, one in plans().items()
+        if any(row.paper for row in one.rows)
+        and all(preset in RECIPES[row.recipe].PRESETS for row in one.rows)
+        and not (real and any(row.dials or row.labelled for row in one.rows))
+    ]
+    say(_estimate(tables, preset, seeds, data))
+    return [
+        outcome
+        for table in tables
+        for outcome in reproduce(
+            table,
+            preset=preset,
+            seeds=seeds,
+            data=data,
+            device=device,
+            processes=processes,
+            progress=progress,
+        )
+    ]
+
+
+def _estimate(
+    tables: Sequence[str], preset: str, seeds: Sequence[int], data: Data | None
+) -> str:
+    """Say how many runs are missing, and how long they take one after the other."""
+    waiting: dict[Path, str] = {}
+    known: dict[str, list[float]] = {}
+    for table in tables:
+        of_table = data or Data.of(table)
+        for seed in seeds:
+            for row in plan(table).rows:
+                job = Job(table, row, preset, of_table, seed)
+                result = job.read()
+                if result is None or job.stale(result):
+                    waiting[job.file] = row.recipe
+                elif seconds := result.get("seconds"):
+                    known.setdefault(row.recipe, []).append(float(seconds))
+    told = f"{len(tables)} tables, {len(waiting)} runs to make"
+    if not waiting:
+        return told
+    if not known:
+        return f"{told}; how long one takes is not known yet"
+    every = [seconds for times in known.values() for seconds in times]
+    total = sum(
+        statistics.median(known.get(recipe, every)) for recipe in waiting.values()
+    )
+    return f"{told}, about {duration(total)} one after the other"
 
 
 def _is_kept(job: Job) -> bool:

@@ -6,6 +6,7 @@ from reidlib.papers.items import (
     coverage_items,
     coverage_markdown,
     coverage_problems,
+    link_to,
 )
 from reidlib.papers.tables import PAPERS, Column, PaperTable, list_tables, load_table
 
@@ -18,6 +19,7 @@ __all__ = [
     "coverage_items",
     "coverage_markdown",
     "coverage_problems",
+    "link_to",
     "list_tables",
     "load_table",
 ]

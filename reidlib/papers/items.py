@@ -152,18 +152,29 @@ def coverage_problems(root: Path, items: Iterable[Item] | None = None) -> list[s
 
 
 def _markdown_row(item: Item, root: Path) -> str:
-    page, _, anchor = item.page.partition("#")
-    link = ""
-    if page:
-        target = f"../{PurePosixPath(page).with_suffix('.html')}"
-        if anchor and (root / page).is_file():
-            target += f"#{_anchors(root / page).get(anchor.lower(), '')}"
-        # Plain HTML: the target is a page of the rendered book, not a source file.
-        link = f'<a href="{escape(target)}">{escape(PurePosixPath(page).stem)}</a>'
+    link = link_to(item.page, PurePosixPath(item.page.partition("#")[0]).stem, root)
     code = item.code if "::" in item.code else item.code.replace(":", ".")
     code = f"`{code}`" if code else ""
     done = "yes" if item.status == "closed" else "no"
     return f"| {item.id} | {item.kind} | {item.what} | {code} | {link} | {done} |"
+
+
+def link_to(page: str, text: str, root: Path = ROOT) -> str:
+    """Return a link from a page of ``book/`` to a place in the rendered book.
+
+    Args:
+        page: Page of an item, with or without an anchor; empty for none.
+        text: What is shown.
+        root: Root of the repository.
+    """
+    page, _, anchor = page.partition("#")
+    if not page:
+        return ""
+    target = f"../{PurePosixPath(page).with_suffix('.html')}"
+    if anchor and (root / page).is_file():
+        target += f"#{_anchors(root / page).get(anchor.lower(), '')}"
+    # Plain HTML: the target is a page of the rendered book, not a source file.
+    return f'<a href="{escape(target)}">{escape(text)}</a>'
 
 
 def _code_problem(root: Path, code: str) -> str:

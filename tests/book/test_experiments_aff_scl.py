@@ -58,7 +58,8 @@ def test_a_difference_is_taken_city_by_city_beside_the_papers(results):
 
 def test_a_missing_run_is_said_to_be_missing(monkeypatch):
     nothing = pd.DataFrame()
-    for module in (page, import_module("reidlib.experiments.report")):
+    names = ("measured", "report")
+    for module in (page, *(import_module(f"reidlib.experiments.{n}") for n in names)):
         monkeypatch.setattr(module, "load_results", lambda *a, **k: nothing)
     assert "| +5.7 | missing | missing |" in page.differences_table("AFF-T4")
     assert "| missing | – |" in page.draws_table()

@@ -56,9 +56,11 @@ def test_cells_are_mean_and_deviation_over_seeds_with_the_data_set(trial):
         trial(0, seed, score)
     mean, deviation = 100 * np.mean(scores), 100 * np.std(scores, ddof=1)
     told = cells("small")
-    assert told["mAP (%)"] == f"{mean:.1f}\xa0±\xa0{deviation:.1f} (SynthCity tiny)"
-    assert told["Rank-1 (%)"] == "50.0\xa0±\xa00.0 (SynthCity tiny)"
-    assert "seeds 0, 1, 2" in report("trial", preset="quick", data=TINY).title
+    assert told["mAP (%)"] == f"{mean:.1f}\xa0±\xa0{deviation:.1f}"
+    assert told["Rank-1 (%)"] == "50.0\xa0±\xa00.0"
+    title = report("trial", preset="quick", data=TINY).title
+    assert "SynthCity tiny" in title
+    assert "seeds 0, 1, 2" in title
 
 
 def test_the_papers_figures_stand_beside_ours_with_data_set_and_source(trial):
@@ -91,7 +93,7 @@ def test_a_missing_result_names_the_command_and_no_cell_is_empty(trial):
 def test_a_stale_result_is_marked_with_what_changed(trial):
     trial(0, 0, 0.2, version=0)
     trial(1, 0, 0.3)
-    assert cells("small")["mAP (%)"] == "20.0 (SynthCity tiny) †"
+    assert cells("small")["mAP (%)"] == "20.0 †"
     assert "†" not in cells("other")["mAP (%)"]
     note, time, made = report("trial", preset="quick", data=TINY).notes
     assert made == "Made at commit 1234567."
@@ -104,7 +106,7 @@ def test_a_breakdown_is_shown_as_one(trial):
     trial(1, 0, 0.3)
     trial(1, 1, None)
     assert cells("small")["mAP (%)"] == "broke down ‡"
-    assert cells("other")["mAP (%)"] == "30.0 (SynthCity tiny) ‡"
+    assert cells("other")["mAP (%)"] == "30.0 ‡"
     notes = report("trial", preset="quick", data=TINY).notes
     assert "‡ small: 1 of 1 runs broke down (found 0 clusters)." in notes
     assert "‡ other: 1 of 2 runs broke down (found 0 clusters)." in notes
@@ -119,7 +121,7 @@ def test_data_without_queries_are_reported_without_a_ranking(trial):
     job.file.write_text(json.dumps(result))
     told = cells("small")
     assert told["mAP (%)"] == told["Rank-1 (%)"] == "not measured"
-    assert told["NMI identity"] == "0.50 (SynthCity tiny)"
+    assert told["NMI identity"] == "0.50"
 
 
 def test_a_copy_of_a_result_is_no_result(trial):

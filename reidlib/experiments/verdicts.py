@@ -1,0 +1,202 @@
+"""Whether what a paper reports of a part of its method holds here.
+
+A row of a plan may be compared with another row. The difference of the two is measured
+seed by seed, since runs of one seed share their city, and the paper's difference is
+read from its table. What seed variance alone would do says how large a mean difference
+must be before it says anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reidlib.errors import ReIDError
+from reidlib.experiments.measured import by_seed
+from reidlib.experiments.plans import Row, plan
+from reidlib.experiments.results import Data
+from reidlib.papers import load_table
+
+SIGNS = {
+    "●": "as in the paper",
+    "◐": "the paper's direction, within seed variance",
+    "○": "no effect: the other direction, within seed variance",
+    "✕": "the opposite",
+    "–": "not run, or the paper has no figure",
+}
+"""What a sign says of a difference."""
+
+MEASURE = "mAP"
+"""What is compared, in percent."""
+
+REPEATS = "repeats"
+"""The plan that trains the same rows in the same city again."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row beside the row that it is compared with.
+
+    Attributes:
+        row: Name of the row.
+        against: Name of the other.
+        here: For each seed the difference in points of mAP.
+        paper: For each data set of the paper its difference; empty if it has none.
+        noise: Points that seed variance moves the mean of as many differences, one
+            standard deviation; infinite if it is not known.
+    """
+
+    row: str
+    against: str
+    here: dict[int, float]
+    paper: dict[str, float]
+    noise: float
+
+    @property
+    def mean(self) -> float:
+        """Mean difference here, NaN if there is none."""
+        return float(np.mean(list(self.here.values()))) if self.here else math.nan
+
+    @property
+    def sign(self) -> str:
+        """One of `SIGNS`."""
+        if not self.here or not self.paper:
+            return "–"
+        paper = float(np.mean(list(self.paper.values())))
+        within = abs(self.mean) <= self.noise
+        if paper == 0:  # so it reports no effect
+            return "●" if within else "✕"
+        same = self.mean * paper > 0
+        if within:
+            return "◐" if same else "○"
+        return "●" if same else "✕"
+
+
+def verdicts(
+    table: str, *, preset: str = "ablation", data: Data | None = None
+) -> list[Verdict]:
+    """Return each comparison of a table that its plan names.
+
+    Args:
+        table: Name of a plan.
+        preset: Preset of the runs.
+        data: Data of the runs; the cities of the plan if not given.
+    """
+    found = plan(table)
+    rows = {row.name: row for row in found.rows}
+    pairs = {name: against for name, row in rows.items() if (against := row.against)}
+    if not pairs:
+        return []
+    named = {*pairs, *pairs.values()}
+    values = by_seed(table, named, measure=MEASURE, preset=preset, data=data)
+    told = []
+    for name, against in pairs.items():
+        apart = (values.loc[name] - values.loc[against]).dropna()
+        points: list[float] = apart.to_numpy(float).tolist()
+        here = dict(zip(map(int, apart.index.to_list()), points, strict=True))
+        usual = preset == "ablation" and data in (None, Data())
+        noise = seed_noise(here.values(), usual and found.size == "course")
+        paper = paper_difference(rows[name], rows[against])
+        told.append(Verdict(name, against, here, paper, noise))
+    return told
+
+
+def seed_noise(differences: Iterable[float], usual: bool) -> float:
+    """Return how far seed variance moves a mean of differences.
+
+    Args:
+        differences: One for each seed.
+        usual: They are of the preset and the cities in which the baseline was trained
+            several times. Else their own deviation is all that is known.
+
+    Returns:
+        One standard deviation, infinite if nothing is known.
+    """
+    values = np.array(list(differences))
+    if not len(values):
+        return math.inf
+    spread = luck() if usual else math.nan
+    if not math.isnan(spread):
+        return spread * math.sqrt(2 / len(values))
+    if len(values) < 2:
+        return math.inf
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def luck() -> float:
+    """Return the deviation of runs that differ in their random numbers alone.
+
+    Over trainings of the baseline in the same city (plan ``repeats``), pooled over
+    cities, in points of mAP; NaN if they are not there.
+    """
+    rows = [row.name for row in plan(REPEATS).rows]
+    values = by_seed(REPEATS, rows, measure=MEASURE).to_numpy(float)
+    if not values.size or np.isnan(values).any():
+        return math.nan
+    return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
+
+
+def paper_difference(row: Row, against: Row) -> dict[str, float]:
+    """Return what a paper reports of a row beside another, in points of mAP.
+
+    Args:
+        row: Row of a plan.
+        against: Another one.
+
+    Returns:
+        One for each data set; empty if the two do not stand in one table of a paper, or
+        are the same there.
+    """
+    if (
+        not row.paper
+        or row.paper[:1] != against.paper[:1]
+        or row.paper == against.paper
+    ):
+        return {}
+    one, two = paper_figures(row), paper_figures(against)
+    return {
+        name: round(one[name][MEASURE] - two[name][MEASURE], 4)
+        for name in one
+        if MEASURE in one[name] and MEASURE in two.get(name, {})
+    }
+
+
+def paper_figures(row: Row) -> dict[str, dict[str, Any]]:
+    """Return what a paper's table has for a row: by data set, by name of the figure.
+
+    Raises:
+        ReIDError: If the plan points to no row of the table, or to several.
+    """
+    table = load_table(str(row.paper[0]))
+    names = [column.name for column in table.columns]
+    keys = [names.index(key) for key in table.keys]
+    chosen = [
+        cells
+        for cells in table.rows
+        if tuple(cells[key] for key in keys) == row.paper[1:]
+    ]
+    if len(chosen) != 1:
+        raise ReIDError(
+            f"row {row.name!r} points to {' / '.join(map(str, row.paper))}, of which "
+            f"there are {len(chosen)}; mend plans.toml"
+        )
+    figures: dict[str, dict[str, Any]] = {}
+    for column, value in zip(table.columns, chosen[0], strict=True):
+        if value == value:
+            figures.setdefault(column.dataset, {})[column.name] = value
+    return figures
+
+
+def counted(found: Iterable[Verdict]) -> str:
+    """Say how many differences of a paper hold here, and how many do not."""
+    told = Counter(verdict.sign for verdict in found if verdict.paper)
+    total = sum(told.values())
+    if not total:
+        return ""
+    parts = [f"{number} {SIGNS[sign]}" for sign in SIGNS if (number := told[sign])]
+    return f"Of {total} differences in the paper's table: {'; '.join(parts)}"
