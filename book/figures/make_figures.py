@@ -32,6 +32,7 @@ import experiments_baseline
 import experiments_calr
 import experiments_cals
 import experiments_qafm
+import verdict_charts
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from experiments_cals import TRAINED
 from page_tables import markdown, spread
@@ -59,6 +60,7 @@ PAGES = (
     experiments_aff_scl,
     experiments_cals,
     experiments_qafm,
+    verdict_charts,
 )
 LIMIT = 300_000  # bytes: the pictures are part of the repository
 ACCEPTANCE = results_dir() / "synthcity_acceptance.json"
@@ -441,9 +443,12 @@ def report_table(name: str) -> str:
     found = report_of(name)
     if found.differences is None:
         return f"{found}\n"
+    parts = [f"{found.differences}"]
+    if name in verdict_charts.charted():
+        parts.insert(0, verdict_charts.figure(name, found.differences.title))
     absolute = dataclasses.replace(found, differences=None)
-    fold = f"```{{dropdown}} Absolute values\n{absolute}\n```"
-    return f"{found.differences}\n\n{fold}\n"
+    parts.append(f"```{{dropdown}} Absolute values\n{absolute}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 TABLES = {

@@ -97,8 +97,9 @@ def verdicts(
     told = []
     for name, against in pairs.items():
         apart = (values.loc[name] - values.loc[against]).dropna()
-        points: list[float] = apart.to_numpy(float).tolist()
-        here = dict(zip(map(int, apart.index.to_list()), points, strict=True))
+        points = np.asarray(apart, float)
+        seeds = map(int, apart.index.to_list())
+        here = {seed: float(value) for seed, value in zip(seeds, points, strict=True)}
         usual = preset == "ablation" and data in (None, Data())
         noise = seed_noise(here.values(), usual and found.size == "course")
         paper = paper_difference(rows[name], rows[against])
