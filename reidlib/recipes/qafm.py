@@ -36,7 +36,7 @@ from reidlib.errors import ReIDError
 from reidlib.evaluation.attributes import score_attributes
 from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
-from reidlib.models.backbones import Backbone, build_backbone
+from reidlib.models.backbones import Backbone, build_backbone, check_backbone
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
@@ -61,7 +61,6 @@ from reidlib.recipes.settings import (
     check_unused,
     small_presets,
 )
-from reidlib.recipes.settings import Backbone as BackboneName
 from reidlib.recipes.steps import (
     adam,
     batches,
@@ -128,7 +127,7 @@ class Config(FusionConfig):
     rivals: bool = False
     """Train beside it what alpha learns by every loss, in both conventions, and from
     other scores, on the same branches, see `reidlib.recipes.alphas`."""
-    quality_backbone: BackboneName = "resnet50"
+    quality_backbone: str = "resnet50"
     """Network that measures the quality, with ImageNet weights: those of ``weights`` if
     it is the same network as ``backbone``."""
     quality_height: int = 384
@@ -141,6 +140,7 @@ class Config(FusionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "pooling", "lr_step", "lr_gamma")
+        check_backbone(self.quality_backbone, "quality_backbone")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")
         check_at_least(self, **dict.fromkeys((*counts, *more), 1), alpha_hidden=0)

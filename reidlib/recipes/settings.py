@@ -20,16 +20,8 @@ from reidlib.data.transforms import TrainTransform
 from reidlib.errors import ReIDError
 from reidlib.files import file_sha256
 from reidlib.models.attention import Attention
+from reidlib.models.backbones import check_backbone
 from reidlib.paths import user_path
-
-Backbone = Literal[
-    "resnet50",
-    "resnet50_ibn_a",
-    "efficientnet_b0",
-    "efficientnet_lite0",
-    "efficientnet_lite2",
-    "tiny",
-]
 
 T = TypeVar("T")
 
@@ -42,9 +34,10 @@ class CommonConfig:
     """Seed of every random number of the run."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic: float32, or bfloat16 where it is safe (on a GPU)."""
-    backbone: Backbone = "efficientnet_lite0"
-    """Network that makes the feature map; tiny: without ImageNet weights, for a dry
-    run."""
+    backbone: str = "efficientnet_lite0"
+    """Network that makes the feature map: resnet50, resnet50_ibn_a, efficientnet_b0,
+    efficientnet_lite0, efficientnet_lite2, any timm:NAME with --last-stride 2, or tiny,
+    without ImageNet weights, for a dry run."""
     pooling: Literal["gap", "gem"] = "gem"
     """Feature map to vector: mean, or generalised mean."""
     weights: str | None = None
@@ -67,6 +60,7 @@ class CommonConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_backbone(self.backbone)
         at_least = {"height": 16, "width": 8, "extract_batch": 1, "bn_splits": 1}
         check_at_least(self, **at_least, seed=0, frozen_stages=0, memory_budget=0)
         if self.last_stride not in (1, 2):

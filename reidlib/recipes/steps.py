@@ -26,6 +26,7 @@ from reidlib.data.transforms import TestTransform
 from reidlib.engine import processes
 from reidlib.engine.checkpoint import load_checkpoint, load_weights
 from reidlib.engine.manifest import read_manifest, read_result
+from reidlib.engine.memory import is_out_of_memory
 from reidlib.engine.run import Run, require_same
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation.ranking import check_matches, evaluate
@@ -226,7 +227,17 @@ def check_network(network: nn.Module, config: CommonConfig) -> None:
         config: For the size of the images.
     """
     with torch.inference_mode():
-        network.eval()(torch.zeros(1, 3, config.height, config.width))
+        try:
+            network.eval()(torch.zeros(1, 3, config.height, config.width))
+        except (AssertionError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ReIDError(
+                f"{config.backbone} does not take images of {config.height} x "
+                f"{config.width} ({reason}); set --height and --width, or choose "
+                "another --backbone"
+            ) from error
 
 
 def open_training_images(

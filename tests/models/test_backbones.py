@@ -174,7 +174,9 @@ def test_the_tiny_network_says_that_it_has_no_weights():
 
 
 def test_bad_settings_are_refused(tmp_path):
-    with pytest.raises(ReIDError, match=r"'vgg' is unknown; choose from .*'resnet50'"):
+    with pytest.raises(
+        ReIDError, match=r"backbone is 'vgg'; choose from resnet50, .*, or timm:NAME"
+    ):
         build_backbone("vgg")
     with pytest.raises(ReIDError, match="last_stride is 3"):
         build_backbone("resnet50", last_stride=3)
@@ -232,3 +234,81 @@ def test_what_is_no_batch_of_images_is_refused_by_every_network(images):
     ):
         with pytest.raises(ReIDError, match=r"floats of shape \(B, 3, H, W\)"):
             net.eval()(images)
+
+
+# -- any network of timm -----------------------------------------------------------
+
+TIMM = {
+    "resnet10t": (512, (2, 1), 256),
+    "vit_tiny_patch16_224": (192, (4, 2), 192),
+    "swin_tiny_patch4_window7_224": (768, (2, 1), 384),
+}
+"""Channels and size of the last map of 64 x 32 images, channels at stride 16."""
+
+
+def from_timm(name: str, **options):
+    return build_backbone(f"timm:{name}", last_stride=2, **options).eval()
+
+
+@pytest.mark.parametrize("name", TIMM)
+@torch.inference_mode()
+def test_a_network_of_timm_gives_its_maps(name):
+    channels, size, middle = TIMM[name]
+    backbone = from_timm(name, pretrained=False)
+    images = torch.randn(2, 3, 64, 32)
+    found = backbone(images)
+    assert found.shape == (2, channels, *size)
+    assert backbone.num_channels == channels
+    fine, coarse = backbone.pyramid(images)
+    assert fine.shape == (2, middle, 4, 2)
+    assert backbone.middle_channels == middle
+    assert torch.equal(coarse, found)
+    assert backbone.source == "none, a random start"
+
+
+@torch.inference_mode()
+def test_images_are_converted_to_what_the_network_of_timm_expects():
+    backbone = from_timm("vit_tiny_patch16_224", pretrained=False)
+    pixels = torch.rand(1, 3, 64, 32)
+    net = backbone.stages[0]  # trained with mean and deviation 0.5
+    expected = net((pixels - 0.5) / 0.5)[-1]
+    torch.testing.assert_close(backbone((pixels - MEAN) / STD), expected)
+
+
+def test_a_network_of_timm_can_be_frozen_and_read_from_a_file(tmp_path):
+    net = timm.create_model("resnet10t", pretrained=False)
+    file = tmp_path / "weights.pth"
+    torch.save(net.state_dict(), file)
+    backbone = from_timm("resnet10t", weights=file)
+    assert backbone.source == f"file {file}"
+    with torch.inference_mode():
+        images = torch.randn(1, 3, 64, 32)
+        expected = net.eval().forward_features(images)
+        torch.testing.assert_close(backbone(images), expected)
+    backbone.freeze(1)
+    assert not any(p.requires_grad for p in backbone.parameters())
+    with pytest.raises(ReIDError, match="timm:resnet10t has 1 stages"):
+        backbone.freeze(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("timm:resnet10", {}, "timm has no such network, for instance resnet10t"),
+        ("timm:", {}, "timm has no such network$"),
+        ("timm:resnet10t", {"last_stride": 1}, "keeps its strides; set last_stride"),
+        ("timm:resnet10t", {"weights": "no.pth"}, "no weights at no.pth"),
+    ],
+)
+def test_what_timm_cannot_give_is_refused(name, options, words):
+    pretrained = "weights" in options
+    with pytest.raises(ReIDError, match=words):
+        build_backbone(name, **{"pretrained": pretrained, "last_stride": 2, **options})
+
+
+def test_a_damaged_file_for_timm_is_one_line(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"nothing")
+    with pytest.raises(ReIDError, match="timm:resnet10t cannot be built") as caught:
+        from_timm("resnet10t", weights=file)
+    assert "\n" not in str(caught.value)
