@@ -170,6 +170,7 @@ def test_a_network_of_timm_is_trained_recorded_and_loaded(tiny, tmp_path):
 
 def test_a_network_that_takes_one_size_alone_is_refused_at_once(tiny_root, capsys):
     words = "train baseline --backbone timm:mixer_s32_224 --weights random"
+    words += " --frozen-stages 0"
     where = ["--last-stride", "2", "--root", str(tiny_root), "--device", "cpu"]
     assert main([*words.split(), *where]) == 2
     told = capsys.readouterr().err.splitlines()[-1]

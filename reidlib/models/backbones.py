@@ -290,7 +290,8 @@ class _TimmBackbone(Backbone):
     def __init__(self, net: Any, source: str) -> None:
         info = net.feature_info
         channels, strides = info.channels(), info.reduction()
-        middle = max(n for n, stride in enumerate(strides) if stride <= 16)
+        fine = [n for n, stride in enumerate(strides) if stride <= 16]
+        middle = fine[-1] if fine else 0
         super().__init__([net], channels[-1], source, (1, channels[middle]))
         self._map = middle
         # Transformers that work on windows put the channels last.

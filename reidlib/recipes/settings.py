@@ -36,8 +36,8 @@ class CommonConfig:
     """Arithmetic: float32, or bfloat16 where it is safe (on a GPU)."""
     backbone: str = "efficientnet_lite0"
     """Network that makes the feature map: resnet50, resnet50_ibn_a, efficientnet_b0,
-    efficientnet_lite0, efficientnet_lite2, any timm:NAME with --last-stride 2, or tiny,
-    without ImageNet weights, for a dry run."""
+    efficientnet_lite0, efficientnet_lite2, any timm:NAME (with last_stride 2 and
+    frozen_stages 0), or tiny, without ImageNet weights, for a dry run."""
     pooling: Literal["gap", "gem"] = "gem"
     """Feature map to vector: mean, or generalised mean."""
     weights: str | None = None
