@@ -283,6 +283,15 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--json", type=Path, help="write what was done to this file")
     embed.set_defaults(command=_embed)
 
+    export = commands.add_parser(
+        "export", help="write a trained network for other programs"
+    )
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+    export.add_argument(
+        "--out", type=Path, required=True, help="file to write, .onnx or .pt2"
+    )
+    export.set_defaults(command=_export)
+
     reproduce = commands.add_parser("reproduce", help="train the runs of a table")
     reproduce.add_argument("--seeds", type=_whole, default=3, help="number of seeds")
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -467,6 +476,18 @@ def _embed(options: argparse.Namespace, rest: list[str]) -> None:
     if options.json is not None:
         write_atomically(options.json, json.dumps(told, indent=1).encode())
     print(f"{file}: {len(table)} images, {features.shape[1]} numbers each")
+
+
+def _export(options: argparse.Namespace, rest: list[str]) -> None:
+    import reidlib
+    from reidlib.deploy import export_network
+
+    model = reidlib.load(options.run, device="cpu")
+    about = {"fingerprint": model.fingerprint, "run": options.run.name}
+    apart = export_network(model.network, model.size, options.out, **about)
+    height, width = model.size
+    print(f"{options.out}: crops of {height} x {width}, uint8 RGB (B, 3, H, W)")
+    print(f"features differ from this network's by {apart:.1e} at most")
 
 
 def _images_at(path: Path, kind: str | None) -> ImageTable:
