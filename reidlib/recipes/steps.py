@@ -19,7 +19,7 @@ from reidlib.clustering.dbscan import dbscan
 from reidlib.clustering.infomap import require_infomap
 from reidlib.clustering.jaccard import jaccard_distance
 from reidlib.data.check import training_problem
-from reidlib.data.images import ImageSource, open_images
+from reidlib.data.images import ImageSource, StreamedImages, open_images
 from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
@@ -44,6 +44,7 @@ from reidlib.recipes.settings import (
     TrainingConfig,
     restore,
 )
+from reidlib.terminal import say
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -261,7 +262,14 @@ def open_training_images(
     if problem := training_problem(dataset, least_people):
         raise ReIDError(problem)
     check_test_split(dataset)
-    return open_split(dataset.train, config, device)
+    images = open_split(dataset.train, config, device)
+    if isinstance(images, StreamedImages) and processes.leads():
+        needed = 3 * config.height * config.width * len(images) / 2**30
+        say(
+            f"{len(images):,} images take {needed:.2g} GiB, more than memory_budget: "
+            "they are read from disk while they are used"
+        )
+    return images
 
 
 def open_split(

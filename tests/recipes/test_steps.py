@@ -17,7 +17,13 @@ from reidlib.engine.cache import cached_features
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.recipes import baseline, direct, supervised
-from reidlib.recipes.steps import extract, load_model, result_of, start
+from reidlib.recipes.steps import (
+    extract,
+    load_model,
+    open_training_images,
+    result_of,
+    start,
+)
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +170,13 @@ def test_a_test_split_that_cannot_be_scored_is_refused_before_training(
     with pytest.raises(ReIDError, match=r"none of the \d+ queries .* data check"):
         train(baseline, baseline.Config(**SMALL), dataset, tmp_path / "run")
     assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_images_that_are_not_kept_are_said_to_be_read_from_disk(tiny, capsys):
+    device = torch.device("cpu")
+    images = open_training_images(tiny, baseline.Config(), device)
+    assert "read from disk" not in capsys.readouterr().err
+    streamed = open_training_images(tiny, baseline.Config(memory_budget=0), device)
+    assert len(images) == len(streamed)
+    told = capsys.readouterr().err
+    assert "480 images take 0.011 GiB, more than memory_budget" in told
