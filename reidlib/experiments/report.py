@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -158,7 +159,7 @@ def _differences(found: list[Verdict], title: str) -> Report:
         header += ["the paper", "verdict"]
     cells = []
     for one in found:
-        here = ", ".join(map(points, one.here.values())) or "not run"
+        here = each(one.here.values()) or "not run"
         line = [one.row, one.against, here, points(one.mean) if one.here else "–"]
         if in_paper:
             papers = [
@@ -178,6 +179,16 @@ def _differences(found: list[Verdict], title: str) -> Report:
     if signs:
         notes.append("; ".join(f"{s} {SIGNS[s]}" for s in SIGNS if s in signs) + ".")
     return Report(title, tuple(header), tuple(cells), tuple(notes))
+
+
+def each(values: Iterable[float]) -> str:
+    """Return the differences of all cities, with spaces that a line is not broken at.
+
+    Example:
+        >>> each([1.0, 2.0]).split()
+        ['+1.0', '/', '+2.0']
+    """
+    return "\N{NO-BREAK SPACE}/\N{NO-BREAK SPACE}".join(map(points, values))
 
 
 def points(value: float) -> str:
