@@ -133,6 +133,8 @@ def bench_train(
     check_count(num_steps, "num_steps", "bench_train", least=2)
     if not hasattr(config, "iterations"):
         raise ReIDError(f"{recipe} trains nothing; name a recipe that does")
+    if recipe == "calr_local":
+        raise ReIDError("calr_local is a stage of calr, camera by camera; name calr")
     module = RECIPES[recipe]
     with tempfile.TemporaryDirectory() as folder:
         run = _TimedRun(

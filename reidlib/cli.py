@@ -82,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(str(error), 2)
     except (RuntimeError, MemoryError) as error:
         from reidlib.engine.memory import is_out_of_memory
+        from reidlib.engine.processes import is_lost_connection
 
+        if is_lost_connection(error):
+            return _refused("another process has ended", 2)
         if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0]
@@ -550,7 +553,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         )
     if before and config == default and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
-        if leads():
+        if _speaks():
             print(f"run: {options.out} (complete)")
             _print_result(options.out, result)
         return

@@ -219,8 +219,12 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> Non
     model.load_state_dict(state)
 
 
-def random_states() -> dict[str, Any]:
-    """Return the state of every global random generator."""
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the state of every global random generator.
+
+    Args:
+        device: Of the run; of several GPUs its own alone is looked at.
+    """
     import random
 
     import numpy as np
@@ -231,12 +235,17 @@ def random_states() -> dict[str, Any]:
         "python": [version, list(numbers), gauss],
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
     }
 
 
-def set_random_states(states: dict[str, Any]) -> None:
-    """Restore the saved state of every global random generator."""
+def set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Restore the saved state of every global random generator.
+
+    Args:
+        states: Of `random_states`.
+        device: Of the run, which may be another one now.
+    """
     import random
 
     import numpy as np
@@ -246,5 +255,5 @@ def set_random_states(states: dict[str, Any]) -> None:
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if device.type == "cuda" and states["cuda"]:
+        torch.cuda.set_rng_state(states["cuda"][0], device)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from reidlib.engine import processes
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -75,7 +77,7 @@ def _smaller(config: Any) -> Iterator[tuple[int, int]]:
         else:
             instances //= 2
         chunk, rest = divmod(labels * instances, config.bn_splits)
-        if chunk >= 2 and not rest:
+        if chunk >= 2 and not rest and not labels % processes.count():
             yield labels, instances
 
 

@@ -21,6 +21,7 @@ import atexit
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -54,7 +55,8 @@ def join() -> None:
         return
     if not dist.is_initialized():
         gpus = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(gpus)
+        # Others wait while one clusters, or measures the quality of every image.
+        dist.init_process_group(gpus, timeout=timedelta(days=7))
         atexit.register(_leave)
     _joined = True
 

@@ -365,7 +365,8 @@ class Run:
 
     def _out_of_memory(self, error: BaseException) -> str:
         where = f"out of memory on {self.device} in epoch {self.epoch + 1}"
-        model = self._tracked.get("model")
+        # A trial would wait for processes that have memory enough.
+        model = self._tracked.get("model") if processes.count() == 1 else None
         way_out = advice(error, self.config, model, self.fabric, self._allocated)
         return f"{where}; {way_out}; {self._way_back()} (with more memory)"
 
@@ -412,8 +413,10 @@ class Run:
             called = model if name == "forward" else getattr(model, name)
             called = processes.divided(in_precision(called, self.fabric), model)
             wrapped.__dict__[name] = called
-        processes.share_weights(model)
-        self._networks.append(model)
+        if processes.count() > 1:
+            processes.share_weights(model)
+            if any(True for _ in model.buffers()):
+                self._networks.append(model)
         return (wrapped, *others) if others else wrapped
 
     def track(self, **objects: Any) -> None:
@@ -432,6 +435,8 @@ class Run:
                     load_weights(item, state, str(self.checkpoint_path))
                 else:
                     item.load_state_dict(state)
+                    if hasattr(item, "param_groups"):
+                        lay_out_like_weights(getattr(item, "optimizer", item))
             except (KeyError, TypeError, ValueError) as error:
                 raise DamagedError(
                     f"{self.checkpoint_path} has no {name} that fits ({error}); "
@@ -472,7 +477,7 @@ class Run:
         """
         if self._checkpoint is not None:
             # Restored last, because building models and loaders draws random numbers.
-            set_random_states(self._checkpoint["random"])
+            set_random_states(self._checkpoint["random"], self.device)
             self.generator.set_state(self._checkpoint["generator"])
             self._checkpoint = None
         for epoch in range(self.epoch, count):
@@ -625,7 +630,7 @@ class Run:
             "objects": {k: v.state_dict() for k, v in self._tracked.items()},
             "kept": self._kept,
             "history": self.history,
-            "random": random_states(),
+            "random": random_states(self.device),
             "generator": self.generator.get_state(),
             "seconds": self.seconds,
             "recipe": self.recipe,
@@ -680,13 +685,16 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
 
     name, colon, number = device.partition(":")
     if processes.started_together() and name in ("auto", "cuda", "gpu"):
-        if colon:
+        own = str(processes.local_rank())
+        if colon and number != own:
             raise ReIDError(
                 f"each process takes a GPU of its own, so device {device!r} cannot be "
                 "asked for; give --device cuda"
             )
         if torch.cuda.is_available():
-            name, colon, number = "cuda", ":", str(processes.local_rank())
+            name, colon, number = "cuda", ":", own
+        elif name == "auto":
+            name = "cpu"
     try:
         if colon and not (name in ("cuda", "gpu") and re.fullmatch("[0-9]+", number)):
             raise ReIDError("only a GPU has a number, from 0")
@@ -731,6 +739,17 @@ def in_precision(function: Callable[..., Any], fabric: Fabric) -> Callable[..., 
     return call
 
 
+def lay_out_like_weights(optimizer: Optimizer) -> None:
+    """Give what an optimiser keeps of each weight the weight's order in memory.
+
+    A checkpoint has one order for all, and the kernels of a GPU ask for the same.
+    """
+    for weight, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 @contextlib.contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does.
@@ -770,6 +789,8 @@ def _seed_everything(seed: int) -> None:
         # Benchmarking chooses convolutions by their time, which differs between runs.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        # Float32 is meant: its convolutions would have ten bits of a mantissa.
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def _is_finite(module: nn.Module) -> bool:

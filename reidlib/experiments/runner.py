@@ -141,13 +141,10 @@ def reproduce_all(
         ReIDError: As `reproduce` does.
     """
     data = data and data.read()
-    real = data is not None and data.root is not None
     tables = [
         name
-        for name, one in plans().items()
-        if any(row.paper for row in one.rows)
-        and all(preset in RECIPES[row.recipe].PRESETS for row in one.rows)
-        and not (real and any(row.dials or row.labelled for row in one.rows))
+        for name in possible_tables(preset, data)
+        if any(row.paper for row in plan(name).rows)
     ]
     say(_estimate(tables, preset, seeds, data))
     return [
@@ -162,6 +159,22 @@ def reproduce_all(
             processes=processes,
             progress=progress,
         )
+    ]
+
+
+def possible_tables(preset: str, data: Data | None) -> list[str]:
+    """Return the tables that can be made with a preset on some data.
+
+    Args:
+        preset: All recipes of a table must have it.
+        data: On a folder, no row may ask for cities of its own.
+    """
+    real = data is not None and data.root is not None
+    return [
+        name
+        for name, one in plans().items()
+        if all(preset in RECIPES[row.recipe].PRESETS for row in one.rows)
+        and not (real and any(row.dials or row.labelled for row in one.rows))
     ]
 
 

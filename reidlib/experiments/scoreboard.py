@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from html import escape
 
-from reidlib.experiments.plans import plan, plans
-from reidlib.experiments.report import Report, points
+from reidlib.experiments.plans import plan
+from reidlib.experiments.report import Report, each, points
 from reidlib.experiments.results import Data
+from reidlib.experiments.runner import possible_tables
 from reidlib.experiments.verdicts import SIGNS, Verdict, verdicts
 from reidlib.papers import PAPERS, coverage_items
 
@@ -51,7 +52,7 @@ class Scoreboard:
             "compared with",
             "the paper",
             "here",
-            "each",
+            "cities",
             "verdict",
         )
         rows = []
@@ -62,8 +63,8 @@ class Scoreboard:
                     for dataset, value in one.paper.items()
                 ]
                 here = points(one.mean) if one.here else "not run"
-                each = ", ".join(map(points, one.here.values())) or "–"
-                line = (table, one.row, one.against, "; ".join(papers), here, each)
+                cities = each(one.here.values()) or "–"
+                line = (table, one.row, one.against, "; ".join(papers), here, cities)
                 rows.append((*line, one.sign))
         return Report(f"{paper}, in points of mAP", header, tuple(rows), ())
 
@@ -77,7 +78,7 @@ class Scoreboard:
         return "\n\n".join(map(str, self.reports()))
 
     def html(self) -> str:
-        """Return a page that can be opened and sorted by verdict."""
+        """Return a page that stands alone."""
         body = "\n".join(report.html() for report in self.reports())
         return _PAGE.format(title=escape("Scoreboard"), body=body)
 
@@ -94,7 +95,7 @@ def scoreboard(*, preset: str = "ablation", data: Data | None = None) -> Scorebo
         ('paper', 'differences')
     """
     found: dict[str, list[Verdict]] = {}
-    for table in plans():
+    for table in possible_tables(preset, data):
         for one in verdicts(table, preset=preset, data=data):
             if one.paper:
                 (row,) = [row for row in plan(table).rows if row.name == one.row]

@@ -137,7 +137,8 @@ def luck() -> float:
     """
     rows = [row.name for row in plan(REPEATS).rows]
     values = by_seed(REPEATS, rows, measure=MEASURE).to_numpy(float)
-    if not values.size or np.isnan(values).any():
+    values = values[:, ~np.isnan(values).any(axis=0)]  # cities with all trainings
+    if not values.size:
         return math.nan
     return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
 

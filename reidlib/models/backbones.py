@@ -327,8 +327,7 @@ def _from_timm(
         source = f"timm {timm.__version__}, {name.removeprefix(TIMM)}"
     if weights is not None:
         path = user_path(weights)
-        if not path.is_file():
-            raise ReIDError(f"no weights at {path}; put the file there")
+        _check_timm_weights(name, path)
         options["pretrained_cfg_overlay"] = {"file": str(path)}
         source = f"file {weights}"
     try:
@@ -349,6 +348,24 @@ def _from_timm(
     backbone.name = name
     logger.info("%s: weights: %s", name, source)
     return backbone
+
+
+def _check_timm_weights(name: str, path: Path) -> None:
+    """Raise unless a file has the weights of a network: timm would leave out others."""
+    import timm
+
+    state = {k.removeprefix("module."): v for k, v in _read_weights(path).items()}
+    net: Any = timm.create_model(name.removeprefix(TIMM), pretrained=False)
+    heads = (net.pretrained_cfg or {}).get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    own = {k: v for k, v in net.state_dict().items() if not k.startswith(heads)}
+    wrong = [k for k, v in own.items() if k not in state or state[k].shape != v.shape]
+    if wrong:
+        raise ReIDError(
+            f"weights of {name} from {path}: {len(wrong)} of {len(own)} tensors are "
+            f"missing or of another shape, the first is {wrong[0]!r}; give the weights "
+            "of this network as timm saves them"
+        )
 
 
 def _resnet50(

@@ -453,7 +453,7 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
             f"silhouette {result['metrics']['silhouette']:.3f}"
         )
 
-    before = random_states()
+    before = random_states(run.device)
     labels = torch.empty(len(train_split), dtype=torch.int64)
     found = 0
     cameras = np.unique(train_split.camids)
@@ -466,7 +466,7 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
         found += int(clusters.max()) + 1
         run.log(f"stage 1: {told}")
     # The numbers of stage 2 must not depend on whether stage 1 was in the cache.
-    set_random_states(before)
+    set_random_states(before, run.device)
     if leads():
         state = {"labels": labels, "fingerprint": fingerprint, "settings": settings}
         save_checkpoint(file, state)

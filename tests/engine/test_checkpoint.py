@@ -47,9 +47,10 @@ def test_nested_state_comes_back_exactly(tmp_path):
 
 
 def test_random_states_continue_every_generator():
-    states = random_states()
+    cpu = torch.device("cpu")
+    states = random_states(cpu)
     first = [random.random(), np.random.rand(), torch.rand(3).tolist()]
-    set_random_states(states)
+    set_random_states(states, cpu)
     assert [random.random(), np.random.rand(), torch.rand(3).tolist()] == first
 
 

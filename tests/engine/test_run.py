@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import types
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -817,3 +819,37 @@ def test_a_damaged_run_behind_a_link_is_made_again_and_the_target_stays(
     assert again["metrics"] == first["metrics"]
     assert not folder.is_symlink()
     assert (elsewhere / "result.json").read_text() == "{"
+
+
+def test_a_resumed_optimiser_keeps_the_order_of_its_weights(tmp_path, dataset):
+    """A fused kernel of a GPU takes no moments in another order than the weights."""
+
+    def setup(run):
+        layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(layer.parameters())
+        layer, optimizer = run.setup(layer, optimizer)
+        run.track(layer=layer, optimizer=optimizer)
+        return layer, optimizer
+
+    with open_run(tmp_path / "r", dataset, stop_after=1) as run:
+        layer, optimizer = setup(run)
+        for _ in run.epochs(3):
+            run.step(layer(torch.randn(2, 3, 8, 8)).square().mean(), optimizer)
+    moments = load_checkpoint(tmp_path / "r/last.safetensors")["objects"]["optimizer"]
+    with open_run(tmp_path / "r", dataset, resume=True) as run:
+        layer, optimizer = setup(run)
+        weight = layer.weight
+        kept = optimizer.optimizer.state[weight]
+        assert kept["exp_avg"].stride() == weight.stride()
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(kept["exp_avg"], moments["state"][0]["exp_avg"])
+        for _ in run.epochs(3):
+            run.step(layer(torch.randn(2, 3, 8, 8)).square().mean(), optimizer)
+
+
+def test_networks_that_are_gone_are_not_kept(tmp_path, dataset):
+    """A recipe may set up a classifier in each epoch."""
+    with open_run(tmp_path / "r", dataset) as run:
+        made = weakref.ref(run.setup(nn.BatchNorm1d(3)).module)
+        gc.collect()
+        assert made() is None

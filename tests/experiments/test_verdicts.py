@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from reidlib.experiments.plans import Plan, Row
 from reidlib.experiments.results import Data, Job
 from reidlib.experiments.verdicts import luck, paper_difference, seed_noise
 from reidlib.papers import load_table
+
+verdict_module = import_module("reidlib.experiments.verdicts")
 
 TINY = Data("tiny")
 ROWS = (
@@ -108,8 +111,21 @@ def test_a_report_begins_with_what_holds(trial: None) -> None:
     assert told.differences is not None
     assert "Of 1 differences in the paper's table: 1 as in the paper" in str(told)
     one, two = told.differences.rows
-    assert one[2:4] == ("+10.0, +12.0", "+11.0")
+    assert one[2:4] == ("+10.0\xa0/\xa0+12.0", "+11.0")
     assert one[4].startswith("Market-1501: +1.4; ")
     assert one[5] == "●"
     assert two[2:] == ("not run", "–", "no figure", "–")
     assert told.html().count("<table") == 2
+
+
+def test_further_seeds_of_the_baseline_leave_the_luck_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its first training is the baseline's own run, of which there may be more."""
+    before = luck()
+    values = by_seed("repeats", ["first", "second", "third"])
+    values[3] = [40.0, math.nan, math.nan]
+    monkeypatch.setattr(verdict_module, "by_seed", lambda *_, **__: values)
+    assert luck() == pytest.approx(before)
+    values.loc["second"] = math.nan
+    assert math.isnan(luck())
