@@ -417,7 +417,8 @@ def planted_noise(partial: bool = False) -> pd.DataFrame:
     Returns:
         One line for each run, as `plot_noise` wants it, with figures in percent:
         ``identity_accuracy`` and ``identity_calibration_error`` of the classifiers over
-        the training images, ``mAP`` of the features. Runs without noise stand under
+        the training images, their ``agreement`` with the labels that were learned,
+        ``mAP`` of the features. Runs without noise stand under
         both kinds, runs that broke down are left out.
 
     Raises:
@@ -427,8 +428,10 @@ def planted_noise(partial: bool = False) -> pd.DataFrame:
     for run in load_results("CALS-NOISE", partial=partial).to_dict("records"):
         if run["status"] != "complete":
             continue
-        config, told = run["result"]["config"], run["result"]["classifier"]
+        result = run["result"]
+        config, told = result["config"], result["metrics"]["classifier"]
         measured = {name: 100 * told[name] for name in NOISE_MEASURES if name != "mAP"}
+        measured["agreement"] = 100 * told["accuracy"]
         for kind in get_args(Noise):
             if config["noise"] and kind != config["noise_kind"]:
                 continue

@@ -143,8 +143,10 @@ def invented(job: Job) -> dict:
     told = {"identity_accuracy": right, "identity_calibration_error": 1 - right}
     return {
         **job.inputs(),
-        "metrics": {**scores, "num_queries": 10, "num_unmatched": 0},
-        "classifier": {**told, "accuracy": 1.0, "calibration_error": 0.1},
+        "metrics": {
+            **{**scores, "num_queries": 10, "num_unmatched": 0},
+            "classifier": {**told, "accuracy": 1.0, "calibration_error": 0.1},
+        },
         "seconds": 60.0,
     }
 
