@@ -11,8 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reidlib.experiments import Data, Job, Verdict, plans, verdicts
-from reidlib.experiments.report import points
-from reidlib.experiments.verdicts import paper_difference
+from reidlib.experiments.verdicts import paper_difference, points
 from reidlib.plotting import COLOURS
 
 PAPER, HERE = COLOURS[1], COLOURS[0]

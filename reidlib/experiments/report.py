@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -19,7 +18,9 @@ from reidlib.experiments.verdicts import (
     SIGNS,
     Verdict,
     counted,
+    each,
     paper_figures,
+    points,
     verdicts,
 )
 from reidlib.experiments.verify import verified
@@ -162,11 +163,7 @@ def _differences(found: list[Verdict], title: str) -> Report:
         here = each(one.here.values()) or "not run"
         line = [one.row, one.against, here, points(one.mean) if one.here else "–"]
         if in_paper:
-            papers = [
-                (f"{dataset}: " if dataset else "") + points(value)
-                for dataset, value in one.paper.items()
-            ]
-            line += ["; ".join(papers) or "no figure", one.sign]
+            line += [one.in_paper or "no figure", one.sign]
         cells.append(tuple(line))
     notes = []
     known = [one.noise for one in found if math.isfinite(one.noise)]
@@ -179,26 +176,6 @@ def _differences(found: list[Verdict], title: str) -> Report:
     if signs:
         notes.append("; ".join(f"{s} {SIGNS[s]}" for s in SIGNS if s in signs) + ".")
     return Report(title, tuple(header), tuple(cells), tuple(notes))
-
-
-def each(values: Iterable[float]) -> str:
-    """Return the differences of all cities, with spaces that a line is not broken at.
-
-    Example:
-        >>> each([1.0, 2.0]).split()
-        ['+1.0', '/', '+2.0']
-    """
-    return "\N{NO-BREAK SPACE}/\N{NO-BREAK SPACE}".join(map(points, values))
-
-
-def points(value: float) -> str:
-    """Return a difference with its sign.
-
-    Example:
-        >>> points(1.24), points(-0.01)
-        ('+1.2', '+0.0')
-    """
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _part(frame: pd.DataFrame, row: Row) -> pd.DataFrame:

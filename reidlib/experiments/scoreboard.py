@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from html import escape
 
 from reidlib.experiments.plans import plan
-from reidlib.experiments.report import Report, each, points
+from reidlib.experiments.report import Report
 from reidlib.experiments.results import Data
 from reidlib.experiments.runner import possible_tables
-from reidlib.experiments.verdicts import SIGNS, Verdict, verdicts
+from reidlib.experiments.verdicts import SIGNS, Verdict, each, points, verdicts
 from reidlib.papers import PAPERS, coverage_items
 
 
@@ -58,13 +58,9 @@ class Scoreboard:
         rows = []
         for table, found in self.found.items():
             for one in found if _paper(table) == paper else ():
-                papers = [
-                    (f"{dataset}: " if dataset else "") + points(value)
-                    for dataset, value in one.paper.items()
-                ]
                 here = points(one.mean) if one.here else "not run"
                 cities = each(one.here.values()) or "–"
-                line = (table, one.row, one.against, "; ".join(papers), here, cities)
+                line = (table, one.row, one.against, one.in_paper, here, cities)
                 rows.append((*line, one.sign))
         return Report(f"{paper}, in points of mAP", header, tuple(rows), ())
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from reidlib.errors import ReIDError
-from reidlib.experiments.measured import by_seed
+from reidlib.experiments.measured import by_seed, paired_differences
 from reidlib.experiments.plans import Row, plan
 from reidlib.experiments.results import Data
 from reidlib.papers import load_table
@@ -63,6 +63,14 @@ class Verdict:
         return float(np.mean(list(self.here.values()))) if self.here else math.nan
 
     @property
+    def in_paper(self) -> str:
+        """The paper's difference on each of its data sets, in words."""
+        return "; ".join(
+            (f"{dataset}: " if dataset else "") + points(value)
+            for dataset, value in self.paper.items()
+        )
+
+    @property
     def sign(self) -> str:
         """One of `SIGNS`."""
         if not self.here or not self.paper:
@@ -92,28 +100,31 @@ def verdicts(
     pairs = {name: against for name, row in rows.items() if (against := row.against)}
     if not pairs:
         return []
-    named = {*pairs, *pairs.values()}
-    values = by_seed(table, named, measure=MEASURE, preset=preset, data=data)
+    named = {name: (name, against) for name, against in pairs.items()}
+    every = paired_differences(table, named, measure=MEASURE, preset=preset, data=data)
+    every = every.drop(columns=["mean", "std"])
+    # The baseline was trained several times with this preset in these cities alone.
+    usual = preset == "ablation" and data in (None, Data()) and found.size == "course"
+    spread = luck() if usual else math.nan
     told = []
     for name, against in pairs.items():
-        apart = (values.loc[name] - values.loc[against]).dropna()
+        apart = every.loc[name].dropna()
         points = np.asarray(apart, float)
         seeds = map(int, apart.index.to_list())
         here = {seed: float(value) for seed, value in zip(seeds, points, strict=True)}
-        usual = preset == "ablation" and data in (None, Data())
-        noise = seed_noise(here.values(), usual and found.size == "course")
         paper = paper_difference(rows[name], rows[against])
+        noise = seed_noise(here.values(), spread)
         told.append(Verdict(name, against, here, paper, noise))
     return told
 
 
-def seed_noise(differences: Iterable[float], usual: bool) -> float:
+def seed_noise(differences: Iterable[float], spread: float) -> float:
     """Return how far seed variance moves a mean of differences.
 
     Args:
         differences: One for each seed.
-        usual: They are of the preset and the cities in which the baseline was trained
-            several times. Else their own deviation is all that is known.
+        spread: Deviation of a single run by seed variance, see `luck`; if it is NaN,
+            the deviation of the differences is all that is known.
 
     Returns:
         One standard deviation, infinite if nothing is known.
@@ -121,7 +132,6 @@ def seed_noise(differences: Iterable[float], usual: bool) -> float:
     values = np.array(list(differences))
     if not len(values):
         return math.inf
-    spread = luck() if usual else math.nan
     if not math.isnan(spread):
         return spread * math.sqrt(2 / len(values))
     if len(values) < 2:
@@ -202,3 +212,23 @@ def counted(found: Iterable[Verdict]) -> str:
         return ""
     parts = [f"{number} {SIGNS[sign]}" for sign in SIGNS if (number := told[sign])]
     return f"Of {total} differences in the paper's table: {'; '.join(parts)}"
+
+
+def each(values: Iterable[float]) -> str:
+    """Return the differences of all cities, with spaces that a line is not broken at.
+
+    Example:
+        >>> each([1.0, 2.0]).split()
+        ['+1.0', '/', '+2.0']
+    """
+    return "\N{NO-BREAK SPACE}/\N{NO-BREAK SPACE}".join(map(points, values))
+
+
+def points(value: float) -> str:
+    """Return a difference with its sign.
+
+    Example:
+        >>> points(1.24), points(-0.01)
+        ('+1.2', '+0.0')
+    """
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")

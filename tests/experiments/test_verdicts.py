@@ -52,14 +52,16 @@ def test_luck_is_the_deviation_in_a_city_pooled_over_cities() -> None:
     pooled = math.sqrt(np.mean([np.var(values[c], ddof=1) for c in values]))
     assert luck() == pytest.approx(pooled)
     # Two trainings differ by sqrt(2) of it, and a mean of n by 1 / sqrt(n) of that.
-    assert seed_noise([1.0, 2.0, 3.0], True) == pytest.approx(pooled * math.sqrt(2 / 3))
+    assert seed_noise([1.0, 2.0, 3.0], pooled) == pytest.approx(
+        pooled * math.sqrt(2 / 3)
+    )
 
 
 def test_elsewhere_the_differences_themselves_say_how_far_they_vary() -> None:
     values = [1.0, 2.0, 6.0]
     expected = np.std(values, ddof=1) / math.sqrt(3)
-    assert seed_noise(values, False) == pytest.approx(expected)
-    assert seed_noise([1.0], False) == math.inf
+    assert seed_noise(values, math.nan) == pytest.approx(expected)
+    assert seed_noise([1.0], math.nan) == math.inf
 
 
 def test_the_papers_difference_is_read_from_its_table() -> None:
