@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 from reidlib import __version__
 from reidlib.errors import ReIDError, ToldElsewhereError
 from reidlib.paths import check_utf8, new_folder, user_path
-from reidlib.terminal import quiet
+from reidlib.terminal import quiet, speaks, started_together
 
 if TYPE_CHECKING:
     from reidlib.data.table import ImageTable, ReIDDataset
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(error).partition("\n")[0]
         return _refused(f"out of memory ({reason}); try --device cpu", 2)
     except KeyboardInterrupt:
-        return _refused("stopped", 130) if _speaks() else 130  # of many, one says so
+        return _refused("stopped", 130) if speaks() else 130  # of many, one says so
     return 0
 
 
@@ -112,12 +112,12 @@ def _run(words: list[str]) -> None:
     for name, value in vars(options).items():
         if isinstance(value, Path):
             setattr(options, name, user_path(value))
-    if _several() and options.command is not _train:
+    if started_together() and options.command is not _train:
         raise ReIDError(
             "train and resume work in several processes; start other commands without "
             "torchrun"
         )
-    silent = getattr(options, "quiet", False) or not _speaks()
+    silent = getattr(options, "quiet", False) or not speaks()
     with quiet(silent), warnings.catch_warnings():
         warnings.showwarning = _warn  # type: ignore[assignment]
         # It stands beside the scores.
@@ -125,23 +125,12 @@ def _run(words: list[str]) -> None:
         options.command(options, rest)
 
 
-def _several() -> bool:
-    """Return whether `torchrun` has started this process beside others."""
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return several and "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def _speaks() -> bool:
-    """Return whether this process is the only or the first one."""
-    return not _several() or os.environ.get("RANK") == "0"
-
-
 def _warn(message: Warning | str, *_: object) -> None:
     print(f"reidlib: warning: {message}", file=sys.stderr)
 
 
 def _refused(why: str, status: int) -> int:
-    if not _speaks():
+    if not speaks():
         from reidlib.engine import processes
 
         if processes.count() == 1:  # not joined yet: all have the same words
@@ -553,7 +542,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         )
     if before and config == default and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
-        if _speaks():
+        if speaks():
             print(f"run: {options.out} (complete)")
             _print_result(options.out, result)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -12,6 +13,17 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 _quiet = False
+
+
+def started_together() -> bool:
+    """Return whether `torchrun` has started this process as one of several."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    return several and "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def speaks() -> bool:
+    """Return whether this process is the only or the first one."""
+    return not started_together() or os.environ.get("RANK") == "0"
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from reidlib.errors import ReIDError, ToldElsewhereError
+from reidlib.terminal import started_together
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,12 +38,6 @@ U = TypeVar("U")
 
 _joined = False
 _alone = False
-
-
-def started_together() -> bool:
-    """Return whether `torchrun` has started this process as one of several."""
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return several and "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def join() -> None:

@@ -51,7 +51,7 @@ from reidlib.engine.manifest import (
 from reidlib.engine.memory import advice, is_out_of_memory
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.paths import lock_folder, user_path
-from reidlib.terminal import say, watched
+from reidlib.terminal import say, started_together, watched
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -684,7 +684,7 @@ def open_fabric(device: str, precision: str = "32-true") -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     name, colon, number = device.partition(":")
-    if processes.started_together() and name in ("auto", "cuda", "gpu"):
+    if started_together() and name in ("auto", "cuda", "gpu"):
         own = str(processes.local_rank())
         if colon and number != own:
             raise ReIDError(

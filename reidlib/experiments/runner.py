@@ -117,22 +117,18 @@ def reproduce_all(
     preset: str = "ablation",
     seeds: Sequence[int] = range(NUM_SEEDS),
     data: Data | None = None,
-    device: str = "auto",
-    processes: int | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> list[Outcome]:
     """Make what is missing of every table that a paper has figures for.
 
     Says first how many runs these are, and how long they take by those that are there.
 
     Args:
-        preset: As for `reproduce`, as are the others.
+        preset: Preset of every row.
         seeds: Seeds of every row.
         data: The data; the cities of each plan if not given. Tables whose rows ask for
             cities of their own are left out on a folder.
-        device: As for `reidlib.engine.Run`.
-        processes: Number of runs at once.
-        progress: Show a bar for each table.
+        options: What else `reproduce` takes.
 
     Returns:
         What became of each run.
@@ -151,13 +147,7 @@ def reproduce_all(
         outcome
         for table in tables
         for outcome in reproduce(
-            table,
-            preset=preset,
-            seeds=seeds,
-            data=data,
-            device=device,
-            processes=processes,
-            progress=progress,
+            table, preset=preset, seeds=seeds, data=data, **options
         )
     ]
 
