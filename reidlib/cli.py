@@ -189,6 +189,47 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--sheet", type=Path, help="file for the contact sheet")
     check.set_defaults(command=_data_check)
 
+    detect = commands.add_parser(
+        "detect", help="cut the people out of videos and pictures"
+    )
+    detect.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="video, picture or folder of pictures; one camera each",
+    )
+    detect.add_argument(
+        "--out", type=Path, required=True, help="folder of the crops and their index"
+    )
+    detect.add_argument(
+        "--detector",
+        default="nanodet",
+        help="nanodet (default), or a file that ends in .onnx or .pt",
+    )
+    detect.add_argument(
+        "--min-score",
+        type=float,
+        help="lowest score of a person (default: that of the detector)",
+    )
+    detect.add_argument(
+        "--longest",
+        type=_whole,
+        help="pixels of a frame's longer side; more finds smaller people",
+    )
+    detect.add_argument(
+        "--every", type=_whole, default=10, help="search one frame in so many"
+    )
+    detect.add_argument(
+        "--camera",
+        type=_whole,
+        nargs="+",
+        default=[0],
+        help="camera ids of the sources, or that of the first (default: 0)",
+    )
+    detect.add_argument("--json", type=Path, help="write what was done to this file")
+    detect.set_defaults(command=_detect)
+
     index = commands.add_parser("index", help="write the index of images in folders")
     index.add_argument(
         "layout",
@@ -433,6 +474,38 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
         )
     if faults:
         raise ReIDError("; ".join(faults))
+
+
+def _detect(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.data import open_dataset
+    from reidlib.deploy import crop_people
+    from reidlib.engine.checkpoint import write_atomically
+
+    cameras = options.camera if len(options.camera) > 1 else options.camera[0]
+    file = crop_people(
+        options.sources,
+        options.out,
+        every=options.every,
+        min_score=options.min_score,
+        camid=cameras,
+        detector=options.detector,
+        longest=options.longest,
+    )
+    table = open_dataset("csv", file).train
+    shown = zip(table.attributes["source"], table.attributes["frame"], strict=True)
+    told = {
+        "index": str(file),
+        "people": len(table),
+        "frames": len(set(shown)),
+        "cameras": table.num_cams,
+        "cut_by_the_border": int(table.attributes["border"].sum()),
+    }
+    if options.json is not None:
+        write_atomically(options.json, json.dumps(told, indent=1).encode())
+    print(
+        f"{file}: {told['people']} crops of people in {told['frames']} frames of "
+        f"{told['cameras']} cameras; the border cuts {told['cut_by_the_border']}"
+    )
 
 
 def _index(options: argparse.Namespace, rest: list[str]) -> None:

@@ -796,3 +796,31 @@ def test_a_run_in_mixed_precision_is_scored_in_it(recipe, tiny_root, tmp_path, c
     told, trained = json.loads(out.read_text()), result_of(run)["metrics"]
     for name in ("mAP", "mINP", "cmc"):
         assert told[name] == pytest.approx(trained[name], abs=1e-9)
+
+
+def test_people_are_cut_out_of_pictures(tmp_path, capsys):
+    from PIL import Image
+
+    from reidlib.synthcity import draw_frame, plan_world
+
+    world = plan_world("tiny")
+    for number in (0, 1):
+        folder = tmp_path / f"camera{number}"
+        folder.mkdir()
+        people = [world.identity(3 * number + k) for k in (1, 2, 3)]
+        frame, _ = draw_frame(world.cameras[number], people, seed=3)
+        Image.fromarray(frame).save(folder / "frame.png")
+    words = ["detect", tmp_path / "camera0", tmp_path / "camera1"]
+    out = ["--out", tmp_path / "crops"]
+    told = tmp_path / "told.json"
+    more = ["--camera", 5, 7, "--min-score", 0.2, "--json", told]
+    assert main([str(word) for word in (*words, *out, *more)]) == 0
+    printed = capsys.readouterr().out
+    about = json.loads(told.read_text())
+    assert about["people"] >= 4
+    assert (about["frames"], about["cameras"]) == (2, 2)
+    assert f"{about['people']} crops of people in 2 frames of 2 cameras" in printed
+    line = failing([*words, *out], capsys)
+    assert "index.csv already exists; give another folder" in line
+    line = failing([*words, "--out", tmp_path / "x", "--detector", "yolo9"], capsys)
+    assert "there is no detector 'yolo9'" in line

@@ -1,15 +1,19 @@
 """From videos to crops of people, their index, features and networks in files."""
 
+from reidlib.deploy.detection import Detections, Detector, open_detector
 from reidlib.deploy.embeddings import Embeddings, load_embeddings, save_embeddings
 from reidlib.deploy.export import export_network
 from reidlib.deploy.index import write_index
 from reidlib.deploy.video import crop_people
 
 __all__ = [
+    "Detections",
+    "Detector",
     "Embeddings",
     "crop_people",
     "export_network",
     "load_embeddings",
+    "open_detector",
     "save_embeddings",
     "write_index",
 ]

