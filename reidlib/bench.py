@@ -107,6 +107,23 @@ class Speed:
         return "\n".join(lines)
 
 
+def check_bench(recipe: str, config: Any, num_steps: int) -> None:
+    """Raise unless a recipe trains and there are steps enough: before data are read.
+
+    Args:
+        recipe: Its name.
+        config: Its settings.
+        num_steps: Steps of each epoch.
+    """
+    check_count(num_steps, "num_steps", "bench_train", least=2)
+    if not hasattr(config, "iterations"):
+        raise ReIDError(f"{recipe} trains nothing; name a recipe that does")
+    if recipe == "calr_local":
+        raise ReIDError("calr_local is a stage of calr, camera by camera; name calr")
+    if getattr(config, "adaptation", "none") != "none":
+        raise ReIDError("there is no source to adapt from here; leave --adaptation out")
+
+
 def bench_train(
     recipe: str,
     config: Any,
@@ -130,11 +147,7 @@ def bench_train(
     Raises:
         ReIDError: If the recipe does not train, or there are too few steps to time.
     """
-    check_count(num_steps, "num_steps", "bench_train", least=2)
-    if not hasattr(config, "iterations"):
-        raise ReIDError(f"{recipe} trains nothing; name a recipe that does")
-    if recipe == "calr_local":
-        raise ReIDError("calr_local is a stage of calr, camera by camera; name calr")
+    check_bench(recipe, config, num_steps)
     module = RECIPES[recipe]
     with tempfile.TemporaryDirectory() as folder:
         run = _TimedRun(

@@ -109,6 +109,7 @@ def _run(words: list[str]) -> None:
     options, rest = _parser().parse_known_args(words)
     if rest and options.command not in (_train, _bench):
         raise ReIDError(f"unknown option {rest[0]!r}; see reidlib --help")
+    options.given = {name for name, value in vars(options).items() if value is not None}
     for name, value in vars(options).items():
         if isinstance(value, Path):
             setattr(options, name, user_path(value))
@@ -375,6 +376,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("file", type=Path, metavar="RESULT.json", help="a result file")
     again.add_argument("--out", type=Path, help="folder of the run (default: new)")
     again.add_argument("--root", type=Path, help="its data, if they were moved")
+    again.add_argument("--data", choices=_KINDS, help="their kind (default: as it was)")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     again.add_argument(
         "--csv", type=Path, help="write every figure, then and now, to this file"
@@ -410,7 +412,13 @@ def _parser() -> argparse.ArgumentParser:
             "(default), skip them with a warning, or trust that there are none, which "
             "saves reading all images first",
         )
-    for command in (make, train, resume, evaluate, embed, reproduce):
+    embed.add_argument(
+        "--unreadable",
+        choices=("refuse", "skip", "trust"),
+        help="images that cannot be decoded, as for train",
+    )
+    loud = (make, check, detect, index, train, resume, evaluate, embed, export)
+    for command in (*loud, reproduce, report, speed, again):
         command.add_argument(
             "--quiet", action="store_true", help="neither progress bars nor log lines"
         )
@@ -522,12 +530,13 @@ def _index(options: argparse.Namespace, rest: list[str]) -> None:
 def _embed(options: argparse.Namespace, rest: list[str]) -> None:
     import reidlib
     from reidlib.deploy import save_embeddings
+    from reidlib.deploy.embeddings import check_target
     from reidlib.engine.checkpoint import write_atomically
 
-    if options.out.exists():
-        raise ReIDError(f"{options.out} already exists; give another name")
+    _check_device(options.device)
+    table = _images_at(options.path, options.data, options.unreadable or "refuse")
+    check_target(options.out, table)
     reid = reidlib.load(options.model, device=options.device)
-    table = _images_at(options.path, options.data)
     features = reid.extract(table)
     made = options.out, features, table, reid.fingerprint, str(options.model)
     file = save_embeddings(*made)
@@ -551,25 +560,42 @@ def _export(options: argparse.Namespace, rest: list[str]) -> None:
     about = {"fingerprint": model.fingerprint, "run": options.run.name}
     apart = export_network(model.network, model.size, options.out, **about)
     height, width = model.size
+    if model.config.precision != "32-true":
+        print(
+            f"it computes in float32, and the run in {model.config.precision}: its "
+            "features differ by more than those of the same precision"
+        )
     print(f"{options.out}: crops of {height} x {width}, uint8 RGB (B, 3, H, W)")
     print(f"features differ from this network's by {apart:.1e} at most")
 
 
-def _images_at(path: Path, kind: str | None) -> ImageTable:
+def _images_at(path: Path, kind: str | None, unreadable: Any) -> ImageTable:
     """Return all images of a data set, with their split, or those of a folder."""
-    from reidlib.data import image_files, open_dataset
+    from reidlib.data import ReIDDataset, image_files, open_dataset
+    from reidlib.data.readers import without_unreadable
     from reidlib.data.table import unlabelled
 
+    if not path.exists():
+        raise ReIDError(f"there is no {path}; correct the path")
     if kind is None and (path.suffix == ".csv" or (path / "index.csv").exists()):
         kind = "csv"
-    if kind is None:
-        return unlabelled([path] if path.is_file() else image_files(path))
-    return open_dataset(kind, path).images()
+    if kind is not None:
+        data = open_dataset(kind, path, unreadable=unreadable, keep_junk=True)
+        if data.num_junk:
+            warnings.warn(
+                f"{data.num_junk} junk images (person -1) are left out", stacklevel=2
+            )
+        return data.images()
+    table = unlabelled(image_files(path) if path.is_dir() else [path])
+    data = ReIDDataset(path.name, table, table[:0], table[:0])
+    if unreadable != "trust":
+        data = without_unreadable(data, refuse=unreadable == "refuse")
+    return data.train
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.data import ReIDDataset
-    from reidlib.engine.processes import join, leads, once
+    from reidlib.engine.processes import check_batches, join, leads, once
     from reidlib.engine.run import Run, result_in
     from reidlib.recipes import RECIPES
     from reidlib.recipes.settings import restore
@@ -613,7 +639,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             "--source-root is given and adaptation is 'none', so the source would not "
             "be used; add --adaptation joint, pretrain or source"
         )
-    if before and config == default and (result := result_in(options.out, before)):
+    elsewhere = options.given & {*_DATA, "source_root", "source_data", "device"}
+    complete = before and config == default and not elsewhere
+    if before and complete and (result := result_in(options.out, before)):
         # Nothing is left to do, and nothing to open.
         if speaks():
             print(f"run: {options.out} (complete)")
@@ -621,12 +649,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         return
     # What is wrong is said now, and not after the data are drawn or read.
     named = options.data or options.root or options.size
-    if before and not named and not before.get("options"):  # it was made in Python
-        raise ReIDError(
-            f"{options.out} does not say where its data are; name them with --root (or "
-            "--size, if they are SynthCity)"
-        )
+    if before and not named:
+        _require_place(options.out, before)
     join()
+    check_batches(config)
     _check_device(options.device or "auto")
     check_requirements(config)
     check_network(recipe.network(config), config)
@@ -717,6 +743,15 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
 
     way_out = "restore it, or choose another folder"
     return read_manifest(folder / "manifest.json", way_out)
+
+
+def _require_place(run: Path, manifest: dict[str, Any]) -> None:
+    """Raise if a run does not say where its data are, as one made in Python."""
+    if not manifest.get("options"):
+        raise ReIDError(
+            f"{run} does not say where its data are; name them with --root (or --size, "
+            "if they are SynthCity)"
+        )
 
 
 def _recall(
@@ -863,6 +898,7 @@ def _open_for(options: argparse.Namespace) -> ReIDDataset:
     if chosen or not (folder / "manifest.json").is_file():
         return _open(options, "course")
     before = _manifest_of(folder)
+    _require_place(options.run, before)
     _recall(options, before, _DATA)
     dataset = _open(options, "course")
     trained = before["dataset"]
@@ -951,9 +987,10 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.bench import bench_train
+    from reidlib.bench import bench_train, check_bench
     from reidlib.engine.checkpoint import write_atomically
     from reidlib.recipes import RECIPES
+    from reidlib.recipes.steps import check_network, check_requirements
 
     presets = RECIPES[options.recipe].PRESETS
     if options.preset not in presets:
@@ -963,7 +1000,10 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
         )
     program = f"reidlib bench train {options.recipe}"
     config = _configure(presets[options.preset], rest, program, options.preset)
+    check_bench(options.recipe, config, options.steps)
     _check_device(options.device)
+    check_requirements(config)
+    check_network(RECIPES[options.recipe].network(config), config)
     dataset = _open(options, "tiny")
     found = bench_train(
         *(options.recipe, config, dataset),
@@ -978,16 +1018,26 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.engine.checkpoint import write_atomically
-    from reidlib.experiments.rerun import rerun, result_to_repeat
+    from reidlib.experiments.rerun import (
+        cities_of,
+        require_same_data,
+        rerun,
+        result_to_repeat,
+    )
 
     then = result_to_repeat(options.file)
     _check_device(options.device)
     dataset = None
     if options.root is not None or then.get("options"):  # of the command line
+        if options.data is not None and options.root is None:
+            raise ReIDError("--data needs --root, the folder that holds the data")
         for name in (*_DATA, "source_root", "source_data"):
             setattr(options, name, getattr(options, name, None))
         _recall(options, then, (*_DATA, "source_root", "source_data"))
         dataset = _open(options, "course")
+    if dataset is None:
+        dataset = cities_of(then, options.file)
+    require_same_data(then, dataset, options.file)
     out = options.out or new_folder(Path("runs"), f"rerun-{_slug(options.file.stem)}")
     print(f"run: {out}", flush=True)
     found = rerun(options.file, out, dataset=dataset, device=options.device)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidlib.checks import check_count
-from reidlib.data.images import ImageSource, Index, open_images
+from reidlib.data.images import ImageSource, Index, open_images, rgb_pixels
 from reidlib.data.readers import image_files
 from reidlib.data.table import ImageTable, unlabelled
 from reidlib.engine.checkpoint import weights_hash
@@ -108,7 +108,7 @@ class TrainedModel:
         return self.extract(given)
 
 
-def load(path: PathLike, *, device: str = "auto") -> TrainedModel:
+def load(path: PathLike, *, device: str | torch.device = "auto") -> TrainedModel:
     """Load the trained network of a run.
 
     Args:
@@ -127,7 +127,7 @@ def load(path: PathLike, *, device: str = "auto") -> TrainedModel:
         features = reid.extract("crops")
         index, distance = reid.rank(features[:1], features[1:])
     """
-    where = open_fabric(device).device
+    where = open_fabric(str(device)).device
     network, config = load_model(user_path(path))
     fingerprint = weights_hash(network)
     return TrainedModel(network.to(where), config, fingerprint, where)
@@ -181,10 +181,10 @@ class _Arrays:
             if not array.size:
                 raise ReIDError(f"extract: image {row} has no pixels; leave it out")
             image = Image.fromarray(np.ascontiguousarray(array))
-        image = image.convert("RGB")
-        if image.size != self.size[::-1]:
-            image = image.resize(self.size[::-1], Image.Resampling.BICUBIC)
-        return np.asarray(image)
+        try:
+            return rgb_pixels(image, self.size)
+        except (OSError, ReIDError) as error:
+            raise ReIDError(f"extract: image {row} {error}") from error
 
 
 def _opened(images: Pictures, size: tuple[int, int], device: torch.device) -> Any:
@@ -196,14 +196,20 @@ def _opened(images: Pictures, size: tuple[int, int], device: torch.device) -> An
         images = [images]
     if isinstance(images, ImageTable):
         return open_images(images, size, device)
-    if isinstance(images, np.ndarray | Tensor):
-        shape = tuple(images.shape)
-        if len(shape) != 4 or shape[3] != 3:
+    if isinstance(images, Tensor):
+        images = images.detach().cpu().numpy()
+    if isinstance(images, np.ndarray):
+        if images.ndim != 4 or images.shape[3] != 3:
             raise ReIDError(
-                f"extract: the images have shape {shape}; give (N, H, W, 3) RGB of "
-                "uint8, or a list of images"
+                f"extract: the images have shape {images.shape}; give (N, H, W, 3) RGB "
+                "of uint8, or a list of images"
             )
-        return _Arrays(np.asarray(images), size, device)
+        return _Arrays(images, size, device)
+    if not isinstance(images, Iterable):
+        raise ReIDError(
+            f"extract: the images are {images!r}; give a folder, files, a table, "
+            "arrays or Pillow images"
+        )
     images = list(images)
     files = [isinstance(image, str | os.PathLike) for image in images]
     if any(files) and not all(files):

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support import fork, full_disk, wait_until, without_times
 
 import reidlib
 from reidlib.cli import main
-from reidlib.data import UNKNOWN, open_dataset
+from reidlib.data import JUNK, UNKNOWN, open_dataset
 from reidlib.deploy import load_embeddings
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import result_of
@@ -352,6 +353,23 @@ def test_a_complete_run_that_is_resumed_changes_nothing(trained, capsys):
     assert content() == before
 
 
+def test_a_complete_run_is_not_resumed_on_other_data(trained, tmp_path, capsys):
+    line = failing(["resume", trained, "--root", tmp_path / "none"], capsys)
+    assert f"there is no folder {tmp_path / 'none'}" in line
+
+
+def test_a_run_of_python_is_scored_on_data_that_are_named(
+    trained, tmp_path, monkeypatch, capsys
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["options"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("reidlib.synthcity.ensure_synthcity", None)  # draws no city
+    line = failing(["evaluate", run, "--device", "cpu"], capsys)
+    assert f"{run} does not say where its data are; name them with --root" in line
+
+
 def test_runs_without_a_folder_get_one_each(tiny_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -604,6 +622,11 @@ def test_a_check_keeps_its_report_and_every_sheet(tiny_root, tmp_path, capsys):
     told = capsys.readouterr()
     assert "no problems" in told.out
     assert "the contact sheet cannot be written" in told.err
+    for ending in (".psd", ".xbm"):  # is read only; has no colours
+        assert main([*words, str(tmp_path / f"sheet{ending}")]) == 2
+        told = capsys.readouterr()
+        assert "no problems" in told.out
+        assert "give a file that ends in .jpg or .png" in told.err
     sheet = tmp_path / "sheet.png"
     sheet.write_text("a holiday")
     assert "File exists" in failing([*words, sheet], capsys)
@@ -739,11 +762,45 @@ def test_images_are_indexed_and_embedded(trained, tiny_root, tmp_path, capsys):
     assert "holds no image" in failing(words, capsys)
 
 
+def test_where_features_go_is_looked_at_before_they_are_extracted(
+    trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("reidlib.trained.TrainedModel.extract", None)
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    Image.new("RGB", (4, 8)).save(crops / "a.png")
+    words = ["embed", crops, "--model", trained, "--out"]
+    assert "does not end in .npz" in failing([*words, tmp_path / "x.npy"], capsys)
+    line = failing([*words, tmp_path / "none/x.npz"], capsys)
+    assert f"there is no folder {tmp_path / 'none'}" in line
+    (crops / "index.csv").write_text("path,file\na.png,x\n")
+    line = failing([*words, tmp_path / "x.npz"], capsys)
+    assert "column 'file', a name that the file needs" in line
+    line = failing(["embed", tmp_path / "no.png", *words[2:], "x.npz"], capsys)
+    assert f"there is no {tmp_path / 'no.png'}; correct the path" in line
+
+
+@pytest.mark.filterwarnings("default:.* cannot be read and were left out")
+def test_images_that_cannot_be_read_are_left_out_when_asked(trained, tmp_path, capsys):
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    Image.new("RGB", (4, 8)).save(crops / "a.png")
+    (crops / "b.png").write_bytes(b"no image")
+    out = tmp_path / "x.npz"
+    words = ["embed", crops, "--model", trained, "--out", out, "--device", "cpu"]
+    assert "1 images of" in failing(words, capsys)
+    assert main([str(word) for word in [*words, "--unreadable", "skip"]]) == 0
+    assert "1 images of" in capsys.readouterr().err
+    assert load_embeddings(out).table.paths == (str(crops / "a.png"),)
+
+
 def test_all_splits_of_a_data_set_are_embedded(trained, tiny_root, tmp_path):
     out = tmp_path / "city.npz"
     words = ["embed", str(tiny_root), "--data", "synthcity", "--model", str(trained)]
     assert main([*words, "--out", str(out), "--device", "cpu"]) == 0
-    city, found = open_dataset("synthcity", tiny_root), load_embeddings(out)
+    found = load_embeddings(out)
+    city = open_dataset("synthcity", tiny_root, keep_junk=True)
+    assert (found.table.pids == JUNK).sum() == 30
     splits = found.table.attributes["split"]
     assert found.table.paths == city.train.paths + city.query.paths + city.gallery.paths
     assert (splits == "query").sum() == len(city.query)

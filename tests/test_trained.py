@@ -49,6 +49,38 @@ def reid(run):
     return reidlib.load(run, device="cpu")
 
 
+def test_deep_pillow_images_are_read_as_their_files_are(reid, tmp_path):
+    ramp = np.linspace(0, 1, 64 * 32).reshape(64, 32)
+    for number, values in enumerate(
+        (
+            (65535 * ramp).astype(np.uint16),
+            (16383 * ramp).astype(np.uint16),
+            (65535 * ramp).astype(np.int32),
+            ramp.astype(np.float32),
+        )
+    ):
+        file = tmp_path / f"{number}.tif"
+        Image.fromarray(values).save(file)
+        with Image.open(file) as image:
+            assert torch.equal(reid.extract([image]), reid.extract([file]))
+    wrong = Image.fromarray((65535 * ramp).astype(np.float32))
+    with pytest.raises(ReIDError, match="extract: image 0 holds floats from 0 to 6553"):
+        reid.extract([wrong])
+
+
+def test_what_are_no_images_is_said(reid):
+    for wrong in (None, 5):
+        with pytest.raises(ReIDError, match=f"the images are {wrong}; give a folder"):
+            reid.extract(wrong)
+    pixels = torch.zeros(2, 8, 4, 3, requires_grad=True)
+    with pytest.raises(ReIDError, match=r"image 0 has shape \(8, 4, 3\)"):
+        reid.extract(pixels)
+
+
+def test_a_device_is_a_name_or_torchs_own(run):
+    assert reidlib.load(run, device=torch.device("cpu")).device.type == "cpu"
+
+
 def test_features_are_those_of_the_evaluation(run, reid, city):
     network, config = load_model(run)
     expected, _ = extract_test(network, city, config, open_fabric("cpu").device)

@@ -177,10 +177,15 @@ def _write_sheet(
         number += 1
         file = Path(f"contact_sheet_{name}_{number}.jpg")
     kind = Image.registered_extensions().get(file.suffix.lower())
-    if kind is None:
+    if kind not in Image.SAVE:
         raise ReIDError(f"contact sheet {file}: give a file that ends in .jpg or .png")
     content = io.BytesIO()
-    overview(dataset).save(content, kind)
+    try:
+        overview(dataset).save(content, kind)
+    except (OSError, ValueError, KeyError) as error:  # of kinds without colours
+        raise ReIDError(
+            f"contact sheet {file}: {error}; give a file that ends in .jpg or .png"
+        ) from error
     try:
         with file.open("xb") as stream:
             stream.write(content.getvalue())

@@ -111,29 +111,7 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     """
     try:
         with Image.open(io.BytesIO(content)) as file:
-            image: Image.Image = file
-            deep_colour = bool(re.search(";16[BLN]", str(file.tile)))
-            white_is_zero, signed, garbled = _tiff_meaning(file)
-            if garbled:
-                raise ReIDError(
-                    "holds 16 bits per channel, one channel after the other, which is "
-                    "not read; save it with 8 bits per channel"
-                )
-            if file.mode.startswith(("I", "F")):
-                if white_is_zero:
-                    raise ReIDError(
-                        "holds values of more than 8 bits of which 0 is white; save "
-                        "it with 0 as black"
-                    )
-                image = Image.fromarray(_eight_bits(np.asarray(file), signed))
-            elif signed:  # Pillow reads them modulo 256
-                image = Image.fromarray(_eight_bits(np.asarray(file).view(np.int8)))
-            elif deep_colour:
-                _check_deep_colour(file)
-            image = image.convert("RGB")
-            if size is not None and image.size != size[::-1]:
-                image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-            return np.asarray(image)
+            return rgb_pixels(file, size)
     except ReIDError:
         raise
     except Image.DecompressionBombError as error:
@@ -144,6 +122,48 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     except (SyntaxError, ValueError) as error:
         # Pillow reports some broken PNG and BMP files with these.
         raise OSError(str(error)) from error
+
+
+def rgb_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Return the pixels of a Pillow image; what is white is found as in `read_image`.
+
+    Args:
+        image: Of any mode, of a file or not.
+        size: Height and width in pixels to resize to; None keeps the image's own.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+
+    Raises:
+        OSError: If it is of a file that is truncated.
+        ReIDError: If its values do not say what is white.
+
+    Example:
+        >>> rgb_pixels(Image.new("F", (2, 1), 1.0)).tolist()
+        [[[255, 255, 255], [255, 255, 255]]]
+    """
+    deep_colour = bool(re.search(";16[BLN]", str(getattr(image, "tile", ""))))
+    white_is_zero, signed, garbled = _tiff_meaning(image)
+    if garbled:
+        raise ReIDError(
+            "holds 16 bits per channel, one channel after the other, which is not "
+            "read; save it with 8 bits per channel"
+        )
+    if image.mode.startswith(("I", "F")):
+        if white_is_zero:
+            raise ReIDError(
+                "holds values of more than 8 bits of which 0 is white; save it with 0 "
+                "as black"
+            )
+        image = Image.fromarray(_eight_bits(np.asarray(image), signed))
+    elif signed:  # Pillow reads them modulo 256
+        image = Image.fromarray(_eight_bits(np.asarray(image).view(np.int8)))
+    elif deep_colour:
+        _check_deep_colour(image)
+    image = image.convert("RGB")
+    if size is not None and image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def _tiff_meaning(file: Image.Image) -> tuple[bool, bool, bool]:

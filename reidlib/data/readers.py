@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -177,7 +178,7 @@ def open_dataset(
     if difference:
         warnings.warn(difference, stacklevel=2)
     if unreadable != "trust":
-        dataset = _without_unreadable(dataset, refuse=unreadable == "refuse")
+        dataset = without_unreadable(dataset, refuse=unreadable == "refuse")
     return dataset
 
 
@@ -436,7 +437,17 @@ def _read_csv(root: Path, *, keep_junk: bool = False, **_: Any) -> ReIDDataset:
 def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with index.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+            rows = [row for row in csv.reader(file) if row]
+        header = [cell.strip() for cell in rows[0]] if rows else []
+        # A name of a file may begin with a blank.
+        rows[1:] = [
+            [
+                cell if n < len(header) and header[n] == "path" else cell.strip()
+                for n, cell in enumerate(row)
+            ]
+            for row in rows[1:]
+        ]
+        rows[:1] = [header] if rows else []
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReIDError(
             f"{index} cannot be read as a CSV file in UTF-8 ({error}); save it as one"
@@ -482,9 +493,11 @@ def _check_header(index: Path, header: list[str]) -> None:
                 f"{index} has {header.count(column)} columns {column!r}; keep one"
             )
         for name in set(header) - set(_COLUMNS) if column not in header else ():
-            word = re.sub("[^a-z]", "", name.lower())
+            plain = unicodedata.normalize("NFKD", name.lower())
+            words = re.sub("[^a-z]+", " ", re.sub("[\u0300-\u036f]", "", plain)).split()
+            word = "".join(words)
             if difflib.get_close_matches(word, near, n=1, cutoff=0.8) or (
-                column == "camid" and word.startswith("cam")
+                column == "camid" and any(part.startswith("cam") for part in words)
             ):
                 raise ReIDError(
                     f"{index} has a column {name!r} and no column {column!r}; rename "
@@ -601,6 +614,11 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     return [folder / name for name in names]
 
 
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder is what file managers leave, or hidden."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def _images_in(folder: Path) -> tuple[list[str], str]:
     """Return the image files of a folder, and in words what else it holds.
 
@@ -612,7 +630,7 @@ def _images_in(folder: Path) -> tuple[list[str], str]:
     others: list[str] = []
     folders: list[str] = []
     for name in sorted(found):
-        if name.startswith(".") or name.lower() in _LITTER:
+        if is_litter(name):
             continue
         check_utf8(folder / name)
         if name.lower().endswith(IMAGE_SUFFIXES):
@@ -769,7 +787,19 @@ def _draw_synthcity(size: str, seed: int, dials: Dials | None) -> Path:
     return ensure_synthcity(size, seed=seed, dials=dials or Dials())
 
 
-def _without_unreadable(dataset: ReIDDataset, *, refuse: bool) -> ReIDDataset:
+def without_unreadable(dataset: ReIDDataset, *, refuse: bool) -> ReIDDataset:
+    """Return a data set without the images that cannot be decoded.
+
+    Args:
+        dataset: All of its images are read.
+        refuse: Raise instead, and name them.
+
+    Raises:
+        ReIDError: If asked to refuse, and there are any.
+
+    Warns:
+        UserWarning: If images are left out.
+    """
     from reidlib.data.images import unreadable_images
 
     tables = []

@@ -138,6 +138,7 @@ class OnnxDetector:
             raise ReIDError(
                 "a detector in an ONNX file needs onnxruntime: pip install onnxruntime"
             ) from error
+        onnxruntime.disable_telemetry_events()
         try:
             self.session = onnxruntime.InferenceSession(
                 str(file), providers=["CPUExecutionProvider"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from reidlib.paths import user_path
 
 _FORMAT = 1
 _OWN = ("features", "paths", "pids", "camids", "about")
+# What NumPy calls arguments of its own.
+_TAKEN = (*_OWN, "file", "args", "kwds", "allow_pickle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,20 +69,11 @@ def save_embeddings(
         ReIDError: If features and table do not fit, the name ends in something else,
             or the file is there or cannot be written.
     """
-    file = user_path(path)
-    if file.suffix != ".npz":
-        raise ReIDError(f"{file} does not end in .npz; give such a name")
-    if file.exists() or file.is_symlink():
-        raise ReIDError(f"{file} already exists; give another name")
+    file = check_target(path, table)
     matrix = check_features(features, "save_embeddings", normalised=True).cpu().numpy()
     if len(matrix) != len(table):
         raise ReIDError(
             f"save_embeddings: there are {len(matrix)} features for {len(table)} images"
-        )
-    if taken := sorted(set(table.attributes) & set(_OWN)):
-        raise ReIDError(
-            f"save_embeddings: the table has a column {taken[0]!r}, a name that the "
-            "file needs; rename it"
         )
     about = {
         "format": _FORMAT,
@@ -92,7 +86,7 @@ def save_embeddings(
         "paths": np.array(table.paths, dtype=np.str_),
         "pids": table.pids,
         "camids": table.camids,
-        **table.attributes,
+        **{name: _plain(column) for name, column in table.attributes.items()},
         "about": np.array(json.dumps(about)),
     }
     try:
@@ -106,6 +100,37 @@ def save_embeddings(
             "give another place"
         ) from error
     return file
+
+
+def check_target(path: str | os.PathLike[str], table: ImageTable) -> Path:
+    """Return the file that features are to be written to, before they are extracted.
+
+    Args:
+        path: The file.
+        table: The images.
+
+    Raises:
+        ReIDError: If the name ends in something else, the file is there, its folder is
+            not, or a column of the table has a name that the file needs.
+    """
+    file = user_path(path)
+    if file.suffix != ".npz":
+        raise ReIDError(f"{file} does not end in .npz; give such a name")
+    if file.exists() or file.is_symlink():
+        raise ReIDError(f"{file} already exists; give another name")
+    if not file.parent.is_dir():
+        raise ReIDError(f"there is no folder {file.parent}; make it, or give another")
+    if taken := sorted(set(table.attributes) & set(_TAKEN)):
+        raise ReIDError(
+            f"save_embeddings: the table has a column {taken[0]!r}, a name that the "
+            "file needs; rename it"
+        )
+    return file
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """Return a column that can be read without unpickling."""
+    return column.astype(np.str_) if column.dtype.hasobject else column
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
@@ -143,8 +168,10 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         if len(features) != len(table):
             raise ValueError(f"{len(features)} features for {len(table)} images")
         told = str(about["fingerprint"]), str(about["model"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise DamagedError(f"{file} is damaged ({error}); {way_out}", file) from error
-    except (zipfile.BadZipFile, ReIDError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, EOFError),
+        # What a flipped byte makes of the head of a zip file, and of a compressed part.
+        *(zipfile.BadZipFile, zlib.error, RuntimeError, ReIDError),
+    ) as error:
         raise DamagedError(f"{file} is damaged ({error}); {way_out}", file) from error
     return Embeddings(torch.clone(features), table, *told)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def _onnx(whole: nn.Module, crops: Tensor, file: Path, about: dict[str, str]) ->
 def _read_onnx(file: Path) -> Callable[[Tensor], np.ndarray]:
     import onnxruntime  # type: ignore[import-untyped]
 
+    onnxruntime.disable_telemetry_events()
     session = onnxruntime.InferenceSession(
         os.fspath(file), providers=["CPUExecutionProvider"]
     )
@@ -187,7 +189,7 @@ def _difference(
     return float(np.abs(ours - theirs).max())
 
 
-@contextmanager
+@contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Leave out what exporters say of their own insides."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
@@ -195,7 +197,12 @@ def _silence() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        hidden = io.StringIO()  # torch prints a graph of thousands of lines
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(hidden),
+            contextlib.redirect_stderr(hidden),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from reidlib.checks import check_choice, whole_number
-from reidlib.data.readers import image_files
+from reidlib.data.readers import image_files, is_litter, open_dataset
 from reidlib.errors import ReIDError
 from reidlib.files import partial
 from reidlib.paths import check_utf8, user_path
@@ -47,7 +48,8 @@ def write_index(
             the expression finds no camera in a name.
 
     Warns:
-        UserWarning: If other files or sub-folders are left out.
+        UserWarning: If other files or sub-folders are left out, or if some names are
+            numbers and others are not.
     """
     check_choice(layout, "layout", "write_index", _LAYOUTS)
     folder = user_path(folder)
@@ -59,8 +61,9 @@ def write_index(
         files = [(file, "") for file in image_files(folder)]
     else:
         files = list(_of_people(folder))
-    people = _numbers([person for _, person in files], least=1)
-    cameras = _numbers(_cameras([file.name for file, _ in files], camera), least=0)
+    people = _numbers([person for _, person in files], 1, "people")
+    names = _cameras([file.name for file, _ in files], camera)
+    cameras = _numbers(names, 0, "cameras")
     width = 3 if layout == "flat" else 4
     rows: list[list[object]] = [["path", "pid", "camid", "person"]]
     for (file, person), pid, camid in zip(files, people, cameras, strict=True):
@@ -69,6 +72,11 @@ def write_index(
         with partial(index) as path:
             with path.open("w", newline="", encoding="utf-8") as stream:
                 csv.writer(stream).writerows(row[:width] for row in rows)
+            try:
+                open_dataset("csv", path)
+            except ReIDError as error:
+                told = str(error).replace(path.name, index.name)
+                raise ReIDError(f"no index was written: {told}") from error
             path.replace(index)
     except OSError as error:
         raise ReIDError(f"{index} cannot be written ({error.strerror})") from error
@@ -81,11 +89,18 @@ def _of_people(folder: Path) -> Iterator[tuple[Path, str]]:
         raise ReIDError(
             f"{folder} is no folder; give one with a folder for each person"
         )
-    people = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+    people: list[str] = []
+    loose: list[str] = []
+    for entry in sorted(folder.iterdir()):
+        if is_litter(entry.name):
+            continue
+        (people if entry.is_dir() else loose).append(entry.name)
+    if loose and people:
+        warnings.warn(
+            f"{folder}: {len(loose)} files beside the folders of people (the first is "
+            f"{loose[0]}) left out",
+            stacklevel=4,
+        )
     if not people:
         raise ReIDError(
             f"{folder} has no sub-folder; give one for each person, or the layout flat"
@@ -123,13 +138,23 @@ def _cameras(names: list[str], pattern: str | None) -> list[str]:
     return [one[1] for one in found if one]
 
 
-def _numbers(names: list[str], least: int) -> list[int | str]:
+def _numbers(names: list[str], least: int, what: str) -> list[int | str]:
     """Return whole numbers for names: their own, or by the order of the names."""
     if not any(names):
         return [""] * len(names)
     own = {name: whole_number(name) for name in set(names)}
     numbers = [number for number in own.values() if number is not None]
-    if len(numbers) == len(own) == len(set(numbers)) and min(numbers) >= least:
+    # c1 and c01 are one camera; two folders are two people, whatever they are called.
+    clear = what == "cameras" or len(numbers) == len(set(numbers))
+    if len(numbers) == len(own) and clear and min(numbers) >= least:
         return [int(name) for name in names]
+    if numbers:
+        names_told = ", ".join(sorted(own)[:3])
+        warnings.warn(
+            f"the names of {what} ({names_told}, ...) are not all whole numbers from "
+            f"{least} up, each written once, so that they are numbered in the order of "
+            "their names; take out what is none, such as junk and distractors",
+            stacklevel=3,
+        )
     rank = {name: number for number, name in enumerate(sorted(own), start=least)}
     return [rank[name] for name in names]

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,30 @@ ENTRY = "entry.json"
 """File in the folder of a cached run that says what the others must be."""
 
 TrainFunction = Callable[[Any, ReIDDataset, Run], dict[str, Any]]
+
+
+_instead: list[Path] = []
+
+
+@contextlib.contextmanager
+def runs_kept_in(folder: Path) -> Iterator[None]:
+    """Use a folder in place of the cache of runs and tensors inside this block.
+
+    What is there may be of another device, number of threads or version of torch, which
+    keys do not hold: a result that is made again to be compared must not take it.
+
+    Args:
+        folder: The folder; drawn cities stay where they are.
+    """
+    _instead.append(folder)
+    try:
+        yield
+    finally:
+        _instead.pop()
+
+
+def _kept_dir() -> Path:
+    return _instead[-1] if _instead else cache_dir()
 
 
 def run_key(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> str:
@@ -62,7 +86,7 @@ def method_of(train: TrainFunction) -> tuple[str, int]:
 def run_folder(train: TrainFunction, config: RunConfig, dataset: ReIDDataset) -> Path:
     """Return the folder of the cache in which `cached_run` keeps a run."""
     name = f"{method_of(train)[0]}-{run_key(train, config, dataset)[:16]}"
-    return cache_dir() / "runs" / name
+    return _kept_dir() / "runs" / name
 
 
 def cached_run(
@@ -188,7 +212,7 @@ def cached_tensors(
 def _cached_tensors(
     name: str, text: str, make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    folder = cache_dir() / name
+    folder = _kept_dir() / name
     file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
     make_cache_folder(folder)
     with FileLock(f"{file}.lock"):

@@ -20,7 +20,7 @@ from reidlib.experiments.verdicts import (
     counted,
     each,
     paper_figures,
-    points,
+    remarks,
     verdicts,
 )
 from reidlib.experiments.verify import verified
@@ -160,8 +160,7 @@ def _differences(found: list[Verdict], title: str) -> Report:
         header += ["the paper", "verdict"]
     cells = []
     for one in found:
-        here = each(one.here.values()) or "not run"
-        line = [one.row, one.against, here, points(one.mean) if one.here else "–"]
+        line = [one.row, one.against, each(one.here.values()) or "–", one.found]
         if in_paper:
             line += [one.in_paper or "no figure", one.sign]
         cells.append(tuple(line))
@@ -172,6 +171,7 @@ def _differences(found: list[Verdict], title: str) -> Report:
             f"Seed variance moves a mean by {max(known):.1f} points (one standard "
             "deviation)."
         )
+    notes += remarks(found)
     signs = {one.sign for one in found} if in_paper else set()
     if signs:
         notes.append("; ".join(f"{s} {SIGNS[s]}" for s in SIGNS if s in signs) + ".")

@@ -2,7 +2,7 @@
 
 Not the question of `reidlib.experiments.verify`, which asks whether the *code* still
 does what it did: here the whole run is made again, for instance on a GPU what a CPU has
-made, or in four processes what one has made.
+made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pandas as pd
 
 from reidlib.data.adaptation import with_source
 from reidlib.data.table import ReIDDataset
-from reidlib.engine.manifest import read_result
+from reidlib.engine.cache import runs_kept_in
+from reidlib.engine.manifest import read_files, read_result
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.experiments.results import Data
@@ -109,13 +110,23 @@ def rerun(
     recipe = RECIPES[then["recipe"]]
     config = restore(recipe.Config, then["config"])
     if dataset is None:
-        dataset = _cities(then, file)
-    if dataset.fingerprint() != then["dataset"]["sha256"]:
+        dataset = cities_of(then, file)
+    require_same_data(then, dataset, file)
+    now = read_files(config, dataset)
+    changed = [
+        name
+        for name, sha256 in then.get("files", {}).items()
+        if not name.endswith("(made)") and now.get(name) != sha256
+    ]
+    if changed:
         raise ReIDError(
-            f"{file} was made from {then['dataset']['name']}, and the images in "
-            f"{dataset.root} are others; name the folder that has them (--root)"
+            f"{file} was made with {', '.join(changed)} of other content than those of "
+            "now; restore the files, or the difference would be theirs"
         )
-    with Run(
+    out = user_path(out)
+    if (out / "result.json").exists():
+        raise ReIDError(f"{out} holds a complete run; give another folder (--out)")
+    run = Run(
         out,
         recipe=then["recipe"],
         version=recipe.VERSION,
@@ -124,8 +135,10 @@ def rerun(
         resume=True,
         device=device,
         progress=progress,
-    ) as run:
-        return Rerun(then, run.result() or recipe.train(config, dataset, run))
+    )
+    # What another device or version of torch has made is not taken from the cache.
+    with run, runs_kept_in(run.directory / "cache"):
+        return Rerun(then, recipe.train(config, dataset, run))
 
 
 def result_to_repeat(file: Path) -> dict[str, Any]:
@@ -137,6 +150,8 @@ def result_to_repeat(file: Path) -> dict[str, Any]:
     way_out = "give a file of the folder results, or result.json of a run"
     then = read_result(file, way_out)
     recipe = RECIPES.get(then["recipe"])
+    if missing := [name for name in ("dataset", "epochs") if name not in then]:
+        raise ReIDError(f"{file} has no {missing[0]!r}; {way_out}")
     if recipe is None or "metrics" not in then:
         what = "no recipe now" if recipe is None else "a run that broke down"
         raise ReIDError(f"{file} is of {then['recipe']}, {what}; {way_out}")
@@ -149,10 +164,34 @@ def result_to_repeat(file: Path) -> dict[str, Any]:
     return then
 
 
-def _cities(then: dict[str, Any], file: Path) -> ReIDDataset:
-    """Return the cities that a published result was made on."""
+def require_same_data(then: dict[str, Any], dataset: ReIDDataset, file: Path) -> None:
+    """Raise if a data set is not the one that a result was made from.
+
+    Args:
+        then: The result.
+        dataset: The data.
+        file: File of the result, for the message.
+    """
+    if dataset.fingerprint() != then["dataset"]["sha256"]:
+        raise ReIDError(
+            f"{file} was made from {then['dataset']['name']}, and the images in "
+            f"{dataset.root}, read as {dataset.name}, are others; name the folder that "
+            "has them (--root), and its kind (--data)"
+        )
+
+
+def cities_of(then: dict[str, Any], file: Path) -> ReIDDataset:
+    """Return the cities that a published result was made on.
+
+    Args:
+        then: The result.
+        file: Its file, for the message.
+
+    Raises:
+        ReIDError: If it does not say so, or cities are drawn otherwise now.
+    """
     data = then.get("data", {})
-    if "size" not in data:
+    if not {"size", "seed", "drawing", "dials"} <= data.keys():
         raise ReIDError(f"{file} does not say where its data are; name them (--root)")
     cities = []
     for city in [data, *([data["labelled"]] if "labelled" in data else [])]:

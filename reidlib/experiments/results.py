@@ -22,7 +22,7 @@ from typing import Any
 
 import reidlib
 from reidlib.data.adaptation import with_source
-from reidlib.data.readers import open_dataset
+from reidlib.data.readers import detect_kind, open_dataset
 from reidlib.data.table import ReIDDataset
 from reidlib.engine.manifest import read_result
 from reidlib.errors import ReIDError
@@ -88,10 +88,15 @@ class Data:
         return cls(kind=kind, root=Path("PATH"), sha256=next(iter(known), 10 * "0"))
 
     def read(self) -> Data:
-        """Return the data with the fingerprint of its folder, which takes a while."""
+        """Return the data with kind and fingerprint of its folder, which take a while.
+
+        Result files are called by the kind of their data.
+        """
         if self.root is None or self.sha256:
             return self
-        return dataclasses.replace(self, sha256=self.open(0).fingerprint())
+        kind = detect_kind(self.root) if self.kind == "auto" else self.kind
+        found = dataclasses.replace(self, kind=kind)
+        return dataclasses.replace(found, sha256=found.open(0).fingerprint())
 
     @property
     def name(self) -> str:

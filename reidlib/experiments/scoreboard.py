@@ -10,7 +10,7 @@ from reidlib.experiments.plans import plan
 from reidlib.experiments.report import Report
 from reidlib.experiments.results import Data
 from reidlib.experiments.runner import possible_tables
-from reidlib.experiments.verdicts import SIGNS, Verdict, each, points, verdicts
+from reidlib.experiments.verdicts import SIGNS, Verdict, each, remarks, verdicts
 from reidlib.papers import PAPERS, coverage_items
 
 
@@ -39,7 +39,9 @@ class Scoreboard:
             ]
             counts = Counter(told)
             rows.append((paper, str(len(told)), *(str(counts[sign]) for sign in SIGNS)))
-        notes = ("; ".join(f"{sign} {words}" for sign, words in SIGNS.items()) + ".",)
+        every = [one for found in self.found.values() for one in found]
+        signs = "; ".join(f"{sign} {words}" for sign, words in SIGNS.items()) + "."
+        notes = (signs, *remarks(every))
         title = "Differences that the papers report, and what became of them"
         title += f" ({self.about})"
         return Report(title, header, tuple(rows), notes)
@@ -58,9 +60,8 @@ class Scoreboard:
         rows = []
         for table, found in self.found.items():
             for one in found if _paper(table) == paper else ():
-                here = points(one.mean) if one.here else "not run"
                 cities = each(one.here.values()) or "–"
-                line = (table, one.row, one.against, one.in_paper, here, cities)
+                line = (table, one.row, one.against, one.in_paper, one.found, cities)
                 rows.append((*line, one.sign))
         return Report(f"{paper}, in points of mAP", header, tuple(rows), ())
 
@@ -90,6 +91,7 @@ def scoreboard(*, preset: str = "ablation", data: Data | None = None) -> Scorebo
         >>> print(scoreboard().counts().header[:2])
         ('paper', 'differences')
     """
+    data = data and data.read()  # once, and not for each table
     found: dict[str, list[Verdict]] = {}
     for table in possible_tables(preset, data):
         for one in verdicts(table, preset=preset, data=data):

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reidlib.errors import ReIDError
-from reidlib.experiments.measured import by_seed, paired_differences
+from reidlib.evaluation.ranking import camera_remark
+from reidlib.experiments.measured import by_seed, load_results, paired_differences
 from reidlib.experiments.plans import Row, plan
 from reidlib.experiments.results import Data
 from reidlib.papers import load_table
@@ -49,6 +51,10 @@ class Verdict:
         paper: For each data set of the paper its difference; empty if it has none.
         noise: Points that seed variance moves the mean of as many differences, one
             standard deviation; infinite if it is not known.
+        stale: Whether a run of either row was made with other settings, data or another
+            version of the method than now.
+        failed: Runs of either row that broke down: they have no difference.
+        without_camera: Test images without a camera, on which scores may be too high.
     """
 
     row: str
@@ -56,6 +62,21 @@ class Verdict:
     here: dict[int, float]
     paper: dict[str, float]
     noise: float
+    stale: bool = False
+    failed: int = 0
+    without_camera: int = 0
+
+    @property
+    def found(self) -> str:
+        """Mean difference here, in words."""
+        if self.here:
+            return f"{points(self.mean)}{self.marks}"
+        return f"broke down{self.marks}" if self.failed else "not run"
+
+    @property
+    def marks(self) -> str:
+        """† for stale runs, ‡ for such that broke down."""
+        return (" †" if self.stale else "") + (" ‡" if self.failed else "")
 
     @property
     def mean(self) -> float:
@@ -106,6 +127,7 @@ def verdicts(
     # The baseline was trained several times with this preset in these cities alone.
     usual = preset == "ablation" and data in (None, Data()) and found.size == "course"
     spread = luck() if usual else math.nan
+    frame = load_results(table, preset=preset, data=data, partial=True)
     told = []
     for name, against in pairs.items():
         apart = every.loc[name].dropna()
@@ -114,7 +136,34 @@ def verdicts(
         here = {seed: float(value) for seed, value in zip(seeds, points, strict=True)}
         paper = paper_difference(rows[name], rows[against])
         noise = seed_noise(here.values(), spread)
-        told.append(Verdict(name, against, here, paper, noise))
+        state = _state(frame, (name, against))
+        told.append(Verdict(name, against, here, paper, noise, *state))
+    return told
+
+
+def _state(frame: pd.DataFrame, rows: tuple[str, str]) -> tuple[bool, int, int]:
+    """Return what must be said beside a difference of two rows, see `Verdict`."""
+    part = frame[frame["row"].isin(rows)] if len(frame) else frame
+    if not len(part):
+        return False, 0, 0
+    metrics = [result.get("metrics", {}) for result in part["result"]]
+    unknown = max(one.get("num_without_camera", 0) for one in metrics)
+    failed = int((part["status"] == "failed").sum())
+    return bool((part["stale"] != "").any()), failed, unknown
+
+
+def remarks(found: Iterable[Verdict]) -> list[str]:
+    """Say what the marks of differences mean, and what hangs over all of them."""
+    told, found = [], list(found)
+    if any(one.stale for one in found):
+        told.append(
+            "† stale: a run was made with other settings, data or another version of "
+            "the method than now; `reidlib reproduce` makes it again."
+        )
+    if any(one.failed for one in found):
+        told.append("‡ runs broke down; the difference is that of the others.")
+    if unknown := max((one.without_camera for one in found), default=0):
+        told.append(f"{camera_remark(unknown)}.")
     return told
 
 

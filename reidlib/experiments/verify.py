@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from reidlib.engine.cache import runs_kept_in
 from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import environment
 from reidlib.engine.run import Run
@@ -146,7 +147,7 @@ def _first_epoch(job: Job, device: str, progress: bool) -> dict[str, Any]:
             tensorboard=False,
             stop_after=1,
         )
-        with run:
+        with run, runs_kept_in(run.directory / "cache"):
             result = recipe.train(job.config, dataset, run)
     return _comparable(result or {"epochs": run.history})
 

@@ -63,6 +63,33 @@ def test_what_does_not_fit_is_refused(tmp_path, table):
         save_embeddings(tmp_path / "x.npz", 2 * FEATURES, table, "f")
 
 
+def test_columns_as_pandas_has_them_are_read_again(tmp_path, table):
+    columns = {"person": np.array(["bo", "al"], dtype=object)}
+    own = ImageTable(table.root, table.paths, table.pids, table.camids, columns)
+    found = load_embeddings(save_embeddings(tmp_path / "x.npz", FEATURES, own, "f"))
+    assert found.table.attributes["person"].tolist() == ["bo", "al"]
+    for name in ("file", "allow_pickle"):  # arguments of NumPy's own
+        columns = {name: np.array([1, 2])}
+        own = ImageTable(table.root, table.paths, table.pids, table.camids, columns)
+        with pytest.raises(ReIDError, match=f"column '{name}', a name that the file"):
+            save_embeddings(tmp_path / "y.npz", FEATURES, own, "f")
+
+
+def test_no_flipped_bit_gives_anything_but_a_line(tmp_path, table):
+    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        try:
+            found = load_embeddings(file)
+        except DamagedError:
+            continue
+        assert torch.equal(found.features, FEATURES)
+        assert found.table.pids.tolist() == table.pids.tolist()
+
+
 def test_a_damaged_file_is_named(tmp_path, table):
     file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
     whole = file.read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,7 +35,8 @@ def test_folders_of_people_become_identities(tmp_path):
 
 def test_numbers_of_people_are_kept_and_names_of_cameras_are_numbered(tmp_path):
     fill(tmp_path, ("7/hall.png", "07a/x.png"))
-    write_index(tmp_path, "folder-per-person", camera="^([a-z]+)")
+    with pytest.warns(UserWarning, match="numbered in the order of their names"):
+        write_index(tmp_path, "folder-per-person", camera="^([a-z]+)")
     table = open_dataset("csv", tmp_path).train
     assert table.pids.tolist() == [1, 2]  # one of them is no number: all by their order
     assert table.camids.tolist() == [1, 0]  # hall, x by name: 07a comes first
@@ -48,8 +51,40 @@ def test_numbers_of_people_are_kept_and_names_of_cameras_are_numbered(tmp_path):
 
 def test_two_spellings_of_one_number_are_two_people(tmp_path):
     fill(tmp_path, ("7/a.png", "07/a.png"))
-    write_index(tmp_path, "folder-per-person")
+    with pytest.warns(UserWarning, match="each written once"):
+        write_index(tmp_path, "folder-per-person")
     assert open_dataset("csv", tmp_path).train.pids.tolist() == [1, 2]
+
+
+def test_two_spellings_of_a_camera_are_one_camera(tmp_path):
+    fill(tmp_path, ("a_c1.png", "b_c01.png", "c_c2.png"))
+    write_index(tmp_path, "flat", camera="_c([0-9]+)")
+    assert open_dataset("csv", tmp_path).train.camids.tolist() == [0, 0, 1]
+
+
+def test_what_is_left_out_or_numbered_anew_is_said(tmp_path):
+    fill(tmp_path, ("0002/a.png", "@eaDir/a.png", "__MACOSX/._a.png", "loose.png"))
+    with pytest.warns(UserWarning, match="1 files beside the folders .*loose.png"):
+        write_index(tmp_path, "folder-per-person")
+    assert open_dataset("csv", tmp_path).train.pids.tolist() == [2]
+    junk = fill(tmp_path / "junk", ("-1/a.png", "0000/a.png", "0002/a.png"))
+    with pytest.warns(UserWarning, match="not all whole numbers from 1 up"):
+        write_index(junk, "folder-per-person")
+
+
+def test_an_index_that_cannot_be_read_is_not_written(tmp_path):
+    fill(tmp_path, (" a.png", " bob/b.png"))
+    with pytest.warns(UserWarning, match="1 sub-folder"):
+        write_index(tmp_path, "flat")
+    assert open_dataset("csv", tmp_path).train.paths == (" a.png",)
+    people = fill(tmp_path / "people", (" bob/b.png",))
+    write_index(people, "folder-per-person")
+    assert open_dataset("csv", people).train.paths == (" bob/b.png",)
+    pipes = fill(tmp_path / "pipes", ("a.png",))
+    os.mkfifo(pipes / "z.png")
+    for _ in range(2):
+        with pytest.raises(ReIDError, match=r"no index was written: .*index\.csv"):
+            write_index(pipes, "flat")
 
 
 def test_a_flat_folder_knows_neither_people_nor_cameras(tmp_path):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from support import SMALL, few_people, train
 
 from reidlib.cli import main
 from reidlib.data import ReIDDataset
+from reidlib.engine.cache import cached_tensors, runs_kept_in
 from reidlib.errors import ReIDError
 from reidlib.experiments import Rerun, rerun
 from reidlib.experiments.plans import Row
@@ -45,9 +48,45 @@ def test_on_the_same_machine_every_figure_is_equal(
     assert {"loss", "clusters"} <= set(table[table["part"] == "epoch 2"]["figure"])
     assert "cmc.1" in set(table[table["part"] == "end"]["figure"])
     assert not set(table["figure"]) & {"seconds", "epoch"}
-    # Called again, it reads what it has made.
-    again = rerun(result, tmp_path / "again", dataset=city, **OPTIONS)
-    assert again.now["started"] == found.now["started"]
+    # A run that is complete would be compared without being made again.
+    for out in (tmp_path / "again", result.parent):
+        with pytest.raises(ReIDError, match="holds a complete run; give another"):
+            rerun(result, out, dataset=city, **OPTIONS)
+
+
+def test_what_was_read_beside_the_images_must_be_the_same(
+    city: ReIDDataset, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save({}, weights)
+    content = {"files": {"weights": "of before", "pseudo_labels (made)": "of before"}}
+    config = baseline.Config(**{**SMALL, "weights": str(weights)}, k1=10)
+    made = {"recipe": "baseline", "version": baseline.VERSION, "epochs": []}
+    made |= {"config": asdict(config), "dataset": {"sha256": city.fingerprint()}}
+    made["dataset"] |= {"name": "synthcity", "images": {}}
+    scores = {"cmc": {}, "mAP": 0.5, "mINP": 0.5, "num_queries": 1, "num_unmatched": 0}
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({**made, **content, "metrics": scores}))
+    with pytest.raises(ReIDError, match="was made with weights of other content"):
+        rerun(file, tmp_path / "out", dataset=city, **OPTIONS)
+
+
+def test_nothing_is_taken_from_the_cache(tmp_path: Path) -> None:
+    made = []
+
+    def tensors() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"a": torch.ones(1)}
+
+    for _ in range(2):
+        cached_tensors("trial", str(tmp_path), tensors)
+    assert len(made) == 1
+    with runs_kept_in(tmp_path / "cache"):
+        for _ in range(2):
+            cached_tensors("trial", str(tmp_path), tensors)
+    assert len(made) == 2
+    cached_tensors("trial", str(tmp_path), tensors)
+    assert len(made) == 2
 
 
 def test_the_figure_that_differs_most_is_named() -> None:
@@ -69,7 +108,8 @@ def test_what_cannot_be_compared_is_refused(
 
     def refused(words: str, dataset: ReIDDataset | None = city, **changes: Any) -> None:
         file = tmp_path / "changed.json"
-        file.write_text(json.dumps({**content, **changes}))
+        told = {k: v for k, v in {**content, **changes}.items() if v is not None}
+        file.write_text(json.dumps(told))
         with pytest.raises(ReIDError, match=words):
             rerun(file, tmp_path / "refused", dataset=dataset, **OPTIONS)
         assert not (tmp_path / "refused").exists()
@@ -78,6 +118,7 @@ def test_what_cannot_be_compared_is_refused(
     refused("does not say where its data are", None)
     refused("made by version 7 .* repeat it with its commit", version=7)
     refused("is of magic, no recipe now", recipe="magic")
+    refused("has no 'epochs'; give a file of the folder results", epochs=None)
     data = {"size": "tiny", "seed": 0, "drawing": -1, "dials": {}}
     refused("is of drawing -1", None, data=data)
 

@@ -6,6 +6,7 @@ import json
 import math
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,8 +117,38 @@ def test_a_report_begins_with_what_holds(trial: None) -> None:
     assert one[2:4] == ("+10.0\xa0/\xa0+12.0", "+11.0")
     assert one[4].startswith("Market-1501: +1.4; ")
     assert one[5] == "●"
-    assert two[2:] == ("not run", "–", "no figure", "–")
+    assert two[2:] == ("–", "not run", "no figure", "–")
     assert told.html().count("<table") == 2
+
+
+def changed(seed: int, **content: Any) -> None:
+    """Change the second row's result of a seed."""
+    file = Job("trial", ROWS[1], "quick", TINY, seed).file
+    result = {**json.loads(file.read_text()), **content}
+    file.write_text(json.dumps({k: v for k, v in result.items() if v is not None}))
+
+
+def test_stale_and_broken_runs_are_marked_where_a_verdict_stands(trial: None) -> None:
+    changed(0, version=0)
+    (one, _) = verdicts("trial", preset="quick", data=TINY)
+    assert (one.found, one.sign) == ("+11.0 †", "●")
+    changed(1, metrics=None, error="the loss is nan; see")
+    (one, _) = verdicts("trial", preset="quick", data=TINY)
+    assert one.found == "+10.0 † ‡"
+    told = str(report("trial", preset="quick", data=TINY).differences)
+    assert "† stale: a run was made with other settings" in told
+    assert "‡ runs broke down; the difference is that of the others" in told
+    changed(0, metrics=None, error="the loss is nan; see")
+    (one, _) = verdicts("trial", preset="quick", data=TINY)
+    assert (one.found, one.sign) == ("broke down † ‡", "–")
+
+
+def test_unknown_cameras_are_said_beside_verdicts(trial: None) -> None:
+    file = Job("trial", ROWS[1], "quick", TINY, 0).file
+    metrics = json.loads(file.read_text())["metrics"]
+    changed(0, metrics={**metrics, "num_without_camera": 7})
+    told = str(report("trial", preset="quick", data=TINY).differences)
+    assert "7 images of query and gallery have no camera" in told
 
 
 def test_further_seeds_of_the_baseline_leave_the_luck_as_it_is(
