@@ -37,8 +37,8 @@ from reidlib.bench import bench_train
 from reidlib.clustering import dbscan, jaccard_distance
 from reidlib.data import ReIDDataset, TestTransform, open_dataset
 from reidlib.engine import Run
-from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import environment
+from reidlib.files import write_atomically
 from reidlib.models import ReIDNet
 from reidlib.recipes import RECIPES
 from reidlib.synthcity import ensure_synthcity

@@ -31,8 +31,8 @@ from reidlib.bench import bench_train
 from reidlib.data import PKSampler, open_dataset
 from reidlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from reidlib.engine import open_fabric
-from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import environment
+from reidlib.files import write_atomically
 from reidlib.recipes import RECIPES
 from reidlib.synthcity import ensure_synthcity
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from reidlib import __version__
 from reidlib.errors import ReIDError, ToldElsewhereError
+from reidlib.files import write_atomically
 from reidlib.paths import check_utf8, new_folder, user_path
 from reidlib.terminal import quiet, speaks, started_together
 
@@ -317,6 +318,8 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--json", type=Path, help="write what was done to this file")
     embed.set_defaults(command=_embed)
 
+    _add_gallery(commands)
+
     export = commands.add_parser(
         "export", help="write a trained network for other programs"
     )
@@ -425,6 +428,94 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_gallery(commands: Any) -> None:
+    gallery = commands.add_parser(
+        "gallery", help="keep people who were seen, search and forget them"
+    )
+    parts = gallery.add_subparsers(required=True, metavar="COMMAND")
+
+    def part(name: str, does: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = parts.add_parser(name, help=does)
+        parser.add_argument("gallery", type=Path, help="folder of the gallery")
+        parser.set_defaults(command=_gallery, part=name)
+        return parser
+
+    add = part("add", "add people; a gallery that is not there is made")
+    add.add_argument("features", type=Path, help="a file of reidlib embed")
+    add.add_argument(
+        "--start",
+        type=_moment,
+        metavar="TIME",
+        help="when the sources began: 2026-05-01T08:00+02:00 (default: unknown)",
+    )
+    add.add_argument(
+        "--keep-days", type=_whole, help="of a new gallery: days until people expire"
+    )
+    add.add_argument(
+        "--no-crops", action="store_true", help="keep features alone, and no images"
+    )
+    search = part("search", "find the people of images")
+    search.add_argument("query", type=Path, help="a file of reidlib embed, or images")
+    search.add_argument(
+        "--model", type=Path, metavar="RUN", help="folder of the run, for images"
+    )
+    search.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    search.add_argument("--k", type=_whole, default=10, help="answers for each image")
+    search.add_argument(
+        "--camera", type=_whole, nargs="+", help="look at these cameras alone"
+    )
+    search.add_argument("--after", type=_moment, metavar="TIME", help="seen since")
+    search.add_argument("--before", type=_moment, metavar="TIME", help="seen before")
+    search.add_argument("--sheet", type=Path, help="draw the answers to this file")
+    search.add_argument("--json", type=Path, help="write the answers to this file")
+    calibrate = part("calibrate", "choose up to which distance people are the same")
+    calibrate.add_argument(
+        "features", type=Path, help="a file of reidlib embed, with identities"
+    )
+    calibrate.add_argument(
+        "--rate", type=float, default=0.01, help="false matches of different people"
+    )
+    forget = part("forget", "remove people, with their crops, from the disk")
+    forget.add_argument("--person", help="everybody of this name")
+    forget.add_argument("--camera", type=_whole, help="what a camera saw")
+    forget.add_argument(
+        "--day", type=_day, help="what was seen on a day (UTC): 2026-05-01"
+    )
+    forget.add_argument("--before", type=_moment, metavar="TIME", help="seen before")
+    forget.add_argument(
+        "--expired", action="store_true", help="what is older than the gallery keeps"
+    )
+    part("info", "what is in it").add_argument(
+        "--json", type=Path, help="write it to this file"
+    )
+
+
+def _moment(word: str) -> Any:
+    """Return a time with its zone."""
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(word)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no time with a zone, such as 2026-05-01T08:00+02:00"
+        )
+    return moment
+
+
+def _day(word: str) -> Any:
+    from datetime import date
+
+    try:
+        return date.fromisoformat(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no day, such as 2026-05-01"
+        ) from None
+
+
 def _check_device(device: str) -> None:
     """Raise if there is no such device: before a city is drawn or data are read."""
     from reidlib.engine.run import open_fabric
@@ -487,7 +578,6 @@ def _data_check(options: argparse.Namespace, rest: list[str]) -> None:
 def _detect(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.data import open_dataset
     from reidlib.deploy import crop_people
-    from reidlib.engine.checkpoint import write_atomically
 
     cameras = options.camera if len(options.camera) > 1 else options.camera[0]
     file = crop_people(
@@ -531,7 +621,6 @@ def _embed(options: argparse.Namespace, rest: list[str]) -> None:
     import reidlib
     from reidlib.deploy import save_embeddings
     from reidlib.deploy.embeddings import check_target
-    from reidlib.engine.checkpoint import write_atomically
 
     _check_device(options.device)
     table = _images_at(options.path, options.data, options.unreadable or "refuse")
@@ -550,6 +639,98 @@ def _embed(options: argparse.Namespace, rest: list[str]) -> None:
     if options.json is not None:
         write_atomically(options.json, json.dumps(told, indent=1).encode())
     print(f"{file}: {len(table)} images, {features.shape[1]} numbers each")
+
+
+def _gallery(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.deploy import Gallery, load_embeddings
+    from reidlib.evaluation import camera_thresholds, pair_distances, trade_off
+
+    if options.part == "add":
+        people = load_embeddings(options.features)
+        if (options.gallery / "gallery.json").exists():
+            if options.keep_days is not None:
+                raise ReIDError("--keep-days is of a new gallery; this one is there")
+            gallery = Gallery(options.gallery)
+        else:
+            days = options.keep_days
+            gallery = Gallery.create(options.gallery, people, keep_days=days)
+        new = gallery.add(people, start=options.start, crops=not options.no_crops)
+        print(f"{options.gallery}: {new} people added, {len(gallery)} in all")
+        return
+    gallery = Gallery(options.gallery)
+    if options.part == "search":
+        _search(gallery, options)
+    elif options.part == "calibrate":
+        known = load_embeddings(options.features)
+        if known.fingerprint != gallery.about["fingerprint"]:
+            raise ReIDError(
+                f"{options.features} is of another network than {options.gallery}"
+            )
+        pairs = pair_distances(known.features, known.features, known.table, known.table)
+        if known.table.num_cams:
+            chosen = camera_thresholds(pairs, options.rate)
+            own = int(chosen.calibrated.sum())
+            told = f"{own} of {chosen.calibrated.size} pairs of cameras have their own"
+            gallery.calibrate(chosen)
+            least = chosen.default
+        else:
+            negative = pairs[~pairs.positive].distance
+            least = trade_off([float("inf")], negative).threshold_at(options.rate)
+            told = "cameras are unknown, so it is the same for all"
+            gallery.calibrate(least)
+        print(f"{options.gallery}: the same person up to a distance of {least:.3f}")
+        print(told)
+    elif options.part == "forget":
+        if options.expired:
+            gone = gallery.expire()
+        else:
+            gone = gallery.forget(
+                person=options.person,
+                camera=options.camera,
+                day=options.day,
+                before=options.before,
+            )
+        print(f"{options.gallery}: {gone} people forgotten, {len(gallery)} are left")
+    else:
+        about = gallery.info()
+        print("\n".join(f"{name}: {value}" for name, value in about.items()))
+        if options.json is not None:
+            write_atomically(options.json, json.dumps(about, indent=1).encode())
+
+
+def _search(gallery: Any, options: argparse.Namespace) -> None:
+    import reidlib
+    from reidlib.deploy import load_embeddings
+
+    if options.query.suffix == ".npz":
+        found = load_embeddings(options.query)
+        table, features = found.table, found.features
+        fingerprint = found.fingerprint
+    elif options.model is None:
+        raise ReIDError("--model is needed to search for images: the folder of the run")
+    else:
+        reid = reidlib.load(options.model, device=options.device)
+        table = _images_at(options.query, None, "refuse")
+        features, fingerprint = reid.extract(table), reid.fingerprint
+    answers = gallery.search(
+        features,
+        options.k,
+        fingerprint=fingerprint,
+        query_cameras=table.camids.tolist(),
+        cameras=options.camera,
+        after=options.after,
+        before=options.before,
+    )
+    shown = answers.drop(columns=["id", "crop"])
+    print(shown.to_string(index=False, float_format="%.3f"))
+    if options.json is not None:
+        text = answers.to_json(orient="records", date_format="iso", indent=1)
+        write_atomically(options.json, text.encode())
+    if options.sheet is not None:
+        from reidlib.deploy.gallery import answer_sheet
+
+        file = answer_sheet(table, answers, options.sheet)
+        print(f"answers: {file}")
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> None:
@@ -832,7 +1013,6 @@ def _boxed(text: str) -> str:
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     import torch
 
-    from reidlib.engine.checkpoint import write_atomically
     from reidlib.engine.run import open_fabric
     from reidlib.evaluation import evaluate
     from reidlib.recipes.steps import check_test_split, extract_test, load_model
@@ -988,7 +1168,6 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.bench import bench_train, check_bench
-    from reidlib.engine.checkpoint import write_atomically
     from reidlib.recipes import RECIPES
     from reidlib.recipes.steps import check_network, check_requirements
 
@@ -1017,7 +1196,6 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.engine.checkpoint import write_atomically
     from reidlib.experiments.rerun import (
         cities_of,
         require_same_data,
@@ -1048,7 +1226,6 @@ def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
-    from reidlib.engine.checkpoint import write_atomically
     from reidlib.experiments import report, scoreboard
 
     if (options.table is None) != options.scoreboard:

@@ -881,3 +881,75 @@ def test_people_are_cut_out_of_pictures(tmp_path, capsys):
     assert "index.csv already exists; give another folder" in line
     line = failing([*words, "--out", tmp_path / "x", "--detector", "yolo9"], capsys)
     assert "there is no detector 'yolo9'" in line
+
+
+def test_a_gallery_is_filled_searched_and_emptied(trained, tiny_root, tmp_path, capsys):
+    pytest.importorskip("lancedb", reason="the extra gallery is not installed")
+    features = tmp_path / "seen.npz"
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    city = open_dataset("synthcity", tiny_root)
+    for row in range(40):
+        shutil.copy(city.query.file(row), crops)
+    words = ["index", "flat", str(crops), "--camera", "_c([0-9]+)"]
+    assert main(words) == 0
+    model = ["--model", str(trained), "--device", "cpu"]
+    assert main(["embed", str(crops), *model, "--out", str(features)]) == 0
+    gallery = str(tmp_path / "gallery")
+
+    def told(*words):
+        capsys.readouterr()
+        assert main(["gallery", words[0], gallery, *map(str, words[1:])]) == 0
+        return capsys.readouterr().out
+
+    start = ["--start", "2026-05-01T08:00+02:00"]
+    assert "40 people added, 40 in all" in told("add", features, *start)
+    assert "0 people added, 40 in all" in told("add", features, *start)
+    image, sheet, out = crops / city.query.paths[3][6:], tmp_path / "a.png", "a.json"
+    out = tmp_path / out
+    words = ["search", image, *model, "--k", 5, "--sheet", sheet, "--json", out]
+    assert "answers: " in told(*words)
+    answers = json.loads(out.read_text())
+    assert len(answers) == 5
+    assert answers[0]["distance"] < 1e-5
+    with Image.open(sheet) as drawn:
+        assert drawn.width > 6 * 80
+    assert "people: 40" in told("info")
+    assert "first: 2026-05-01 06:00:00+00:00" in told("info")
+    camera = answers[0]["camera"]
+    seen = sum(
+        name.endswith(".jpg") and f"_c{camera + 1}" in name
+        for name in os.listdir(crops)
+    )
+    assert f"{seen} people forgotten" in told("forget", "--camera", camera)
+    assert f"{40 - seen} people forgotten, 0 are left" in told(
+        "forget", "--day", "2026-05-01"
+    )
+    # Wrong words.
+    line = failing(["gallery", "search", gallery, image], capsys)
+    assert "--model is needed to search for images" in line
+    words = ["gallery", "add", gallery, features, "--start", "yesterday"]
+    assert "'yesterday' is no time with a zone" in failing(words, capsys)
+    line = failing(["gallery", "forget", gallery], capsys)
+    assert "nothing is named that is to be forgotten" in line
+    line = failing(["gallery", "info", tmp_path / "none"], capsys)
+    assert "there is no gallery in" in line
+
+
+def test_a_gallery_is_calibrated_by_people_who_are_known(
+    trained, tiny_root, tmp_path, capsys
+):
+    pytest.importorskip("lancedb", reason="the extra gallery is not installed")
+    features, gallery = tmp_path / "city.npz", str(tmp_path / "gallery")
+    words = ["embed", tiny_root, "--data", "synthcity", "--model", trained]
+    words += ["--out", features, "--device", "cpu"]
+    assert main([str(word) for word in words]) == 0
+    assert main(["gallery", "add", gallery, str(features), "--no-crops"]) == 0
+    words = ["gallery", "calibrate", gallery, str(features), "--rate", "0.05"]
+    assert main(words) == 0
+    assert "pairs of cameras have their own" in capsys.readouterr().out
+    found = tmp_path / "found.json"
+    words = ["gallery", "search", gallery, str(features), "--json", str(found)]
+    assert main([*words, "--k", "3"]) == 0
+    known = [answer["known"] for answer in json.loads(found.read_text())]
+    assert set(known) == {True, False}

@@ -1,8 +1,9 @@
-"""From videos to crops of people, their index, features and networks in files."""
+"""From videos to crops, their features and a gallery; networks in files."""
 
 from reidlib.deploy.detection import Detections, Detector, open_detector
 from reidlib.deploy.embeddings import Embeddings, load_embeddings, save_embeddings
 from reidlib.deploy.export import export_network
+from reidlib.deploy.gallery import Gallery
 from reidlib.deploy.index import write_index
 from reidlib.deploy.video import crop_people
 
@@ -10,6 +11,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Embeddings",
+    "Gallery",
     "crop_people",
     "export_network",
     "load_embeddings",

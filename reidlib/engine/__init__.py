@@ -4,7 +4,6 @@ from reidlib.engine.checkpoint import (
     load_checkpoint,
     load_weights,
     save_checkpoint,
-    write_atomically,
 )
 from reidlib.engine.manifest import environment
 from reidlib.engine.run import DivergedError, Run, RunConfig, open_fabric
@@ -18,5 +17,4 @@ __all__ = [
     "load_weights",
     "open_fabric",
     "save_checkpoint",
-    "write_atomically",
 ]

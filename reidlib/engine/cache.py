@@ -20,12 +20,11 @@ from reidlib.engine import processes
 from reidlib.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from reidlib.engine.manifest import library_hash, read_files, read_result
 from reidlib.engine.run import FEATURES, Run, RunConfig
 from reidlib.errors import DamagedError
-from reidlib.files import file_sha256, read_json
+from reidlib.files import file_sha256, read_json, write_atomically
 from reidlib.paths import cache_dir, make_cache_folder
 
 ENTRY = "entry.json"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +13,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from reidlib.errors import DamagedError, ReIDError
-from reidlib.files import partial
+from reidlib.files import write_atomically
 from reidlib.paths import user_path
 
 _PLAIN = "reidlib-1"  # without a checksum
 _FORMAT = "reidlib-2"
 _TENSOR = "__tensor__"
 _DICT = "__dict__"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part.
-
-    Args:
-        path: Target file; its folder must exist.
-        data: The whole content.
-
-    Raises:
-        ReIDError: If the disk is full or the folder cannot be written. What was at
-            ``path`` before is untouched, and no partial file is left behind.
-    """
-    path = user_path(path)
-    link, path = path, path.resolve() if path.is_symlink() else path  # it stays a link
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_bytes(data)  # a pipe or a device: never replaced by a file
-            return
-        with partial(path) as temporary:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp's 0600 would hide results from other users
-            temporary.chmod(0o644)
-            os.replace(temporary, path)
-    except OSError as error:
-        kept = "the previous file is intact" if path.exists() else "nothing was written"
-        way_out = "choose another place"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            way_out = "free some space or choose another place"
-        elif link != path:
-            way_out = f"{link} is a link to it: remove that, or make the folder"
-        raise ReIDError(
-            f"cannot write {path}: {error.strerror or error} ({kept}); {way_out}"
-        ) from error
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

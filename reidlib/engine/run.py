@@ -40,7 +40,6 @@ from reidlib.engine.checkpoint import (
     random_states,
     save_checkpoint,
     set_random_states,
-    write_atomically,
 )
 from reidlib.engine.manifest import (
     environment,
@@ -50,6 +49,7 @@ from reidlib.engine.manifest import (
 )
 from reidlib.engine.memory import advice, is_out_of_memory
 from reidlib.errors import DamagedError, ReIDError
+from reidlib.files import write_atomically
 from reidlib.paths import lock_folder, user_path
 from reidlib.terminal import say, started_together, watched
 

@@ -22,12 +22,12 @@ from joblib import Parallel, delayed, parallel_config  # type: ignore[import-unt
 from tqdm.auto import tqdm
 
 from reidlib.engine.cache import cached_run, run_folder
-from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import changed_files, git_commit, read_manifest
 from reidlib.engine.run import DivergedError, duration, ended_as_by_ctrl_c
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plan, plans
 from reidlib.experiments.results import NUM_SEEDS, Data, Job, results_dir
+from reidlib.files import write_atomically
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import CollapseError
 from reidlib.terminal import say, watched

@@ -16,14 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reidlib.engine.cache import runs_kept_in
-from reidlib.engine.checkpoint import write_atomically
 from reidlib.engine.manifest import environment
 from reidlib.engine.run import Run
 from reidlib.errors import ReIDError
 from reidlib.experiments.plans import plans
 from reidlib.experiments.results import Data, Job, results_dir
 from reidlib.experiments.runner import refuse_changed_code
-from reidlib.files import read_json
+from reidlib.files import read_json, write_atomically
 from reidlib.recipes import RECIPES
 
 FILE = "verified.json"

@@ -19,9 +19,9 @@ from reidlib.engine.checkpoint import (
     random_states,
     save_checkpoint,
     set_random_states,
-    write_atomically,
 )
 from reidlib.errors import DamagedError, ReIDError
+from reidlib.files import write_atomically
 
 
 def test_nested_state_comes_back_exactly(tmp_path):

@@ -1,0 +1,634 @@
+"""A gallery on disk: who was seen where and when, to be searched and to be forgotten.
+
+Rows lie in a table of LanceDB (https://lancedb.com, Apache-2.0), which runs inside this
+process and keeps vectors and columns in files. Crops lie beside it, so that a person
+who is forgotten is gone from both. Features of two networks cannot be compared, so a
+gallery knows the fingerprint of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reidlib.checks import Array, check_count, check_features, check_number
+from reidlib.data.check import contact_sheet
+from reidlib.data.table import ImageTable, unlabelled
+from reidlib.deploy.embeddings import Embeddings
+from reidlib.errors import DamagedError, ReIDError
+from reidlib.evaluation.calibration import CameraThresholds
+from reidlib.files import file_sha256, read_json, write_atomically
+from reidlib.paths import lock_folder, user_path
+from reidlib.terminal import progress
+
+EXACT_UP_TO = 1_000_000
+"""People up to which a search compares with each of them."""
+
+_ABOUT = "gallery.json"
+_JOURNAL = "adding.json"
+_TABLE = "people"
+_BATCH = 10_000
+_COLUMNS = ("id", "person", "camera", "seen", "added", "source", "frame", "crop")
+
+
+class Gallery:
+    """People that cameras saw, by their features.
+
+    Example::
+
+        gallery = Gallery.create("seen", embeddings)
+        gallery.add(embeddings, start=datetime(2026, 5, 1, 8, tzinfo=UTC))
+        gallery.search(features, k=10, cameras=[2])
+        gallery.forget(day=date(2026, 5, 1))
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open a gallery.
+
+        Args:
+            folder: That of `create`.
+
+        Raises:
+            ReIDError: If there is none, it is damaged, or LanceDB is missing.
+        """
+        self.folder = user_path(folder)
+        file = self.folder / _ABOUT
+        if not file.exists():
+            raise ReIDError(
+                f"there is no gallery in {self.folder}; make one with reidlib gallery "
+                "add"
+            )
+        shape = {"fingerprint": str, "dimensions": int, "model": str}
+        self.about = read_json(file, "restore it", shape, shape)
+        with _explained(self.folder):
+            self._table = _connected(self.folder).open_table(_TABLE)
+            width = self._table.schema.field("vector").type.list_size
+        if width != self.about["dimensions"]:
+            raise DamagedError(f"{file} is damaged (another width); restore it", file)
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | os.PathLike[str],
+        like: Embeddings,
+        *,
+        keep_days: int | None = None,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> Gallery:
+        """Make an empty gallery.
+
+        Args:
+            folder: Where; it must not hold one.
+            like: Features of the network that it is for.
+            keep_days: Days after which `expire` forgets what was seen.
+            exact_up_to: People up to which a search is exact. Beyond, an index of
+                LanceDB (inverted lists of whole vectors) looks at a part of them.
+
+        Raises:
+            ReIDError: If the folder holds a gallery or cannot be written, or LanceDB is
+                missing.
+        """
+        where = "Gallery.create"
+        target = user_path(folder)
+        if keep_days is not None:
+            check_count(keep_days, "keep_days", where)
+        check_count(exact_up_to, "exact_up_to", where, least=256)
+        if (target / _ABOUT).exists():
+            raise ReIDError(f"{target} already holds a gallery; open it")
+        about = {
+            "format": 1,
+            "fingerprint": like.fingerprint,
+            "dimensions": like.features.shape[1],
+            "model": like.model,
+            "keep_days": keep_days,
+            "exact_up_to": exact_up_to,
+            "thresholds": None,
+        }
+        with _explained(target):
+            target.mkdir(parents=True, exist_ok=True)
+            schema = _schema(like.features.shape[1])
+            _connected(target).create_table(_TABLE, schema=schema, mode="overwrite")
+            # Last: a folder without it is no gallery.
+            write_atomically(target / _ABOUT, json.dumps(about, indent=1).encode())
+        return cls(target)
+
+    def __len__(self) -> int:
+        with _explained(self.folder):
+            return int(self._table.count_rows())
+
+    def add(
+        self,
+        embeddings: Embeddings,
+        *,
+        start: datetime | None = None,
+        crops: bool = True,
+    ) -> int:
+        """Add people; those that are in it already are left out.
+
+        What was added before a process was killed stays, and the same call adds the
+        rest.
+
+        Args:
+            embeddings: Features with the table of their crops. Its columns ``source``,
+                ``frame`` and ``time`` (seconds), as `crop_people` writes them, and
+                ``person`` (a name) are kept if they are there.
+            start: When the sources began, with a time zone; unknown if not given.
+            crops: Copy the crops into the gallery, to show them.
+
+        Returns:
+            How many are new.
+
+        Raises:
+            ReIDError: If the features are of another network, a crop is missing,
+                another process is writing, or the disk is full: what was added is kept.
+        """
+        self._require(embeddings.fingerprint, embeddings.features.shape[1])
+        if start is not None and start.tzinfo is None:
+            raise ReIDError(f"start is {start}, without a time zone; give one")
+        before = len(self)
+        with self._writing():
+            self._repair()
+            total = len(embeddings.table)
+            parts = range(0, total, _BATCH)
+            for first in progress(parts, "adding people", len(parts)):
+                rows = np.arange(first, min(first + _BATCH, total))
+                self._add_batch(embeddings, rows, start, crops)
+            if len(self) > self.about["exact_up_to"]:
+                self._index()
+        return len(self) - before
+
+    def _add_batch(
+        self,
+        embeddings: Embeddings,
+        rows: np.ndarray,
+        start: datetime | None,
+        crops: bool,
+    ) -> None:
+        import pyarrow as pa  # type: ignore[import-untyped]
+
+        table = embeddings.table[rows]
+        columns = table.attributes
+        frames = columns.get("frame", np.full(len(rows), -1))
+        sources = columns.get("source", np.full(len(rows), "")).astype(str)
+        seconds = columns.get("time", np.full(len(rows), ""))
+        files = [table.file(row) for row in range(len(rows))]
+        names = [
+            hashlib.sha256(
+                f"{file_sha256(file)} {table.camids[row]} {sources[row]} {frames[row]} "
+                f"{table.paths[row]}".encode()
+            ).hexdigest()[:24]
+            for row, file in enumerate(files)
+        ]
+        places = [f"{name[:2]}/{name}{file.suffix}" for name, file in zip(names, files)]
+        if crops:
+            write_atomically(self.folder / _JOURNAL, json.dumps(places).encode())
+            for place, file in zip(places, files, strict=True):
+                target = self.folder / "crops" / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+        vectors = embeddings.features[rows].cpu().numpy().astype(np.float32)
+        width = vectors.shape[1]
+        content = pa.table(
+            {
+                "id": names,
+                "person": _people(table),
+                "camera": table.camids.astype(np.int64),
+                "seen": [_seen(start, one) for one in seconds.tolist()],
+                "added": [datetime.now(UTC)] * len(rows),
+                "source": sources.tolist(),
+                "frame": frames.astype(np.int64),
+                "crop": places if crops else [""] * len(rows),
+                "vector": pa.FixedSizeListArray.from_arrays(vectors.ravel(), width),
+            },
+            schema=_schema(width),
+        )
+        insert = self._table.merge_insert("id").when_not_matched_insert_all()
+        insert.execute(content)
+        (self.folder / _JOURNAL).unlink(missing_ok=True)
+
+    def search(
+        self,
+        features: Array,
+        k: int = 10,
+        *,
+        fingerprint: str | None = None,
+        query_cameras: Sequence[int] | None = None,
+        cameras: Sequence[int] | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        exact: bool = False,
+    ) -> pd.DataFrame:
+        """Return the nearest people of each query.
+
+        Args:
+            features: ``(Q, D)`` L2-normalised features of the gallery's network.
+            k: Most people for each query.
+            fingerprint: That of the network that made the features; it is compared.
+            query_cameras: Cameras of the queries, for thresholds of camera pairs.
+            cameras: Look at these cameras alone.
+            after: Look at what was seen at this time or later, with a time zone.
+            before: Look at what was seen before this time.
+            exact: Compare with everybody, however large the gallery.
+
+        Returns:
+            One line for each answer, nearest first: ``query`` (row of the features),
+            ``rank`` from 1, ``distance`` (cosine, 0 to 2), ``known`` (True if it is
+            below the threshold, None without one), ``person``, ``camera``, ``seen``,
+            ``source``, ``frame``, ``crop`` (a file, or empty) and ``id``.
+
+        Raises:
+            ReIDError: If the features do not fit or are of another network.
+        """
+        where = "Gallery.search"
+        k = check_count(k, "k", where)
+        matrix = check_features(features, where, normalised=True).cpu().numpy()
+        known = fingerprint or self.about["fingerprint"]
+        self._require(known, matrix.shape[1])
+        if query_cameras is not None and len(query_cameras) != len(matrix):
+            raise ReIDError(
+                f"{where}: {len(query_cameras)} cameras for {len(matrix)} queries"
+            )
+        condition = _condition(cameras, after, before)
+        found = []
+        with _explained(self.folder):
+            for number, vector in enumerate(matrix):
+                query = self._table.search(vector, vector_column_name="vector")
+                query = query.distance_type("cosine").limit(k)
+                if exact or len(self) <= self.about["exact_up_to"]:
+                    query = query.bypass_vector_index()
+                if condition:
+                    query = query.where(condition, prefilter=True)
+                rows = query.select([*_COLUMNS, "_distance"]).to_pandas()
+                rows.insert(0, "query", number)
+                rows.insert(1, "rank", np.arange(1, len(rows) + 1))
+                found.append(rows)
+        answers = pd.concat(found, ignore_index=True)
+        answers = answers.rename(columns={"_distance": "distance"})
+        answers["known"] = self._known(answers, query_cameras)
+        root = self.folder / "crops"
+        answers["crop"] = [
+            str(root / place) if place else "" for place in answers["crop"]
+        ]
+        order = [
+            "query",
+            "rank",
+            "distance",
+            "known",
+            *_COLUMNS[1:4],
+            *_COLUMNS[5:],
+            "id",
+        ]
+        return answers[order]
+
+    def calibrate(self, thresholds: CameraThresholds | float) -> None:
+        """Keep the distances up to which an answer is the same person.
+
+        Args:
+            thresholds: Of `reidlib.evaluation.camera_thresholds`, or one for all.
+        """
+        if isinstance(thresholds, CameraThresholds):
+            kept: dict[str, Any] = {
+                "default": float(thresholds.default),
+                "cameras": thresholds.cameras.tolist(),
+                "threshold": thresholds.threshold.tolist(),
+            }
+        else:
+            least = check_number(thresholds, "threshold", "Gallery.calibrate", 0, 2)
+            kept = {"default": least, "cameras": [], "threshold": []}
+        with self._writing():
+            about = {**self.about, "thresholds": kept}
+            content = json.dumps(about, indent=1).encode()
+            write_atomically(self.folder / _ABOUT, content)
+            self.about = about
+
+    def forget(
+        self,
+        *,
+        person: str | None = None,
+        camera: int | None = None,
+        day: date | None = None,
+        before: datetime | None = None,
+    ) -> int:
+        """Forget people: their rows and crops are gone from the disk.
+
+        Conditions are combined: a camera and a day are what this camera saw on it.
+
+        Args:
+            person: Everybody of this name.
+            camera: What a camera saw.
+            day: What was seen on a day, in UTC.
+            before: What was seen before a time; added, where that is not known.
+
+        Returns:
+            How many.
+
+        Raises:
+            ReIDError: If no condition is given, or another process is writing.
+        """
+        conditions = []
+        if person is not None:
+            conditions.append(f"person = {_quoted(person)}")
+        if camera is not None:
+            camera = check_count(camera, "camera", "Gallery.forget", least=0)
+            conditions.append(f"camera = {camera}")
+        if day is not None:
+            first = datetime.combine(day, time(), UTC)
+            conditions.append(_condition(None, first, first + timedelta(days=1)))
+        if before is not None:
+            limit = _timestamp(before)
+            conditions.append(f"coalesce(seen, added) < {limit}")
+        if not conditions:
+            raise ReIDError("nothing is named that is to be forgotten; name it")
+        condition = " AND ".join(f"({one})" for one in conditions)
+        with self._writing():
+            self._repair()
+            gone = self._table.search().where(condition).select(["id", "crop"])
+            gone = gone.limit(len(self) or 1).to_pandas()
+            if not len(gone):
+                return 0
+            self._table.delete(condition)
+            self._rewrite()
+            for place in gone["crop"]:
+                if place:
+                    (self.folder / "crops" / place).unlink(missing_ok=True)
+        return len(gone)
+
+    def expire(self, now: datetime | None = None) -> int:
+        """Forget what is older than the days that the gallery keeps.
+
+        Args:
+            now: The time; that of the clock if not given.
+
+        Returns:
+            How many people.
+        """
+        days = self.about.get("keep_days")
+        if days is None:
+            raise ReIDError(
+                f"the gallery in {self.folder} keeps everything; make one with "
+                "keep_days, or forget with a date"
+            )
+        return self.forget(before=(now or datetime.now(UTC)) - timedelta(days=days))
+
+    def info(self) -> dict[str, Any]:
+        """Return what is in it: people, cameras, first and last time, bytes on disk."""
+        with _explained(self.folder):
+            columns = ["camera", "seen", "person"]
+            rows = (
+                self._table.search().select(columns).limit(len(self) or 1).to_pandas()
+            )
+        seen = rows["seen"].dropna()
+        files = [file for file in self.folder.rglob("*") if file.is_file()]
+        return {
+            "people": len(rows),
+            "named": int((rows["person"] != "").sum()),
+            "cameras": sorted({int(one) for one in rows["camera"]}),
+            "first": str(seen.min()) if len(seen) else None,
+            "last": str(seen.max()) if len(seen) else None,
+            "bytes": sum(file.stat().st_size for file in files),
+            "model": self.about["model"],
+            "fingerprint": self.about["fingerprint"],
+            "keep_days": self.about.get("keep_days"),
+            "calibrated": self.about.get("thresholds") is not None,
+        }
+
+    def _require(self, fingerprint: str, dimensions: int) -> None:
+        if (fingerprint, dimensions) != (
+            self.about["fingerprint"],
+            self.about["dimensions"],
+        ):
+            raise ReIDError(
+                f"the features are of another network ({fingerprint[:10]}, "
+                f"{dimensions} numbers) than those of {self.folder} "
+                f"({self.about['fingerprint'][:10]}, {self.about['dimensions']}), and "
+                "cannot be compared with them; embed the images again"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other processes from writing, and say what goes wrong in one line."""
+        lock = lock_folder(self.folder)
+        try:
+            with _explained(self.folder):
+                yield
+        finally:
+            lock.release()
+
+    def _repair(self) -> None:
+        """Remove the crops of a batch whose process was killed before it was added."""
+        journal = self.folder / _JOURNAL
+        if not journal.exists():
+            return
+        try:
+            places = json.loads(journal.read_text(encoding="utf-8"))
+        except ValueError:
+            places = []
+        for place in places:
+            name = _quoted(Path(place).stem)
+            if not self._table.count_rows(f"id = {name}"):
+                (self.folder / "crops" / place).unlink(missing_ok=True)
+        journal.unlink()
+
+    def _rewrite(self) -> None:
+        """Write the table anew, and remove what it was.
+
+        A deleted row stays in its file, marked as deleted, until that is written anew.
+        """
+        rest = self._table.search().limit(len(self) or 1).to_arrow()
+        rest = rest.select([*_COLUMNS, "vector"]).cast(
+            _schema(self.about["dimensions"])
+        )
+        self._table = _connected(self.folder).create_table(
+            _TABLE, data=rest, mode="overwrite"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no other process is writing
+            self._table.optimize(
+                cleanup_older_than=timedelta(0), delete_unverified=True
+            )
+        if len(self) > self.about["exact_up_to"]:
+            self._index()
+
+    def _index(self) -> None:
+        from lancedb.index import IvfFlat
+
+        parts = max(1, math.isqrt(len(self)))
+        config = IvfFlat(distance_type="cosine", num_partitions=parts)
+        self._table.create_index("vector", config=config, replace=True)
+
+    def _known(
+        self, answers: pd.DataFrame, query_cameras: Sequence[int] | None
+    ) -> list[bool | None]:
+        kept = self.about.get("thresholds")
+        if kept is None:
+            return [None] * len(answers)
+        place = {camera: number for number, camera in enumerate(kept["cameras"])}
+        told: list[bool | None] = []
+        for query, camera, distance in zip(
+            answers["query"], answers["camera"], answers["distance"], strict=True
+        ):
+            least = kept["default"]
+            own = None if query_cameras is None else query_cameras[query]
+            if own in place and camera in place:
+                least = kept["threshold"][place[own]][place[camera]]
+            told.append(bool(distance <= least))
+        return told
+
+
+def _connected(folder: Path) -> Any:
+    try:
+        import lancedb
+    except ImportError as error:
+        raise ReIDError(
+            "a gallery needs LanceDB: pip install 'reidlib[gallery]'"
+        ) from error
+    logging.getLogger("lance").setLevel(logging.ERROR)
+    return lancedb.connect(folder)
+
+
+def _schema(width: int) -> Any:
+    import pyarrow as pa
+
+    moment = pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("person", pa.string()),
+            pa.field("camera", pa.int64()),
+            pa.field("seen", moment),
+            pa.field("added", moment),
+            pa.field("source", pa.string()),
+            pa.field("frame", pa.int64()),
+            pa.field("crop", pa.string()),
+            pa.field("vector", pa.list_(pa.float32(), width)),
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what LanceDB and the disk raise into one line."""
+    try:
+        yield
+    except ReIDError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ReIDError(
+            f"the gallery in {folder} cannot be read or written ({reason:.200}); what "
+            "was in it is kept: free some space or correct its permissions"
+        ) from error
+
+
+def _people(table: ImageTable) -> list[str]:
+    """Return names: of the column ``person``, or the number of a person."""
+    if "person" in table.attributes:
+        return [str(name) for name in table.attributes["person"]]
+    return [str(pid) if pid > 0 else "" for pid in table.pids.tolist()]
+
+
+def _seen(start: datetime | None, seconds: object) -> datetime | None:
+    if start is None:
+        return None
+    if seconds in ("", None):
+        return start
+    return start + timedelta(seconds=float(str(seconds)))
+
+
+def _timestamp(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ReIDError(f"{moment} has no time zone; give one")
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+
+
+def _condition(
+    cameras: Sequence[int] | None, after: datetime | None, before: datetime | None
+) -> str:
+    parts = []
+    if cameras is not None:
+        chosen = [
+            check_count(one, "camera", "Gallery.search", least=0) for one in cameras
+        ]
+        parts.append(f"camera IN ({', '.join(map(str, chosen)) or '-9'})")
+    if after is not None:
+        parts.append(f"seen >= {_timestamp(after)}")
+    if before is not None:
+        parts.append(f"seen < {_timestamp(before)}")
+    return " AND ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def answer_sheet(
+    queries: ImageTable,
+    answers: pd.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    most: int = 20,
+) -> Path:
+    """Draw queries with their answers, nearest first, a line for each query.
+
+    Below an answer stand its distance and camera, and ``same`` or ``other`` where both
+    identities are known.
+
+    Args:
+        queries: The images that were searched with.
+        answers: What `Gallery.search` returned for them.
+        path: File to write, ``.png`` or ``.jpg``.
+        most: Queries to draw, at most.
+
+    Returns:
+        The file.
+
+    Raises:
+        ReIDError: If there is no answer, or the file cannot be written.
+    """
+    if not len(answers):
+        raise ReIDError("there are no answers to draw")
+    shown = min(len(queries), most)
+    columns = 1 + int(answers["rank"].max())
+    names = _people(queries)
+    files: list[Path] = []
+    rows: list[int] = []
+    captions: list[str] = []
+    for number in range(shown):
+        line: list[tuple[Path | None, str]] = [(queries.file(number), "query")]
+        for _, one in answers[answers["query"] == number].iterrows():
+            told = f"{one['distance']:.2f} c{one['camera'] + 1}"
+            if names[number] and one["person"]:
+                same = names[number] == one["person"]
+                told = f"{'same' if same else 'other'} {told}"
+            line.append((Path(one["crop"]) if one["crop"] else None, told))
+        for file, told in [*line, *[(None, "")] * (columns - len(line))]:
+            rows.append(-1 if file is None else len(files))
+            captions.append(told)
+            files += [] if file is None else [file]
+    title = f"{shown} of {len(queries)} queries" if shown < len(queries) else ""
+    sheet = contact_sheet(
+        unlabelled(files), rows, columns, tile=(160, 80), captions=captions, title=title
+    )
+    target = user_path(path)
+    try:
+        sheet.save(target)
+    except (OSError, ValueError, KeyError) as error:
+        raise ReIDError(
+            f"{target} cannot be written ({error}); give a file that ends in .png or "
+            ".jpg"
+        ) from error
+    return target

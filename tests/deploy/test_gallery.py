@@ -1,0 +1,271 @@
+"""A gallery on disk: searched exactly, forgotten really, and never half-way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reidlib.data.table import ImageTable
+from reidlib.deploy import Embeddings, Gallery
+from reidlib.errors import DamagedError, ReIDError
+from reidlib.evaluation import camera_thresholds, nearest_features, pair_distances
+from reidlib.paths import lock_folder
+
+pytest.importorskip("lancedb", reason="the extra gallery is not installed")
+
+START = datetime(2026, 5, 1, 23, tzinfo=UTC)
+
+
+def embedded(folder, count, *, seed=0, width=16, fingerprint="f" * 64, **columns):
+    """Features of some people under three cameras, an image file each."""
+    rng = np.random.default_rng(seed)
+    features = torch.from_numpy(rng.normal(size=(count, width)).astype(np.float32))
+    features = torch.nn.functional.normalize(features)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{seed}_{number:03d}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (2, 4), (number % 256, number // 256, seed)).save(
+            folder / name
+        )
+    numbers = np.arange(count)
+    own = {
+        "frame": numbers,
+        "time": 600.0 * numbers,
+        "person": np.array([f"person {number % 5}" for number in numbers]),
+        **columns,
+    }
+    table = ImageTable(folder, tuple(names), numbers % 5 + 1, numbers % 3, own)
+    return Embeddings(features, table, fingerprint, "runs/x")
+
+
+@pytest.fixture
+def people(tmp_path):
+    return embedded(tmp_path / "crops", 30)
+
+
+@pytest.fixture
+def gallery(tmp_path, people):
+    made = Gallery.create(tmp_path / "seen", people)
+    assert made.add(people, start=START) == 30
+    return made
+
+
+def test_a_search_is_that_of_all_distances(gallery, people):
+    queries = embedded(gallery.folder.parent / "more", 4, seed=1).features
+    answers = gallery.search(queries, k=7)
+    rows, distance = nearest_features(queries, people.features, 7)
+    assert len(answers) == 28
+    for number in range(4):
+        own = answers[answers["query"] == number]
+        assert own["rank"].tolist() == list(range(1, 8))
+        assert own["frame"].tolist() == rows[number].tolist()
+        np.testing.assert_allclose(own["distance"], distance[number], atol=1e-5)
+    assert answers["known"].isna().all()
+    for file in answers["crop"]:
+        assert Image.open(file).size == (2, 4)
+
+
+def test_cameras_and_times_are_filters(gallery, people):
+    query = people.features[:1]
+    answers = gallery.search(query, k=30, cameras=[1])
+    assert set(answers["frame"]) == set(range(1, 30, 3))
+    midnight = START + timedelta(hours=1)  # ten minutes a frame
+    late = gallery.search(query, k=30, after=midnight)
+    assert set(late["frame"]) == set(range(6, 30))
+    early = gallery.search(query, k=30, before=midnight, cameras=[0, 2])
+    assert set(early["frame"]) == {0, 2, 3, 5}
+    assert not len(gallery.search(query, cameras=[]))
+    with pytest.raises(ReIDError, match="has no time zone; give one"):
+        gallery.search(query, after=datetime(2026, 5, 1))
+
+
+def test_the_threshold_is_that_of_the_camera_pair(gallery, people):
+    pairs = pair_distances(people.features, people.features, people.table, people.table)
+    chosen = camera_thresholds(pairs, 0.2, min_negatives=20)
+    gallery.calibrate(chosen)
+    again = Gallery(gallery.folder)  # it is kept
+    answers = again.search(people.features[:3], k=30, query_cameras=[0, 1, 2])
+    for _, one in answers.iterrows():
+        least = chosen.threshold[one["query"], one["camera"]]
+        assert one["known"] == (one["distance"] <= least)
+    assert answers["known"].nunique() == 2
+    again.calibrate(0.5)
+    answers = again.search(people.features[:1], k=30)
+    assert (answers["known"] == (answers["distance"] <= 0.5)).all()
+    with pytest.raises(ReIDError, match="threshold is 3; give a number"):
+        again.calibrate(3)
+
+
+def bytes_of(folder):
+    return b"".join(f.read_bytes() for f in folder.rglob("*") if f.is_file())
+
+
+def test_who_is_forgotten_is_gone_from_the_disk(tmp_path):
+    marks = np.array([f"zebra{number:04d}" for number in range(40)])
+    people = embedded(tmp_path / "crops", 40, person=marks)
+    gallery = Gallery.create(tmp_path / "seen", people)
+    gallery.add(people, start=START)
+    crops = {one["person"]: one["crop"] for _, one in rows_of(gallery).iterrows()}
+    vector = people.features[3].numpy().tobytes()
+    content = bytes_of(gallery.folder)
+    assert b"zebra0003" in content
+    assert vector in content
+    assert gallery.forget(person="zebra0003") == 1
+    content = bytes_of(gallery.folder)
+    assert b"zebra0003" not in content
+    assert vector not in content
+    assert b"zebra0004" in content
+    assert not os.path.exists(crops["zebra0003"])
+    assert os.path.exists(crops["zebra0004"])
+    assert len(Gallery(gallery.folder)) == 39
+    assert gallery.forget(person="zebra0003") == 0
+
+
+def rows_of(gallery):
+    return gallery.search(np.eye(16, dtype=np.float32)[:1], k=len(gallery))
+
+
+def test_a_camera_a_day_and_what_is_old_are_forgotten(gallery):
+    assert gallery.forget(camera=1, day=date(2026, 5, 1)) == 2  # frames 1 and 4
+    assert set(rows_of(gallery)["frame"]) == set(range(30)) - {1, 4}
+    assert gallery.forget(day=date(2026, 5, 1)) == 4
+    assert gallery.forget(camera=2) == 8
+    assert gallery.forget(before=START + timedelta(hours=3)) > 0
+    assert rows_of(gallery)["frame"].min() == 18
+    with pytest.raises(ReIDError, match="nothing is named"):
+        gallery.forget()
+    with pytest.raises(ReIDError, match="keeps everything"):
+        gallery.expire()
+
+
+def test_what_is_older_than_the_days_that_are_kept_expires(tmp_path, people):
+    gallery = Gallery.create(tmp_path / "days", people, keep_days=1)
+    gallery.add(people, start=START)
+    assert gallery.expire(START + timedelta(days=1, minutes=100)) == 10
+    assert set(rows_of(gallery)["frame"]) == set(range(10, 30))
+    # Where nobody knows when it was seen, the time at which it was added counts.
+    more = embedded(tmp_path / "more", 3, seed=2)
+    gallery.add(more)
+    assert gallery.expire(datetime.now(UTC) + timedelta(days=2)) == 23
+
+
+def test_adding_again_adds_nothing(gallery, people):
+    assert gallery.add(people, start=START) == 0
+    assert gallery.add(embedded(people.table.root, 5, seed=1), start=START) == 5
+    assert gallery.info()["people"] == 35
+    assert gallery.info()["cameras"] == [0, 1, 2]
+    assert gallery.info()["first"].startswith("2026-05-01 23:00")
+
+
+def test_another_network_is_refused(gallery, tmp_path):
+    other = embedded(tmp_path / "other", 3, fingerprint="e" * 64)
+    with pytest.raises(ReIDError, match="the features are of another network"):
+        gallery.add(other)
+    with pytest.raises(ReIDError, match="the features are of another network"):
+        gallery.search(other.features, fingerprint="e" * 64)
+    wide = embedded(tmp_path / "wide", 3, width=8)
+    with pytest.raises(ReIDError, match=r"\(ffffffffff, 8 numbers\)"):
+        gallery.search(wide.features)
+
+
+def test_one_process_writes_at_a_time(gallery, people):
+    lock = lock_folder(gallery.folder)
+    try:
+        for write in (
+            lambda: gallery.add(people),
+            lambda: gallery.forget(camera=1),
+            lambda: gallery.calibrate(0.5),
+        ):
+            with pytest.raises(ReIDError, match="another process is working in"):
+                write()
+        assert len(gallery.search(people.features[:1])) == 10  # reading goes on
+    finally:
+        lock.release()
+
+
+def test_a_killed_add_keeps_what_was_added_and_goes_on(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {here!r}]
+from test_gallery import START, embedded
+from reidlib.deploy import Gallery, gallery
+gallery._BATCH = 5
+people = embedded(Path({crops!r}), 200)
+made = Gallery.create({seen!r}, people)
+print("ready", flush=True)
+made.add(people, start=START)
+"""
+    here = os.path.dirname(__file__)
+    words = {"tests": os.path.dirname(here), "here": here}
+    paths = {"crops": str(tmp_path / "crops"), "seen": str(tmp_path / "seen")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code.format(**words, **paths)], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    while not list((tmp_path / "seen").glob("crops/*/*")):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    gallery = Gallery(tmp_path / "seen")
+    kept = len(gallery)
+    assert 0 <= kept < 200
+    people = embedded(tmp_path / "crops", 200)
+    assert gallery.add(people, start=START) == 200 - kept
+    assert len(list((tmp_path / "seen").glob("crops/*/*"))) == 200
+    assert not (tmp_path / "seen" / "adding.json").exists()
+
+
+def test_crops_of_a_batch_that_was_not_added_are_removed(gallery, people):
+    places = ["zz/nobody.png", rows_of(gallery)["crop"].iloc[0]]
+    places[1] = os.path.relpath(places[1], gallery.folder / "crops")
+    (gallery.folder / "crops/zz").mkdir()
+    (gallery.folder / "crops/zz/nobody.png").write_bytes(b"x")
+    (gallery.folder / "adding.json").write_text(str(places).replace("'", '"'))
+    gallery.add(people, start=START)
+    assert not (gallery.folder / "crops/zz/nobody.png").exists()
+    assert (gallery.folder / "crops" / places[1]).exists()
+
+
+def test_beyond_the_exact_size_an_index_searches(tmp_path):
+    people = embedded(tmp_path / "crops", 600)
+    gallery = Gallery.create(tmp_path / "seen", people, exact_up_to=256)
+    gallery.add(people)
+    exact = gallery.search(people.features[:20], k=10, exact=True)
+    rows, _ = nearest_features(people.features[:20], people.features, 10)
+    assert exact["frame"].tolist() == rows.ravel().tolist()
+    quick = gallery.search(people.features[:20], k=10)
+    assert (quick[quick["rank"] == 1]["frame"] == np.arange(20)).all()
+    shared = [
+        len(set(a["frame"]) & set(b["frame"]))
+        for (_, a), (_, b) in zip(exact.groupby("query"), quick.groupby("query"))
+    ]
+    assert np.mean(shared) > 5
+
+
+def test_what_is_no_gallery_is_said(tmp_path, people, gallery):
+    with pytest.raises(ReIDError, match="there is no gallery in"):
+        Gallery(tmp_path / "none")
+    with pytest.raises(ReIDError, match="already holds a gallery"):
+        Gallery.create(gallery.folder, people)
+    (gallery.folder / "gallery.json").write_text("{")
+    with pytest.raises(DamagedError, match=r"gallery\.json is damaged"):
+        Gallery(gallery.folder)
+    gone = embedded(tmp_path / "gone", 3)
+    made = Gallery.create(tmp_path / "empty", gone)
+    assert made.search(gone.features).empty
+    (gone.table.root / gone.table.paths[1]).unlink()
+    with pytest.raises(ReIDError, match="cannot be read"):
+        made.add(gone)
+    assert len(made) == 0
