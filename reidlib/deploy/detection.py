@@ -60,7 +60,7 @@ def open_detector(
     min_score: float | None = None,
     longest: int | None = None,
 ) -> Detector:
-    """Return a detector of people.
+    """Return a detector of people: the first part of CALS (CALS-D1).
 
     Args:
         which: ``"nanodet"``, a small network whose weights come with this library; or

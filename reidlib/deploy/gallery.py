@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
@@ -489,13 +488,14 @@ class Gallery:
 
 
 def _connected(folder: Path) -> Any:
+    # Read when it is imported: what it warns of is that a table is made.
+    os.environ.setdefault("LANCEDB_LOG", "error")
     try:
         import lancedb
     except ImportError as error:
         raise ReIDError(
             "a gallery needs LanceDB: pip install 'reidlib[gallery]'"
         ) from error
-    logging.getLogger("lance").setLevel(logging.ERROR)
     return lancedb.connect(folder)
 
 

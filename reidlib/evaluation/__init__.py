@@ -1,7 +1,7 @@
 """Distances, re-ranking, the scores of a ranking, and thresholds of a distance."""
 
 from reidlib.evaluation.attributes import AttributeScores, score_attributes
-from reidlib.evaluation.boxes import box_average_precision
+from reidlib.evaluation.boxes import box_average_precision, box_overlaps
 from reidlib.evaluation.calibration import (
     CameraRates,
     CameraThresholds,
@@ -41,6 +41,7 @@ __all__ = [
     "TradeOff",
     "auroc",
     "box_average_precision",
+    "box_overlaps",
     "camera_thresholds",
     "cosine_distance",
     "evaluate",

@@ -71,7 +71,7 @@ def box_average_precision(
     scores = np.concatenate([np.asarray(one.scores, float) for one in found])
     frame = np.repeat(np.arange(len(found)), [len(one.scores) for one in found])
     row = np.concatenate([np.arange(len(one.scores)) for one in found])
-    overlaps = [_overlaps(one.boxes, real) for one, real in zip(found, truth)]
+    overlaps = [box_overlaps(one.boxes, real) for one, real in zip(found, truth)]
     taken = [np.zeros(len(real), bool) for real in truth]
     right = np.zeros(len(scores), bool)
     for place, number in enumerate(np.argsort(-scores, kind="stable")):
@@ -84,8 +84,20 @@ def box_average_precision(
     return float(best[right].sum() / people)
 
 
-def _overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return ``(N, M)`` intersections over unions of two sets of boxes."""
+def box_overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of each box with each other one.
+
+    Args:
+        found: ``(N, 4)`` left, top, right and bottom.
+        truth: ``(M, 4)`` other boxes.
+
+    Returns:
+        ``(N, M)`` from 0 to 1; 0 for boxes without an area.
+
+    Example:
+        >>> box_overlaps(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2]]))
+        array([[0.33333333]])
+    """
     a, b = np.asarray(found, float)[:, None], np.asarray(truth, float)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.clip(sides, 0, None).prod(axis=2)

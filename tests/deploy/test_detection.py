@@ -11,7 +11,7 @@ import torch
 from reidlib.deploy import Detections, open_detector
 from reidlib.deploy.nanodet import BINS, STRIDES, fitted, load_nanodet
 from reidlib.errors import ReIDError
-from reidlib.evaluation import box_average_precision
+from reidlib.evaluation import box_average_precision, box_overlaps
 from reidlib.synthcity import draw_frame, plan_world
 
 REFERENCE = Path(__file__).with_name("nanodet_tfjs.npz")
@@ -168,6 +168,14 @@ def test_average_precision_of_boxes_in_closed_form():
     assert box_average_precision(found, [np.array([[0, 4, 10, 20]])]) == 1.0
     least = {"min_overlap": 0.61}
     assert box_average_precision(found, [np.array([[0, 4, 10, 20]])], **least) == 0.0
+
+
+def test_overlaps_are_shares_of_the_union():
+    box = np.array([[10.0, 10.0, 20.0, 30.0]])
+    assert box_overlaps(box, box) == pytest.approx(1)
+    assert box_overlaps(box, box + np.array([5, 0, 5, 0])) == pytest.approx(1 / 3)
+    assert box_overlaps(box, box + 100) == 0
+    assert box_overlaps(box, box[:, [0, 1, 0, 1]]) == 0
 
 
 def naive_average_precision(found, truth, min_overlap):
