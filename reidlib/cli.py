@@ -379,7 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("file", type=Path, metavar="RESULT.json", help="a result file")
     again.add_argument("--out", type=Path, help="folder of the run (default: new)")
     again.add_argument("--root", type=Path, help="its data, if they were moved")
-    again.add_argument("--data", choices=_KINDS, help="their kind (default: as it was)")
+    again.add_argument("--data", choices=_KINDS, help="kind of --root (detected)")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     again.add_argument(
         "--csv", type=Path, help="write every figure, then and now, to this file"
@@ -437,6 +437,7 @@ def _add_gallery(commands: Any) -> None:
     def part(name: str, does: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = parts.add_parser(name, help=does)
         parser.add_argument("gallery", type=Path, help="folder of the gallery")
+        parser.add_argument("--quiet", action="store_true", help="no progress bars")
         parser.set_defaults(command=_gallery, part=name)
         return parser
 
@@ -590,7 +591,8 @@ def _detect(options: argparse.Namespace, rest: list[str]) -> None:
         longest=options.longest,
     )
     table = open_dataset("csv", file).train
-    shown = zip(table.attributes["source"], table.attributes["frame"], strict=True)
+    places = (table.attributes[name] for name in ("source", "frame"))
+    shown = zip(table.camids.tolist(), *places, strict=True)
     told = {
         "index": str(file),
         "people": len(table),
@@ -681,6 +683,9 @@ def _gallery(options: argparse.Namespace, rest: list[str]) -> None:
         print(f"{options.gallery}: the same person up to a distance of {least:.3f}")
         print(told)
     elif options.part == "forget":
+        named = (options.person, options.camera, options.day, options.before)
+        if options.expired and any(one is not None for one in named):
+            raise ReIDError("--expired goes by age alone; leave the others out")
         if options.expired:
             gone = gallery.expire()
         else:
@@ -702,6 +707,8 @@ def _search(gallery: Any, options: argparse.Namespace) -> None:
     import reidlib
     from reidlib.deploy import load_embeddings
 
+    if options.query.suffix == ".npz" and options.model is not None:
+        raise ReIDError("--model is for images; features have their own")
     if options.query.suffix == ".npz":
         found = load_embeddings(options.query)
         table, features = found.table, found.features
@@ -1206,9 +1213,9 @@ def _rerun(options: argparse.Namespace, rest: list[str]) -> None:
     then = result_to_repeat(options.file)
     _check_device(options.device)
     dataset = None
+    if options.data is not None and options.root is None:
+        raise ReIDError("--data needs --root, the folder that holds the data")
     if options.root is not None or then.get("options"):  # of the command line
-        if options.data is not None and options.root is None:
-            raise ReIDError("--data needs --root, the folder that holds the data")
         for name in (*_DATA, "source_root", "source_data"):
             setattr(options, name, getattr(options, name, None))
         _recall(options, then, (*_DATA, "source_root", "source_data"))

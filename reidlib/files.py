@@ -147,6 +147,7 @@ def partial(target: Path, *, folder: bool = False) -> Iterator[Path]:
                 handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
                 os.close(handle)
                 path = Path(name)
+                path.chmod(0o644)  # mkstemp's 0600 would hide it from other users
             lock = _lock(path, wait=True)
         yield path
     finally:
@@ -177,8 +178,6 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # mkstemp's 0600 would hide results from other users
-            temporary.chmod(0o644)
             os.replace(temporary, path)
     except OSError as error:
         kept = "the previous file is intact" if path.exists() else "nothing was written"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -60,6 +61,12 @@ def draw_street(world: World, groups: int, size: int = 4, moments: int = 2) -> S
     return street
 
 
+def at_least(found: Detections, score: float) -> Detections:
+    """Return the detections with a score or a higher one."""
+    kept = found.scores >= score
+    return Detections(found.boxes[kept], found.scores[kept])
+
+
 def matched(found: Detections, truth: np.ndarray, least: float = 0.5) -> np.ndarray:
     """Return ``(M,)`` the detection of each true box, -1 where there is none."""
     if not len(found.boxes):
@@ -114,6 +121,6 @@ def plot_boxes(
     return list(np.atleast_1d(axes))
 
 
-def _box(box: np.ndarray, colour: str, **style: object) -> Rectangle:
+def _box(box: np.ndarray, colour: str, **style: Any) -> Rectangle:
     corner, size = box[:2], box[2:] - box[:2]
     return Rectangle(tuple(corner), *size, fill=False, edgecolor=colour, **style)

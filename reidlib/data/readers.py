@@ -442,7 +442,9 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
         # A name of a file may begin with a blank.
         rows[1:] = [
             [
-                cell if n < len(header) and header[n] == "path" else cell.strip()
+                cell
+                if cell != cell.strip() and _is_named(index, header, n, cell)
+                else cell.strip()
                 for n, cell in enumerate(row)
             ]
             for row in rows[1:]
@@ -479,6 +481,12 @@ def _csv_rows(index: Path) -> tuple[list[str], list[list[str]]]:
                 "training images; call it 'split', and write train, query or gallery"
             )
     return header, body
+
+
+def _is_named(index: Path, header: list[str], column: int, cell: str) -> bool:
+    """Return whether a cell with blanks around it is the name of a file as it is."""
+    is_path = column < len(header) and header[column] == "path"
+    return is_path and (index.parent / cell).is_file()
 
 
 def _check_header(index: Path, header: list[str]) -> None:

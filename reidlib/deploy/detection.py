@@ -157,6 +157,12 @@ class OnnxDetector:
             )
         self.input = inputs[0].name
         fixed = [side for side in shape[2:] if isinstance(side, int)]
+        one = not isinstance(shape[0], int) or shape[0] == 1
+        if inputs[0].type != "tensor(float)" or not one or len(fixed) == 1:
+            raise ReIDError(
+                f"{file} takes {inputs[0].type} of {shape}; export it for one image of "
+                "float32, with both sides fixed or both free"
+            )
         self.size = (fixed[0], fixed[1]) if len(fixed) == 2 else None
         if self.size and longest not in (None, max(self.size)):
             raise ReIDError(

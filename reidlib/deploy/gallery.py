@@ -25,7 +25,7 @@ import pandas as pd
 
 from reidlib.checks import Array, check_count, check_features, check_number
 from reidlib.data.check import contact_sheet
-from reidlib.data.table import ImageTable, unlabelled
+from reidlib.data.table import NO_CAMERA, ImageTable, unlabelled
 from reidlib.deploy.embeddings import Embeddings
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation.calibration import CameraThresholds
@@ -38,6 +38,7 @@ EXACT_UP_TO = 1_000_000
 
 _ABOUT = "gallery.json"
 _JOURNAL = "adding.json"
+_FORGETTING = "forgetting.json"
 _TABLE = "people"
 _BATCH = 10_000
 _COLUMNS = ("id", "person", "camera", "seen", "added", "source", "frame", "crop")
@@ -53,6 +54,9 @@ class Gallery:
         gallery.search(features, k=10, cameras=[2])
         gallery.forget(day=date(2026, 5, 1))
     """
+
+    about: dict[str, Any]
+    _table: Any
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Open a gallery.
@@ -70,13 +74,20 @@ class Gallery:
                 f"there is no gallery in {self.folder}; make one with reidlib gallery "
                 "add"
             )
+        self._table: Any = None
+        self._refresh()
+        with _explained(self.folder):
+            width = self._table.schema.field("vector").type.list_size
+        if width != self.about["dimensions"]:
+            raise DamagedError(f"{file} is damaged (another width); restore it", file)
+
+    def _refresh(self) -> None:
+        """Look at what other processes have written since."""
+        file = self.folder / _ABOUT
         shape = {"fingerprint": str, "dimensions": int, "model": str}
         self.about = read_json(file, "restore it", shape, shape)
         with _explained(self.folder):
             self._table = _connected(self.folder).open_table(_TABLE)
-            width = self._table.schema.field("vector").type.list_size
-        if width != self.about["dimensions"]:
-            raise DamagedError(f"{file} is damaged (another width); restore it", file)
 
     @classmethod
     def create(
@@ -102,8 +113,8 @@ class Gallery:
         """
         where = "Gallery.create"
         target = user_path(folder)
-        if keep_days is not None:
-            check_count(keep_days, "keep_days", where)
+        if keep_days is not None and check_count(keep_days, "keep_days", where) > 36500:
+            raise ReIDError(f"{where}: keep_days is {keep_days}; give 36500 at most")
         check_count(exact_up_to, "exact_up_to", where, least=256)
         if (target / _ABOUT).exists():
             raise ReIDError(f"{target} already holds a gallery; open it")
@@ -118,13 +129,30 @@ class Gallery:
         }
         with _explained(target):
             target.mkdir(parents=True, exist_ok=True)
-            schema = _schema(like.features.shape[1])
-            _connected(target).create_table(_TABLE, schema=schema, mode="overwrite")
-            # Last: a folder without it is no gallery.
-            write_atomically(target / _ABOUT, json.dumps(about, indent=1).encode())
+            lock = lock_folder(target)
+            try:
+                database = _connected(target)
+                if (target / f"{_TABLE}.lance").exists() and (
+                    database.open_table(_TABLE).count_rows()
+                ):
+                    raise ReIDError(
+                        f"{target} holds people and no {_ABOUT}; restore that file, or "
+                        "give another folder"
+                    )
+                schema = _schema(like.features.shape[1])
+                database.create_table(_TABLE, schema=schema, mode="overwrite")
+                # Last: a folder without it is no gallery.
+                content = json.dumps(about, indent=1).encode()
+                write_atomically(target / _ABOUT, content)
+            finally:
+                lock.release()
         return cls(target)
 
     def __len__(self) -> int:
+        self._refresh()
+        return self._count()
+
+    def _count(self) -> int:
         with _explained(self.folder):
             return int(self._table.count_rows())
 
@@ -145,6 +173,7 @@ class Gallery:
                 ``frame`` and ``time`` (seconds), as `crop_people` writes them, and
                 ``person`` (a name) are kept if they are there.
             start: When the sources began, with a time zone; unknown if not given.
+                Whose ``time`` is unknown counts as seen then.
             crops: Copy the crops into the gallery, to show them.
 
         Returns:
@@ -155,19 +184,20 @@ class Gallery:
                 another process is writing, or the disk is full: what was added is kept.
         """
         self._require(embeddings.fingerprint, embeddings.features.shape[1])
-        if start is not None and start.tzinfo is None:
-            raise ReIDError(f"start is {start}, without a time zone; give one")
-        before = len(self)
+        if start is not None:
+            start = _in_utc(start)
+        _check_columns(embeddings.table)
         with self._writing():
-            self._repair()
+            before = self._count()
             total = len(embeddings.table)
             parts = range(0, total, _BATCH)
             for first in progress(parts, "adding people", len(parts)):
                 rows = np.arange(first, min(first + _BATCH, total))
                 self._add_batch(embeddings, rows, start, crops)
-            if len(self) > self.about["exact_up_to"]:
+            after = self._count()
+            if after > max(before, self.about["exact_up_to"]):
                 self._index()
-        return len(self) - before
+        return after - before
 
     def _add_batch(
         self,
@@ -178,45 +208,55 @@ class Gallery:
     ) -> None:
         import pyarrow as pa  # type: ignore[import-untyped]
 
-        table = embeddings.table[rows]
-        columns = table.attributes
-        frames = columns.get("frame", np.full(len(rows), -1))
-        sources = columns.get("source", np.full(len(rows), "")).astype(str)
-        seconds = columns.get("time", np.full(len(rows), ""))
-        files = [table.file(row) for row in range(len(rows))]
-        names = [
-            hashlib.sha256(
-                f"{file_sha256(file)} {table.camids[row]} {sources[row]} {frames[row]} "
-                f"{table.paths[row]}".encode()
-            ).hexdigest()[:24]
-            for row, file in enumerate(files)
-        ]
-        places = [f"{name[:2]}/{name}{file.suffix}" for name, file in zip(names, files)]
+        table, vectors = embeddings.table[rows], embeddings.features[rows].cpu().numpy()
+        names = _names(table, vectors, crops)
+        known = self._having(names)
+        # Within a batch, too, one crop is one row.
+        first = {name: row for row, name in reversed(list(enumerate(names)))}
+        new = sorted(row for name, row in first.items() if name not in known)
+        if not new:
+            return
+        table, vectors = table[new], vectors[new].astype(np.float32)
+        names = [names[row] for row in new]
+        files = [table.file(row) for row in range(len(table))]
+        places = [f"{n[:2]}/{n}{f.suffix}" for n, f in zip(names, files, strict=True)]
         if crops:
             write_atomically(self.folder / _JOURNAL, json.dumps(places).encode())
             for place, file in zip(places, files, strict=True):
                 target = self.folder / "crops" / place
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
-        vectors = embeddings.features[rows].cpu().numpy().astype(np.float32)
-        width = vectors.shape[1]
+        columns, width = table.attributes, vectors.shape[1]
+        unknown = np.full(len(table), "")
+        seconds = columns.get("time", unknown).tolist()
+        frames = columns.get("frame", np.full(len(table), -1))
         content = pa.table(
             {
                 "id": names,
                 "person": _people(table),
                 "camera": table.camids.astype(np.int64),
-                "seen": [_seen(start, one) for one in seconds.tolist()],
-                "added": [datetime.now(UTC)] * len(rows),
-                "source": sources.tolist(),
+                "seen": [_seen(start, one) for one in seconds],
+                "added": [datetime.now(UTC)] * len(table),
+                "source": columns.get("source", unknown).astype(str).tolist(),
                 "frame": frames.astype(np.int64),
-                "crop": places if crops else [""] * len(rows),
+                "crop": places if crops else unknown.tolist(),
                 "vector": pa.FixedSizeListArray.from_arrays(vectors.ravel(), width),
             },
             schema=_schema(width),
         )
-        insert = self._table.merge_insert("id").when_not_matched_insert_all()
-        insert.execute(content)
+        with _explained(self.folder):
+            self._table.add(content)
         (self.folder / _JOURNAL).unlink(missing_ok=True)
+
+    def _having(self, names: Sequence[str]) -> set[str]:
+        """Return those of some ids that the table has."""
+        found: set[str] = set()
+        with _explained(self.folder):
+            for first in range(0, len(names), 1000):
+                some = ", ".join(map(_quoted, names[first : first + 1000]))
+                rows = self._table.search().where(f"id IN ({some})").select(["id"])
+                found.update(rows.limit(1000).to_arrow()["id"].to_pylist())
+        return found
 
     def search(
         self,
@@ -261,12 +301,13 @@ class Gallery:
                 f"{where}: {len(query_cameras)} cameras for {len(matrix)} queries"
             )
         condition = _condition(cameras, after, before)
+        exact = exact or len(self) <= self.about["exact_up_to"]
         found = []
         with _explained(self.folder):
             for number, vector in enumerate(matrix):
                 query = self._table.search(vector, vector_column_name="vector")
                 query = query.distance_type("cosine").limit(k)
-                if exact or len(self) <= self.about["exact_up_to"]:
+                if exact:
                     query = query.bypass_vector_index()
                 if condition:
                     query = query.where(condition, prefilter=True)
@@ -339,9 +380,12 @@ class Gallery:
         """
         conditions = []
         if person is not None:
+            if not person.strip():
+                raise ReIDError("the name of the person is empty; give one")
             conditions.append(f"person = {_quoted(person)}")
         if camera is not None:
-            camera = check_count(camera, "camera", "Gallery.forget", least=0)
+            where = "Gallery.forget"
+            camera = check_count(camera, "camera", where, least=NO_CAMERA)
             conditions.append(f"camera = {camera}")
         if day is not None:
             first = datetime.combine(day, time(), UTC)
@@ -353,17 +397,29 @@ class Gallery:
             raise ReIDError("nothing is named that is to be forgotten; name it")
         condition = " AND ".join(f"({one})" for one in conditions)
         with self._writing():
-            self._repair()
-            gone = self._table.search().where(condition).select(["id", "crop"])
-            gone = gone.limit(len(self) or 1).to_pandas()
+            with _explained(self.folder):
+                gone = self._table.search().where(condition).select(["id", "crop"])
+                gone = gone.limit(self._count() or 1).to_pandas()
             if not len(gone):
                 return 0
-            self._table.delete(condition)
-            self._rewrite()
-            for place in gone["crop"]:
-                if place:
-                    (self.folder / "crops" / place).unlink(missing_ok=True)
+            # Whoever is killed from here on leaves it, and the next one finishes.
+            todo = {"ids": gone["id"].tolist(), "crops": gone["crop"].tolist()}
+            write_atomically(self.folder / _FORGETTING, json.dumps(todo).encode())
+            self._finish_forgetting()
         return len(gone)
+
+    def _finish_forgetting(self) -> None:
+        journal = self.folder / _FORGETTING
+        shape = {"ids": list, "crops": list}
+        todo = read_json(journal, "remove it, and forget again", shape, shape)
+        with _explained(self.folder, "what was to be forgotten is still there"):
+            for first in range(0, len(todo["ids"]), 1000):
+                some = ", ".join(map(_quoted, todo["ids"][first : first + 1000]))
+                self._table.delete(f"id IN ({some})")
+            self._rewrite()
+        for place in filter(None, todo["crops"]):
+            (self.folder / "crops" / place).unlink(missing_ok=True)
+        journal.unlink()
 
     def expire(self, now: datetime | None = None) -> int:
         """Forget what is older than the days that the gallery keeps.
@@ -380,10 +436,12 @@ class Gallery:
                 f"the gallery in {self.folder} keeps everything; make one with "
                 "keep_days, or forget with a date"
             )
-        return self.forget(before=(now or datetime.now(UTC)) - timedelta(days=days))
+        until = _in_utc(now or datetime.now(UTC))
+        return self.forget(before=until - timedelta(days=days))
 
     def info(self) -> dict[str, Any]:
         """Return what is in it: people, cameras, first and last time, bytes on disk."""
+        self._refresh()
         with _explained(self.folder):
             columns = ["camera", "seen", "person"]
             rows = (
@@ -419,15 +477,20 @@ class Gallery:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Keep other processes from writing, and say what goes wrong in one line."""
-        lock = lock_folder(self.folder)
+        with _explained(self.folder):
+            lock = lock_folder(self.folder)
         try:
-            with _explained(self.folder):
+            self._refresh()
+            self._repair()
+            with _explained(self.folder, errors=(OSError,)):
                 yield
         finally:
             lock.release()
 
     def _repair(self) -> None:
-        """Remove the crops of a batch whose process was killed before it was added."""
+        """Finish what a process that was killed had begun."""
+        if (self.folder / _FORGETTING).exists():
+            self._finish_forgetting()
         journal = self.folder / _JOURNAL
         if not journal.exists():
             return
@@ -435,9 +498,9 @@ class Gallery:
             places = json.loads(journal.read_text(encoding="utf-8"))
         except ValueError:
             places = []
+        known = self._having([Path(place).stem for place in places])
         for place in places:
-            name = _quoted(Path(place).stem)
-            if not self._table.count_rows(f"id = {name}"):
+            if Path(place).stem not in known:
                 (self.folder / "crops" / place).unlink(missing_ok=True)
         journal.unlink()
 
@@ -446,7 +509,7 @@ class Gallery:
 
         A deleted row stays in its file, marked as deleted, until that is written anew.
         """
-        rest = self._table.search().limit(len(self) or 1).to_arrow()
+        rest = self._table.search().limit(self._count() or 1).to_arrow()
         rest = rest.select([*_COLUMNS, "vector"]).cast(
             _schema(self.about["dimensions"])
         )
@@ -458,13 +521,13 @@ class Gallery:
             self._table.optimize(
                 cleanup_older_than=timedelta(0), delete_unverified=True
             )
-        if len(self) > self.about["exact_up_to"]:
+        if self._count() > self.about["exact_up_to"]:
             self._index()
 
     def _index(self) -> None:
         from lancedb.index import IvfFlat
 
-        parts = max(1, math.isqrt(len(self)))
+        parts = max(1, math.isqrt(self._count()))
         config = IvfFlat(distance_type="cosine", num_partitions=parts)
         self._table.create_index("vector", config=config, replace=True)
 
@@ -519,18 +582,73 @@ def _schema(width: int) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn what LanceDB and the disk raise into one line."""
+def _explained(
+    folder: Path,
+    kept: str = "what was in it is kept",
+    errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError),
+) -> Iterator[None]:
+    """Turn what LanceDB and the disk raise into one line.
+
+    Args:
+        folder: That of the gallery.
+        kept: What became of its content.
+        errors: What is explained.
+    """
     try:
         yield
     except ReIDError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except errors as error:
         reason = str(error).strip().partition("\n")[0]
         raise ReIDError(
-            f"the gallery in {folder} cannot be read or written ({reason:.200}); what "
-            "was in it is kept: free some space or correct its permissions"
+            f"the gallery in {folder} cannot be read or written ({reason:.200}); "
+            f"{kept}: free some space or correct its permissions"
         ) from error
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return a time in UTC: sums of local times ignore the change of the clock."""
+    if moment.tzinfo is None:
+        raise ReIDError(f"{moment} has no time zone; give one")
+    return moment.astimezone(UTC)
+
+
+def _check_columns(table: ImageTable) -> None:
+    """Raise unless frames are whole numbers and times are seconds, or empty."""
+    frames = table.attributes.get("frame", np.zeros(0, np.int64))
+    if frames.dtype.kind not in "iu":
+        raise ReIDError("the column frame holds other than whole numbers; mend it")
+    for row, one in enumerate(table.attributes.get("time", ())):
+        try:
+            good = one == "" or math.isfinite(float(one))
+        except ValueError:
+            good = False
+        if not good:
+            raise ReIDError(
+                f"the column time holds {one!r} in row {row}; give seconds, or leave "
+                "it empty"
+            )
+
+
+def _names(table: ImageTable, vectors: np.ndarray, crops: bool) -> list[str]:
+    """Return an id for each row: that of the same crop is the same again."""
+    columns, unknown = table.attributes, np.full(len(table), "")
+    told = zip(
+        table.camids.tolist(),
+        columns.get("source", unknown).tolist(),
+        columns.get("frame", unknown).tolist(),
+        strict=True,
+    )
+    names = []
+    for row, about in enumerate(told):
+        file = table.file(row)
+        if crops or file.is_file():
+            content = file_sha256(file)
+        else:  # features alone are kept, and the image may be gone
+            content = hashlib.sha256(vectors[row].tobytes()).hexdigest()
+        text = f"{content} {' '.join(map(str, about))}"
+        names.append(hashlib.sha256(text.encode()).hexdigest()[:24])
+    return names
 
 
 def _people(table: ImageTable) -> list[str]:
@@ -549,9 +667,7 @@ def _seen(start: datetime | None, seconds: object) -> datetime | None:
 
 
 def _timestamp(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        raise ReIDError(f"{moment} has no time zone; give one")
-    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    text = _in_utc(moment).strftime("%Y-%m-%d %H:%M:%S.%f")
     return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
@@ -560,9 +676,8 @@ def _condition(
 ) -> str:
     parts = []
     if cameras is not None:
-        chosen = [
-            check_count(one, "camera", "Gallery.search", least=0) for one in cameras
-        ]
+        where = "Gallery.search"
+        chosen = [check_count(one, "camera", where, least=NO_CAMERA) for one in cameras]
         parts.append(f"camera IN ({', '.join(map(str, chosen)) or '-9'})")
     if after is not None:
         parts.append(f"seen >= {_timestamp(after)}")
@@ -601,6 +716,8 @@ def answer_sheet(
     """
     if not len(answers):
         raise ReIDError("there are no answers to draw")
+    if not answers["crop"].any():
+        raise ReIDError("the gallery keeps no crops, so there is nothing to draw")
     shown = min(len(queries), most)
     columns = 1 + int(answers["rank"].max())
     names = _people(queries)
@@ -610,7 +727,8 @@ def answer_sheet(
     for number in range(shown):
         line: list[tuple[Path | None, str]] = [(queries.file(number), "query")]
         for _, one in answers[answers["query"] == number].iterrows():
-            told = f"{one['distance']:.2f} c{one['camera'] + 1}"
+            camera = "?" if one["camera"] == NO_CAMERA else one["camera"]
+            told = f"{one['distance']:.2f} cam {camera}"
             if names[number] and one["person"]:
                 same = names[number] == one["person"]
                 told = f"{'same' if same else 'other'} {told}"

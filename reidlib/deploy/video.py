@@ -86,7 +86,8 @@ def crop_people(
         longest: As for `reidlib.deploy.open_detector`.
 
     Returns:
-        The index file, with the columns ``path``, ``camid``, ``source`` (a name),
+        The index file, with the columns ``path``, ``camid`` (from 1, as in file names;
+        `open_dataset` counts from 0), ``source`` (a name),
         ``frame`` (a number), ``time`` (seconds from the start, empty where they are
         unknown), ``x``, ``y``, ``width``, ``height`` (pixels of the frame), ``border``
         (1 where the border of the frame cuts the person, else 0) and ``score``;
@@ -176,7 +177,9 @@ def _searched(
                     place = f"{source:02d}_{frame.number:06d}"
                     found = _cut(frame, detector(frame.pixels), folder, place)
                     for row in found:
-                        row["camid"] = settings["camids"][source]
+                        # From 1: the reader cannot tell ids from 0 that begin
+                        # with another one.
+                        row["camid"] = settings["camids"][source] + 1
                         row["source"] = path.name
                     line = {"source": source, "frame": frame.number, "rows": found}
                     _write_line(lines, line)
@@ -356,6 +359,8 @@ def _pictures(files: list[Path], name: str) -> Iterator[_Frame]:
             damaged.append(str(error))
             continue
         yield _Frame(number, None, pixels)
+    if len(damaged) == len(files):
+        raise ReIDError(f"no picture of {name} can be read; the first: {damaged[0]}")
     if damaged:
         warnings.warn(
             f"{len(damaged)} of {len(files)} pictures of {name} cannot be read and are "

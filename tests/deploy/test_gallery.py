@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from PIL import Image
 
 from reidlib.data.table import ImageTable
 from reidlib.deploy import Embeddings, Gallery
+from reidlib.deploy.gallery import answer_sheet
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation import camera_thresholds, nearest_features, pair_distances
 from reidlib.paths import lock_folder
@@ -143,6 +144,8 @@ def test_a_camera_a_day_and_what_is_old_are_forgotten(gallery):
     assert rows_of(gallery)["frame"].min() == 18
     with pytest.raises(ReIDError, match="nothing is named"):
         gallery.forget()
+    with pytest.raises(ReIDError, match="the name of the person is empty"):
+        gallery.forget(person="")
     with pytest.raises(ReIDError, match="keeps everything"):
         gallery.expire()
 
@@ -192,9 +195,73 @@ def test_one_process_writes_at_a_time(gallery, people):
         lock.release()
 
 
+def test_a_forgetting_that_was_stopped_is_finished(tmp_path, monkeypatch):
+    people = embedded(tmp_path / "crops", 30)
+    gallery = Gallery.create(tmp_path / "seen", people)
+    gallery.add(people, start=START)
+    crops = list(rows_of(gallery).query("camera == 1")["crop"])
+    vector = people.features[1].numpy().tobytes()
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gallery, "_rewrite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            gallery.forget(camera=1)
+    assert vector in bytes_of(gallery.folder)
+    assert Gallery(gallery.folder).forget(camera=1) == 0  # they are no rows any more
+    assert vector not in bytes_of(gallery.folder)
+    assert not any(map(os.path.exists, crops))
+
+
+def test_what_another_process_wrote_is_seen(gallery, people):
+    other = Gallery(gallery.folder)
+    more = embedded(people.table.root, 5, seed=1)
+    assert other.add(more, start=START) == 5
+    assert len(gallery) == 35
+    assert gallery.add(more, start=START) == 0
+    other.forget(camera=1)
+    assert set(gallery.search(people.features[:1], k=40)["camera"]) == {0, 2}
+    other.calibrate(0.5)
+    assert gallery.search(people.features[:1])["known"].notna().all()
+
+
+def test_crops_are_copied_for_new_people_alone(tmp_path, people):
+    gallery = Gallery.create(tmp_path / "bare", people)
+    gallery.add(people, crops=False)
+    assert gallery.add(people) == 0
+    assert not list(gallery.folder.glob("crops/*/*"))
+    with pytest.raises(ReIDError, match="keeps no crops"):
+        answer_sheet(people.table[:1], rows_of(gallery), tmp_path / "a.png")
+
+
+def test_a_gallery_that_lost_its_description_is_not_overwritten(gallery, people):
+    (gallery.folder / "gallery.json").unlink()
+    with pytest.raises(ReIDError, match=r"holds people and no gallery\.json; restore"):
+        Gallery.create(gallery.folder, people)
+
+
+def test_the_change_of_the_clock_is_no_hour(tmp_path):
+    people = embedded(tmp_path / "crops", 2, time=np.array([0.0, 7200.0]))
+    gallery = Gallery.create(tmp_path / "seen", people)
+    berlin = ZoneInfo("Europe/Berlin")
+    gallery.add(people, start=datetime(2026, 10, 25, 1, 30, tzinfo=berlin))
+    assert gallery.info()["last"].startswith("2026-10-25 01:30")
+
+
+def test_wrong_columns_are_named_before_anything_is_written(tmp_path):
+    for name, value in (("frame", "f1"), ("time", "00:01"), ("time", float("nan"))):
+        people = embedded(tmp_path / "crops", 2, **{name: np.array([value, value])})
+        gallery = Gallery.create(tmp_path / f"{name}{value}"[:9], people)
+        with pytest.raises(ReIDError, match=f"the column {name} holds"):
+            gallery.add(people, start=START)
+        assert not len(gallery)
+
+
 def test_a_killed_add_keeps_what_was_added_and_goes_on(tmp_path):
     code = """
-import sys
+import sys, time
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {here!r}]
 from test_gallery import START, embedded
@@ -202,7 +269,13 @@ from reidlib.deploy import Gallery, gallery
 gallery._BATCH = 5
 people = embedded(Path({crops!r}), 200)
 made = Gallery.create({seen!r}, people)
-print("ready", flush=True)
+whole, done = Gallery._add_batch, []
+def some(self, *arguments):
+    if len(done) == 3:
+        print("ready", flush=True)
+        time.sleep(600)
+    done.append(whole(self, *arguments))
+Gallery._add_batch = some
 made.add(people, start=START)
 """
     here = os.path.dirname(__file__)
@@ -211,16 +284,13 @@ made.add(people, start=START)
     child = subprocess.Popen(
         [sys.executable, "-c", code.format(**words, **paths)], stdout=subprocess.PIPE
     )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
-    while not list((tmp_path / "seen").glob("crops/*/*")):
-        time.sleep(0.01)
-    time.sleep(0.3)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGKILL)
     gallery = Gallery(tmp_path / "seen")
     kept = len(gallery)
-    assert 0 <= kept < 200
+    assert kept == 15
     people = embedded(tmp_path / "crops", 200)
     assert gallery.add(people, start=START) == 200 - kept
     assert len(list((tmp_path / "seen").glob("crops/*/*"))) == 200

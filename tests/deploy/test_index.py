@@ -77,6 +77,9 @@ def test_an_index_that_cannot_be_read_is_not_written(tmp_path):
     with pytest.warns(UserWarning, match="1 sub-folder"):
         write_index(tmp_path, "flat")
     assert open_dataset("csv", tmp_path).train.paths == (" a.png",)
+    spaced = fill(tmp_path / "spaced", ("a.png",))
+    (spaced / "index.csv").write_text("pid, path\n3, a.png\n")
+    assert open_dataset("csv", spaced).train.paths == ("a.png",)
     people = fill(tmp_path / "people", (" bob/b.png",))
     write_index(people, "folder-per-person")
     assert open_dataset("csv", people).train.paths == (" bob/b.png",)

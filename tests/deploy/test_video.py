@@ -167,15 +167,26 @@ def test_several_sources_are_several_cameras(streets, tmp_path):
         )
     rows = rows_of(index)
     seen = {(row["camid"], row["source"], row["frame"], row["time"]) for row in rows}
-    expected = {("4", "gate.avi", "0", "0.0"), ("4", "gate.avi", "2", "0.2")}
-    assert seen == expected | {("2", "hall", "0", "")}
+    expected = {("5", "gate.avi", "0", "0.0"), ("5", "gate.avi", "2", "0.2")}
+    assert seen == expected | {("3", "hall", "0", "")}
     assert sum(row["source"] == "hall" for row in rows) >= 3
     for row in rows:
         with Image.open(index.parent / row["path"]) as crop:
             assert crop.size == (int(row["width"]), int(row["height"]))
     surest = max((r for r in rows if r["source"] == "hall"), key=lambda r: r["score"])
     assert int(surest["height"]) > 1.5 * int(surest["width"])  # upright
-    assert open_dataset("csv", index).train.num_cams == 2
+    assert set(open_dataset("csv", index).train.camids) == {2, 4}
+    assert index.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_camera_that_is_not_the_first_keeps_its_id(streets, tmp_path):
+    source = picture(streets[0], tmp_path)
+    index = crop_people(source, tmp_path / "one", camid=1)
+    assert set(open_dataset("csv", index).train.camids) == {1}
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no picture")
+    with refused("no picture of damaged.png can be read"):
+        crop_people(damaged, tmp_path / "none")
 
 
 def test_who_stands_at_the_border_is_marked(streets, tmp_path):

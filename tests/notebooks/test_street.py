@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from figures.street import cut, draw_street, jittered, matched, plot_boxes
+from figures.street import at_least, cut, draw_street, jittered, matched, plot_boxes
 from reidlib.deploy import Detections
 from reidlib.synthcity import plan_world
 
@@ -33,6 +33,12 @@ def test_a_person_is_matched_by_the_box_that_overlaps_most():
     assert matched(found, BOX).tolist() == [2]
     assert matched(detections((0, 0, 5, 5)), BOX).tolist() == [-1]
     assert matched(Detections(np.zeros((0, 4)), np.zeros(0)), BOX).tolist() == [-1]
+
+
+def test_who_is_not_sure_enough_is_left_out():
+    found = detections((0, 0, 5, 5), (10, 10, 20, 31))  # 0.9 and 0.5
+    assert at_least(found, 0.6).boxes.tolist() == [[0, 0, 5, 5]]
+    assert len(at_least(found, 0.5)) == 2
 
 
 def test_jitter_is_a_share_of_the_size():
