@@ -355,6 +355,14 @@ def _parser() -> argparse.ArgumentParser:
         help="every difference that a paper reports, and whether it holds",
     )
     report.set_defaults(command=_report)
+    exercise = commands.add_parser(
+        "check", help="run the tests of an exercise on a function of yours"
+    )
+    exercise.add_argument(
+        "name", nargs="?", metavar="EXERCISE", help="its name (default: list them)"
+    )
+    exercise.add_argument("file", nargs="?", type=Path, help="Python file with it")
+    exercise.set_defaults(command=_check_exercise)
     bench = commands.add_parser("bench", help="measure the speed of this machine")
     bench_commands = bench.add_subparsers(required=True, metavar="COMMAND")
     speed = bench_commands.add_parser(
@@ -1171,6 +1179,21 @@ def _verify(options: argparse.Namespace) -> None:
             f"{', '.join(failed)}: correct it, or raise VERSION and reproduce the "
             "results"
         )
+
+
+def _check_exercise(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.exercises import EXERCISES, check_file
+
+    if options.name is None:
+        for name, exercise in EXERCISES.items():
+            print(f"{name}: write {exercise.signature}, {exercise.asks}")
+        return
+    if options.file is None:
+        raise ReIDError(f"no file is given; reidlib check {options.name} FILE.py")
+    answer = check_file(options.name, options.file)
+    print(answer)
+    if answer.failed:
+        raise ReIDError(f"{len(answer.failed)} of {answer.total} tests fail")
 
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> None:

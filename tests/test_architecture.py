@@ -35,6 +35,7 @@ FLOORS = {
     "experiments": 3,
     "trained": 3,
     "bench": 3,
+    "exercises": 3,
     "cli": 4,
     "__init__": 4,
     "__main__": 4,
