@@ -12,7 +12,9 @@ from reidlib.models.fused import FusedNet, QualityEncoder
 
 
 def fused(**changes):
-    quality = QualityEncoder(build_backbone("tiny", pretrained=False), (32, 16))
+    # No map may be two pixels wide where a convolution strides over it: PyTorch 2.15
+    # computes that wrongly in bfloat16 on processors with AMX.
+    quality = QualityEncoder(build_backbone("tiny", pretrained=False), (64, 32))
     sizes = {"features": 8, "width": 8, "decoder_channels": 8, "fused_features": 8}
     settings = {**sizes, "attribute_hidden": 4, "memory_steps": 2, **changes}
     return FusedNet("tiny", [2, 3], quality, pretrained=False, **settings)
