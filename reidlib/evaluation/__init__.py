@@ -1,7 +1,7 @@
 """Distances, re-ranking, the scores of a ranking, and thresholds of a distance."""
 
 from reidlib.evaluation.attributes import AttributeScores, score_attributes
-from reidlib.evaluation.boxes import Boxes, box_average_precision, box_overlaps
+from reidlib.evaluation.boxes import box_average_precision, box_overlaps
 from reidlib.evaluation.calibration import (
     CameraRates,
     CameraThresholds,
@@ -32,7 +32,6 @@ __all__ = [
     "Alarms",
     "AttributeScores",
     "Auroc",
-    "Boxes",
     "CameraRates",
     "CameraThresholds",
     "Evaluation",

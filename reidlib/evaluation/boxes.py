@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reidlib.checks import check_number
 from reidlib.errors import ReIDError
 
-
-class Boxes(Protocol):
-    """What a detector found in a frame, see `reidlib.deploy.Detections`."""
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """``(N, 4)`` left, top, right and bottom, pixels."""
-
-    @property
-    def scores(self) -> np.ndarray:
-        """``(N,)`` how sure the detector is."""
+if TYPE_CHECKING:
+    from reidlib.deploy.detection import Detections
 
 
 def box_average_precision(
-    found: Sequence[Boxes],
+    found: Sequence[Detections],
     truth: Sequence[np.ndarray],
     *,
     min_overlap: float = 0.5,
