@@ -358,14 +358,11 @@ def check_exercise(name: str, function: Function) -> Answer:
     failed = {}
     for hint, test in EXERCISES[name].tests.items():
         try:
-            error = "" if test(function) else None
+            if not test(function):
+                failed[hint] = ""
         except Exception as raised:  # whatever a first attempt raises
-            failed[hint] = (
-                f"{type(raised).__name__}: {str(raised).partition(chr(10))[0]:.120}"
-            )
-            continue
-        if error is None:
-            failed[hint] = ""
+            reason = str(raised).partition("\n")[0]
+            failed[hint] = f"{type(raised).__name__}: {reason:.120}"
     return Answer(name, failed, len(EXERCISES[name].tests))
 
 

@@ -1,8 +1,9 @@
 """Numbers that prose quotes: what they are is described, their values are read.
 
-``quotes.toml`` describes each by a table of the experiments and a row of it, or the
-difference of two rows. ``make_figures.py --tables`` reads the values from the result
-files into ``quotes.json``, from which the role ``result`` of a page takes them::
+``quotes.toml`` describes each by a table of the experiments and a row of it, the
+difference of two rows, or a share of the variance of one training (luck).
+``make_figures.py --tables`` reads the values from the result files into
+``quotes.json``, from which the role ``result`` of a page takes them::
 
     The second memory costs {result}`aff-t2-loss size` points.
 
@@ -11,6 +12,7 @@ Behind the name stands how it is shown, see `shown`.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from reidlib.experiments import by_seed
+from reidlib.experiments.verdicts import luck
 
 FILE = Path(__file__).with_name("quotes.toml")
 MINUS = "\N{MINUS SIGN}"
@@ -27,6 +30,13 @@ def quotes() -> dict[str, dict[str, Any]]:
     """Return the values of every quoted number: one for each city, and its digits."""
     found = {}
     for name, quote in tomllib.loads(FILE.read_text(encoding="utf-8")).items():
+        if "variance" in quote:
+            share, of = quote["variance"]
+            found[name] = {
+                "digits": 1,
+                "cities": [round(luck() * math.sqrt(share / of), 6)],
+            }
+            continue
         rows = [quote["row"], *([quote["minus"]] if "minus" in quote else [])]
         values = by_seed(quote["table"], rows, measure=quote.get("measure", "mAP"))
         cities = values.loc[rows[0]]

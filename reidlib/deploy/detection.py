@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch.nn import functional
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from reidlib.checks import check_count, check_number
 from reidlib.errors import ReIDError
@@ -269,8 +269,7 @@ def _chosen(
     sides = boxes[:, 2:] - boxes[:, :2]
     kept = (scores >= min_score) & (sides >= _LEAST).all(dim=1)
     boxes, scores = boxes[kept], scores[kept]
-    one_class = torch.zeros(len(scores), dtype=torch.long)
-    order = batched_nms(boxes, scores, one_class, _OVERLAP)[:_MOST]
+    order = nms(boxes, scores, _OVERLAP)[:_MOST]
     return Detections(boxes[order].numpy(), scores[order].numpy())
 
 

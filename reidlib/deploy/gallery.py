@@ -74,7 +74,6 @@ class Gallery:
                 f"there is no gallery in {self.folder}; make one with reidlib gallery "
                 "add"
             )
-        self._table: Any = None
         self._refresh()
         with _explained(self.folder):
             width = self._table.schema.field("vector").type.list_size
@@ -322,16 +321,8 @@ class Gallery:
         answers["crop"] = [
             str(root / place) if place else "" for place in answers["crop"]
         ]
-        order = [
-            "query",
-            "rank",
-            "distance",
-            "known",
-            *_COLUMNS[1:4],
-            *_COLUMNS[5:],
-            "id",
-        ]
-        return answers[order]
+        own = [name for name in _COLUMNS if name not in ("id", "added")]
+        return answers[["query", "rank", "distance", "known", *own, "id"]]
 
     def calibrate(self, thresholds: CameraThresholds | float) -> None:
         """Keep the distances up to which an answer is the same person.
@@ -444,9 +435,8 @@ class Gallery:
         self._refresh()
         with _explained(self.folder):
             columns = ["camera", "seen", "person"]
-            rows = (
-                self._table.search().select(columns).limit(len(self) or 1).to_pandas()
-            )
+            rows = self._table.search().select(columns).limit(self._count() or 1)
+            rows = rows.to_pandas()
         seen = rows["seen"].dropna()
         files = [file for file in self.folder.rglob("*") if file.is_file()]
         return {
@@ -678,7 +668,8 @@ def _condition(
     if cameras is not None:
         where = "Gallery.search"
         chosen = [check_count(one, "camera", where, least=NO_CAMERA) for one in cameras]
-        parts.append(f"camera IN ({', '.join(map(str, chosen)) or '-9'})")
+        named = ", ".join(map(str, chosen))
+        parts.append(f"camera IN ({named})" if named else "false")
     if after is not None:
         parts.append(f"seen >= {_timestamp(after)}")
     if before is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import warnings
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from reidlib.checks import check_count, check_number
 from reidlib.data.images import read_image
 from reidlib.data.readers import IMAGE_SUFFIXES, image_files
 from reidlib.deploy.detection import Detections, Detector, open_detector
 from reidlib.errors import DamagedError, ReIDError
-from reidlib.files import partial
+from reidlib.files import write_atomically
 from reidlib.paths import check_utf8, lock_folder, user_path
 from reidlib.terminal import progress
 
@@ -34,16 +35,7 @@ _COLUMNS = (
 )
 _BORDER = 0.005  # of the frame's longer side: who is nearer to its border is cut
 _UNFINISHED = "unfinished.jsonl"
-# What an orientation tag asks for, so that a picture of a phone is upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ORIENTATION = 0x0112  # tag of how a phone was held
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -87,11 +79,11 @@ def crop_people(
 
     Returns:
         The index file, with the columns ``path``, ``camid`` (from 1, as in file names;
-        `open_dataset` counts from 0), ``source`` (a name),
-        ``frame`` (a number), ``time`` (seconds from the start, empty where they are
-        unknown), ``x``, ``y``, ``width``, ``height`` (pixels of the frame), ``border``
-        (1 where the border of the frame cuts the person, else 0) and ``score``;
-        `open_dataset` reads it as kind ``"csv"``.
+        `open_dataset` counts from 0), ``source`` (a name), ``frame`` (a number),
+        ``time`` (seconds from the start, empty where they are unknown), ``x``, ``y``,
+        ``width``, ``height`` (pixels of the frame), ``border`` (1 where the border of
+        the frame cuts the person, else 0) and ``score``; `open_dataset` reads it as
+        kind ``"csv"``.
 
     Raises:
         ReIDError: If OpenCV or a source is missing, if a source cannot be decoded, if
@@ -148,12 +140,11 @@ def crop_people(
     lock = lock_folder(folder)
     try:
         rows = _searched(files, folder, detector, settings)
-        with partial(index) as whole:
-            with whole.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, _COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
-            whole.replace(index)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(index, text.getvalue().encode())
         (folder / _UNFINISHED).unlink()
     finally:
         lock.release()
@@ -373,10 +364,10 @@ def _upright(file: Path) -> np.ndarray:
     """Read a picture, turned as its orientation tag says."""
     pixels = read_image(file)
     with Image.open(file) as picture:
-        turn = _UPRIGHT.get(picture.getexif().get(0x0112, 1))
-    if turn is None:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).transpose(turn))
+        turned = picture.getexif().get(_ORIENTATION, 1)
+    image = Image.fromarray(pixels)
+    image.getexif()[_ORIENTATION] = turned
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _frames(capture: Any, every: int, video: str) -> Iterator[tuple[int, np.ndarray]]:

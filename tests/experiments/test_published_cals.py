@@ -7,6 +7,8 @@ from support import LUCK
 
 import experiments_cals as cals
 from reidlib.experiments import by_seed, load_results, paired_differences
+from reidlib.recipes import baseline
+from reidlib.recipes import cals as cals_recipe
 
 STEP = 0.9  # points: luck in the mean of three cities of a main effect
 
@@ -32,6 +34,22 @@ def test_cals_is_not_ahead_of_its_baseline_and_both_end_below_the_start():
     assert (runs.loc["CALS"] < direct.loc["direct"]).all()
     assert (runs.loc["Baseline"] < direct.loc["direct"]).all()
     assert (runs.loc["CALS"] < direct.loc["baseline"] - 20).all()
+
+
+def test_trainings_are_as_short_as_the_page_says():
+    ours, paper = (cals_recipe.PRESETS[name] for name in ("ablation", "paper"))
+    assert (ours.epochs, ours.iterations) == (8, 28)
+    assert ours.num_labels * ours.num_instances == 32
+    steps = paper.epochs * paper.iterations / (ours.epochs * ours.iterations)
+    assert 8.5 < steps < 9.5
+    contrast = baseline.PRESETS["ablation"]
+    assert contrast.epochs * contrast.iterations == ours.epochs * ours.iterations
+    assert contrast.num_labels * contrast.num_instances == 64
+
+
+def test_luck_was_measured_on_trainings_with_three_times_the_score():
+    scores = by_seed("CALS-F8", list(cals.CALS_DESIGN)).to_numpy().mean()
+    assert 2.5 < by_seed("baseline", ["baseline"]).to_numpy().mean() / scores < 3.5
 
 
 def test_new_labels_in_each_epoch_ruin_cals_and_not_its_baseline():
