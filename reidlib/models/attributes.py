@@ -109,10 +109,14 @@ class ConvLSTM(nn.Module):
             ``(B, T, hidden, H, W)``, the state h after each step.
         """
         check_count(steps, "steps", "ConvLSTM")
+        gates, pad = self.gates, self.gates.padding
+        # A convolution of [x, h] is one of x plus one of h, and x stays the same.
+        of_x, of_h = gates.weight.split([x.shape[1], self.hidden], dim=1)
+        from_x = F.conv2d(x, of_x, gates.bias, padding=pad)
         h = c = x.new_zeros(len(x), self.hidden, *x.shape[2:])
         states = []
         for _ in range(steps):
-            i, f, o, g = self.gates(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+            i, f, o, g = (from_x + F.conv2d(h, of_h, padding=pad)).chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
             states.append(h)
