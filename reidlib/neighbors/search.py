@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,11 @@ _TILE = 512
 _PAIRS = 1 << 20
 # Neighbours that are found beyond those asked for: near ties of the last of them.
 SPARE = 8
+# Candidates beyond those, where they are found in bfloat16; shorter features than this
+# are multiplied faster than candidates are checked.
+_MORE, _LONG = 40, 1024
+# Share of rows without proof from which on all rows are searched in float32.
+_MANY = 0.05
 # Where two cosines differ by less than this, their order in float32 may depend on the
 # library, on the number of threads and on the place in the matrix.
 TIE = 2e-6
@@ -267,6 +273,72 @@ def _search_torch(
 
 
 def _search_compiled(
+    queries: Tensor, features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the most similar others by kernels."""
+    num_images, dim = features.shape
+    if dim >= _LONG and count + _MORE < num_images and bfloat16_is_fast():
+        return _search_candidates(queries, features, count)
+    return _search_triangle(queries, features, count)
+
+
+def bfloat16_is_fast() -> bool:
+    """Return whether the processor multiplies tiles of bfloat16 (AMX)."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("amx_bf16"))
+
+
+def _search_candidates(
+    queries: Tensor, features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Find candidates by products in bfloat16, and prove that none is missing.
+
+    With x' for x rounded, ``|xy - x'y'| <= |x - x'| |y| + |x'| |y - y'|``. A row has
+    lost none where its exact similarities are above that of its last candidate in
+    bfloat16 by more than this. The other rows are searched again, exactly.
+    """
+    num_images, dim = features.shape
+    lost, length = (
+        torch.cat([norm(part) for part in features.split(_TILE)])
+        for norm in (_lost_by_rounding, lambda part: part.norm(dim=1))
+    )
+    longest = length.max()
+    bound = lost * longest + (length + lost) * lost.max()
+    bound += dim * torch.finfo(torch.float32).eps * longest**2  # of the sum
+    torch.set_float32_matmul_precision("medium")
+    about, candidates = _search_triangle(queries, features, count + _MORE)
+    torch.set_float32_matmul_precision("highest")
+    candidates = candidates.sort(dim=1).values  # equal ones go by index
+    everyone = torch.arange(num_images)
+    exact = _similarities_at(queries, features, everyone, candidates)
+    exact, order = exact.sort(dim=1, descending=True, stable=True)
+    similarity = exact[:, :count].contiguous()
+    index = candidates.gather(1, order[:, :count])
+    unsure = (similarity[:, -1] - bound - TIE <= about[:, -1]).nonzero()[:, 0]
+    if len(unsure) > _MANY * num_images:
+        return _search_triangle(queries, features, count)
+    for rows in unsure.split(max(1, _BLOCK // (4 * num_images))):
+        index[rows] = _exact_rows(queries, features, rows)[:, :count].int()
+    similarity[unsure] = _similarities_at(queries, features, unsure, index[unsure])
+    return similarity, index
+
+
+def _similarities_at(
+    queries: Tensor, features: Tensor, rows: Tensor, index: Tensor
+) -> Tensor:
+    """Return the exact similarities of some queries with some images of each."""
+    pairs = rows[:, None].expand_as(index).reshape(-1).numpy(), index.numpy().ravel()
+    return torch.from_numpy(pair_similarities(queries, features, *pairs)).view(
+        index.shape
+    )
+
+
+def _lost_by_rounding(features: Tensor) -> Tensor:
+    """Return the norm of what bfloat16 does not hold of each row."""
+    return (features - features.bfloat16().float()).norm(dim=1)
+
+
+def _search_triangle(
     queries: Tensor, features: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
     """Return the most similar others, from the products of one triangle.

@@ -101,6 +101,44 @@ def test_blocks_and_threads_do_not_change_the_answer(
     assert torch.equal(similarity, nearest_neighbors(features, 9)[0])
 
 
+def rounded_triangle(queries, features, count):
+    """What a processor with tiles of bfloat16 finds, on any processor."""
+    if torch.get_float32_matmul_precision() == "medium":
+        queries, features = (x.bfloat16().float() for x in (queries, features))
+    product = queries @ features.T
+    product.fill_diagonal_(-torch.inf)
+    found = product.topk(count, dim=1)
+    return found.values, found.indices.int()
+
+
+@pytest.mark.parametrize("processor", ["this one", "with bfloat16"])
+@pytest.mark.parametrize(
+    "spread", [1.0, 0.05, 0.002], ids=["apart", "near", "nearly equal"]
+)
+def test_candidates_in_low_precision_lose_nothing(monkeypatch, form, processor, spread):
+    if form == "arrays":
+        pytest.skip("candidates are of the compiled search")
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1500, 64, generator=generator)
+    features = normalize(torch.ones(1, 64) + spread * noise, dim=1)
+    features[7] = features[3]
+    wanted = nearest_neighbors(features, 9, backend="torch")
+    monkeypatch.setattr(module, "_LONG", 16)
+    monkeypatch.setattr(module, "bfloat16_is_fast", lambda: True)
+    searches = []
+    if processor == "with bfloat16":
+        monkeypatch.setattr(module, "_search_triangle", rounded_triangle)
+    candidates = module._search_candidates
+    monkeypatch.setattr(
+        module, "_search_candidates", lambda *a: searches.append(1) or candidates(*a)
+    )
+    found = nearest_neighbors(features, 9)
+    assert searches  # it was really this search
+    assert torch.equal(found[1], wanted[1])
+    assert torch.equal(found[0], wanted[0])
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_more_near_ties_than_are_kept_are_computed_again() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(120, 8, generator=generator)
