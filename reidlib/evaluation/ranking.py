@@ -97,6 +97,7 @@ def evaluate(
     ranks: Sequence[int] = (1, 5, 10),
     at: int = 10,
     rerank: Mapping[str, Any] | None = None,
+    other_cameras: bool = False,
 ) -> Evaluation:
     """Measure how well queries find their people in the gallery.
 
@@ -137,6 +138,9 @@ def evaluate(
             people filled it up.
         rerank: Arguments of `k_reciprocal_rerank` (``{}`` for its defaults) to rank by
             its distance; None to leave re-ranking out.
+        other_cameras: Leave out all images of the query's own camera, and not those of
+            its person alone: for sets in which only images of other cameras were
+            named, see `reidlib.deploy.naming_page`.
 
     Returns:
         The figures, see `Evaluation`.
@@ -162,7 +166,15 @@ def evaluate(
     ranks = [check_count(rank, "a rank", "evaluate") for rank in ranks]
     if not ranks:
         raise ReIDError("evaluate: there are no ranks; give one or more, from 1 up")
-    search = _Search(query_features, gallery_features, query, gallery, distance, rerank)
+    search = _Search(
+        query_features,
+        gallery_features,
+        query,
+        gallery,
+        distance,
+        rerank,
+        other_cameras=other_cameras,
+    )
     matched = np.flatnonzero(search.num_matches)
     if not len(matched):
         raise NoMatchError(_why_unmatched(query, gallery))
@@ -233,6 +245,7 @@ def top_matches(
     *,
     distance: str = "cosine",
     rerank: Mapping[str, Any] | None = None,
+    other_cameras: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest gallery images of each query, for looking at them.
 
@@ -248,6 +261,7 @@ def top_matches(
         k: Number of images for each query.
         distance: As in `evaluate`.
         rerank: As in `evaluate`.
+        other_cameras: As in `evaluate`.
 
     Returns:
         ``(Q, k)`` int64 rows of the gallery, nearest first, -1 where nothing is left;
@@ -269,7 +283,14 @@ def top_matches(
     check_count(k, "k", "top_matches")
     left_out = (JUNK, UNKNOWN) if (query.pids > DISTRACTOR).any() else (JUNK,)
     search = _Search(
-        query_features, gallery_features, query, gallery, distance, rerank, left_out
+        query_features,
+        gallery_features,
+        query,
+        gallery,
+        distance,
+        rerank,
+        left_out,
+        other_cameras,
     )
     index = np.full((len(query), k), -1, dtype=np.int64)
     kept = min(k, len(search.kept))
@@ -331,6 +352,7 @@ class _Search:
         distance: str,
         rerank: Mapping[str, Any] | None,
         left_out: Sequence[int] = (JUNK, UNKNOWN),
+        other_cameras: bool = False,
     ) -> None:
         check_choice(distance, "distance", "ranking", _DISTANCES)
         tables = {"query": query, "gallery": gallery}
@@ -360,6 +382,9 @@ class _Search:
         gpu = queries.device.type != "cpu"
         self.block_size = max(1, (_BLOCK_GPU if gpu else _BLOCK_CPU) // len(others))
         self._matches, self._removed = _pairs(query, gallery[self.kept])
+        self._cameras = None
+        if other_cameras:
+            self._cameras = query.camids, gallery.camids[self.kept]
         # Pairs of one person, under any two cameras.
         self.num_same = len(self._matches[0]) + len(self._removed[0])
         self.num_matches = np.bincount(self._matches[0], minlength=len(query))
@@ -389,6 +414,10 @@ class _Search:
     def _leave_out(self, rows: np.ndarray, block: Tensor) -> None:
         row, col = _within(self._removed, rows)
         block[torch.from_numpy(row), torch.from_numpy(col)] = torch.inf
+        if self._cameras is not None:
+            own, theirs = self._cameras[0][rows, None], self._cameras[1]
+            same = torch.from_numpy((own == theirs) & (own != NO_CAMERA))
+            block[same.to(block.device)] = torch.inf
 
 
 Rows = tuple[np.ndarray, np.ndarray]

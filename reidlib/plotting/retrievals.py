@@ -24,6 +24,7 @@ def plot_retrievals(
     *,
     k: int = 8,
     title: str = "Nearest gallery images",
+    other_cameras: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw queries with the nearest gallery images that the protocol counts.
@@ -35,6 +36,7 @@ def plot_retrievals(
         rows: Queries to draw; by default six, spread evenly over the split.
         k: Number of gallery images for each query.
         title: Title of the figure.
+        other_cameras: Show images of other cameras than the query's alone.
         ax: Axes to draw into.
 
     Returns:
@@ -65,6 +67,7 @@ def plot_retrievals(
             chosen,
             gallery,
             min(k, len(gallery)),
+            other_cameras=other_cameras,
         )
     )
     blank = np.full((*SIZE, 3), 255, dtype=np.uint8)

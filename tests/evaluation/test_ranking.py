@@ -37,7 +37,7 @@ def table(pids, camids, name="x"):
     return ImageTable(Path("data"), paths, np.array(pids), np.array(camids))
 
 
-def naive(distance, query, gallery, ranks=(1, 5, 10), at=10):
+def naive(distance, query, gallery, ranks=(1, 5, 10), at=10, other_cameras=False):
     """The protocol, written as it is told, one query and one image at a time."""
     firsts, aps, inps, precisions, recalls = [], [], [], [], []
     for q in range(len(query)):
@@ -47,7 +47,7 @@ def naive(distance, query, gallery, ranks=(1, 5, 10), at=10):
                 continue
             same = gallery.pids[g] == query.pids[q] and query.pids[q] > 0
             one_camera = gallery.camids[g] == query.camids[q] != -1
-            if same and one_camera:
+            if one_camera and (same or other_cameras):
                 continue
             left.append((float(distance[q, g]), int(same)))
         left.sort()  # equal distances: other people first
@@ -201,6 +201,23 @@ def test_equals_the_naive_protocol_on_any_case(
             assert not (pairs & ~cameras).any()
             return
         assert_equal(result, naive(distance, query, gallery))
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+def test_one_camera_can_be_left_out_as_a_whole(levels):
+    queries, others, query, gallery = case(3, levels=levels)
+    distance = cosine_distance(queries, others)
+    wanted = naive(distance, query, gallery, other_cameras=True)
+    found = evaluate(queries, others, query, gallery, other_cameras=True)
+    assert_equal(found, wanted)
+    assert found.mAP != evaluate(queries, others, query, gallery).mAP
+    index = top_matches(queries, others, query, gallery, 40, other_cameras=True)[0]
+    for q, row in enumerate(index):
+        known = query.camids[q] != -1
+        shown = row[row >= 0]
+        assert not (known & (gallery.camids[shown] == query.camids[q])).any()
+        left = (gallery.pids >= 0) & ~(known & (gallery.camids == query.camids[q]))
+        assert len(shown) == left.sum()
 
 
 def test_blocks_change_nothing(monkeypatch):
