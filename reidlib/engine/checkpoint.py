@@ -18,6 +18,8 @@ from reidlib.paths import user_path
 
 _PLAIN = "reidlib-1"  # without a checksum
 _FORMAT = "reidlib-2"
+LAST = "last.safetensors"
+"""The checkpoint in the folder of a run."""
 _TENSOR = "__tensor__"
 _DICT = "__dict__"
 
@@ -92,6 +94,20 @@ def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """Return the checkpoint of a run's folder, or the file itself.
+
+    Args:
+        path: A run's folder, or a checkpoint file in it.
+
+    Example:
+        >>> checkpoint_file("run/last.safetensors").name
+        'last.safetensors'
+    """
+    path = user_path(path)
+    return path / LAST if path.is_dir() else path
 
 
 def load_checkpoint(path: str | Path, *fields: str) -> dict[str, Any]:

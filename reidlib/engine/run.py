@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from reidlib.data.table import ReIDDataset
 from reidlib.engine import processes
 from reidlib.engine.checkpoint import (
+    LAST,
     load_checkpoint,
     load_weights,
     random_states,
@@ -286,7 +287,7 @@ class Run:
     @property
     def checkpoint_path(self) -> Path:
         """The checkpoint after the last complete epoch."""
-        return self.directory / "last.safetensors"
+        return self.directory / LAST
 
     @property
     def result_path(self) -> Path:

@@ -73,6 +73,8 @@ from reidlib.recipes.steps import (
     open_training_images,
     require_two_clusters,
     start,
+    start_from,
+    weights_to_load,
 )
 from reidlib.recipes.supervised import check_identities
 
@@ -172,17 +174,20 @@ def network(config: Config, pretrained: bool = True) -> DualBranchNet:
         pretrained: Load ImageNet weights; not needed where others are loaded over
             them.
     """
-    pretrained = pretrained and config.weights != "random"
-    return DualBranchNet(
+    loads, weights = weights_to_load(config, pretrained)
+    model = DualBranchNet(
         backbone=config.backbone,
         attention=config.attention,
         bands=config.bands,
         descriptor=config.descriptor,
-        pretrained=pretrained,
+        pretrained=loads,
         frozen_stages=config.frozen_stages,
         last_stride=config.last_stride,
-        weights=config.weights if pretrained else None,
+        weights=weights,
     )
+    if pretrained and config.init is not None:
+        start_from(model, config.init)
+    return model
 
 
 def cluster(features: Tensor, config: Config) -> Tensor:

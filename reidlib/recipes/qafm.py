@@ -82,9 +82,10 @@ class Config(FusionConfig):
     """Settings of QAFM.
 
     The defaults are the paper's; it does not say how long stage 1 takes, nor how many
-    stripes there are. ``pooling``, ``lr_step`` and ``lr_gamma`` have no influence, and
-    so they cannot be changed; ``last_stride`` has none either, since the branches read
-    the maps of stride 16 and 32. ``bn_splits`` is for encoders and branches.
+    stripes there are. ``pooling``, ``lr_step``, ``lr_gamma`` and ``init`` have no
+    influence, and so they cannot be changed; ``last_stride`` has none either, since the
+    branches read the maps of stride 16 and 32. ``bn_splits`` is for encoders and
+    branches.
     """
 
     epochs: int = 120
@@ -139,7 +140,7 @@ class Config(FusionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unused(self, "pooling", "lr_step", "lr_gamma")
+        check_unused(self, "pooling", "lr_step", "lr_gamma", "init")
         check_backbone(self.quality_backbone, "quality_backbone")
         counts = ("horizontal", "vertical", "features", "pyramid_width")
         more = ("decoder_channels", "attribute_hidden", "fused_features")

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from reidlib.data.samplers import Replacement
 from reidlib.data.table import ReIDDataset
 from reidlib.data.transforms import TrainTransform
+from reidlib.engine.checkpoint import checkpoint_file
 from reidlib.errors import ReIDError
 from reidlib.files import file_sha256
 from reidlib.models.attention import Attention
@@ -43,6 +44,9 @@ class CommonConfig:
     weights: str | None = None
     """File with the backbone's ImageNet weights; None: their usual source; "random":
     none at all, as a control."""
+    init: str | None = None
+    """Run (or checkpoint) whose trained network the training starts from, instead of
+    ImageNet weights: one that was trained on other cameras."""
     last_stride: int = 1
     """Stride of the backbone's last down-sampling; 1 leaves it out."""
     frozen_stages: int = 0
@@ -65,6 +69,8 @@ class CommonConfig:
         check_at_least(self, **at_least, seed=0, frozen_stages=0, memory_budget=0)
         if self.last_stride not in (1, 2):
             raise ReIDError(f"last_stride is {self.last_stride}; give 1 or 2")
+        if self.init is not None:
+            check_unused(self, "weights", where="where init names a trained network")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,7 +87,8 @@ class CommonConfig:
             By what a file holds a hash of it; one that is not there is left out.
         """
         named = None if self.weights == "random" else self.weights
-        return hashed(weights=named)
+        init = None if self.init is None else str(checkpoint_file(self.init))
+        return hashed(weights=named, init=init)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from reidlib.data.samplers import PKSampler, sequential_batches
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.data.transforms import TestTransform
 from reidlib.engine import processes
-from reidlib.engine.checkpoint import load_checkpoint, load_weights
+from reidlib.engine.checkpoint import checkpoint_file, load_checkpoint, load_weights
 from reidlib.engine.manifest import read_manifest, read_result
 from reidlib.engine.memory import is_out_of_memory
 from reidlib.engine.run import Run, require_same
@@ -69,19 +69,60 @@ def reid_network(config: CommonConfig, pretrained: bool = True) -> ReIDNet:
         pretrained: Load ImageNet weights; not needed where others are loaded over
             them.
     """
-    pretrained = pretrained and config.weights != "random"
+    loads, weights = weights_to_load(config, pretrained)
     model = ReIDNet(
         backbone=config.backbone,
         pooling=config.pooling,
-        pretrained=pretrained,
+        pretrained=loads,
         frozen_stages=config.frozen_stages,
         last_stride=config.last_stride,
-        weights=config.weights if pretrained else None,
+        weights=weights,
     )
     if isinstance(config, AttentionConfig):
         attention = (config.global_attention, config.local_attention)
         add_attention(model, config.groups, config.reduction, *attention)
+    if pretrained and config.init is not None:
+        start_from(model, config.init)
     return model
+
+
+def weights_to_load(config: CommonConfig, pretrained: bool) -> tuple[bool, str | None]:
+    """Return whether a backbone is to load ImageNet weights, and from which file."""
+    loads = pretrained and config.weights != "random" and config.init is None
+    return loads, config.weights if loads else None
+
+
+def start_from(model: nn.Module, path: str | Path) -> None:
+    """Load the trained network of a run into a network with the same backbone.
+
+    What the run has not (an attention, another pooling) stays as it is.
+
+    Args:
+        model: Network with a ``backbone``, changed in place.
+        path: A run's folder, or a checkpoint file in it.
+
+    Raises:
+        ReIDError: If there is no trained network, or it has another backbone.
+    """
+    trained, config = load_model(path)
+    state, own = trained.state_dict(), model.state_dict()
+    fits = {
+        name: state[name]
+        for name, value in own.items()
+        if name in state and state[name].shape == value.shape
+    }
+    lacking = [n for n in own if n.startswith("backbone.") and n not in fits]
+    if lacking:
+        raise ReIDError(
+            f"init: {path} was trained with the backbone {config.backbone}, which has "
+            f"no {lacking[0]!r} of this shape; set --backbone to {config.backbone}, or "
+            "start from another run"
+        )
+    model.load_state_dict(fits, strict=False)
+    new, source = len(own) - len(fits), f"run {path}"
+    if new:
+        source += f" ({new} tensors of the network are not in it)"
+    model.backbone.source = source  # type: ignore[union-attr]
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, Any]:
@@ -98,8 +139,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, Any]:
 
     path = user_path(path)
     manifest = path / "manifest.json"
-    if path.is_dir():
-        path = path / "last.safetensors"
+    path = checkpoint_file(path)
     checkpoint = load_checkpoint(path, "recipe", "config", "objects")
     if manifest.exists():
         told = read_manifest(manifest, f"restore it, or give {path} itself")
@@ -216,6 +256,8 @@ def check_requirements(config: CommonConfig) -> None:
     local_labels = getattr(config, "local_labels", None)
     if local_labels:
         load_checkpoint(user_path(local_labels), "labels")
+    if config.init is not None:
+        load_model(config.init)
 
 
 def check_network(network: nn.Module, config: CommonConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -16,8 +17,9 @@ from reidlib.data.table import UNKNOWN, ReIDDataset
 from reidlib.engine.cache import cached_features
 from reidlib.engine.checkpoint import load_checkpoint, save_checkpoint
 from reidlib.errors import ReIDError
-from reidlib.recipes import baseline, direct, supervised
+from reidlib.recipes import baseline, direct, qafm, supervised
 from reidlib.recipes.steps import (
+    check_requirements,
     extract,
     load_model,
     open_training_images,
@@ -134,6 +136,55 @@ def test_a_checkpoint_in_the_folder_of_another_run_is_refused(trained, tmp_path)
 def test_random_weights_are_a_setting():
     model = direct.network(direct.Config(weights="random"))
     assert model.backbone.source == "none, a random start"
+
+
+def test_a_training_starts_from_the_network_of_another_run(trained, people, tmp_path):
+    _, config, folder = trained
+    images = torch.rand(2, 3, 64, 32)
+    theirs = load_model(folder)[0](images)
+    same = supervised.Config(**{**vars(config), "init": str(folder)})
+    model = supervised.network(same)
+    assert torch.equal(model.eval()(images), theirs)
+    assert model.backbone.source == f"run {folder}"
+    # The network that is built to be loaded over needs no run.
+    other = supervised.Config(**{**vars(config), "init": str(tmp_path / "gone")})
+    supervised.network(other, pretrained=False)
+    # A baseline has no attention: its backbone is that of the run, and this is said.
+    plain = baseline.Config(**{**SMALL, "last_stride": 2, "init": str(folder)})
+    model = baseline.network(plain).eval()
+    assert torch.equal(model.backbone(images), load_model(folder)[0].backbone(images))
+    bare = direct.Config(last_stride=2, backbone="tiny", pooling="gap")
+    bare_run = train(direct, bare, people, tmp_path / "bare")
+    assert bare_run["weights"].startswith("none")
+    start_again = supervised.Config(
+        **{**vars(config), "pooling": "gem", "init": str(tmp_path / "bare")}
+    )
+    source = supervised.network(start_again).backbone.source
+    assert re.search(r"\(\d+ tensors of the network are not in it\)$", source)
+
+
+def test_a_start_from_a_run_that_does_not_fit_is_refused(trained, tmp_path):
+    folder = str(trained[2])
+    with pytest.raises(ReIDError, match="trained with the backbone tiny, which has no"):
+        baseline.network(baseline.Config(init=folder))
+    with pytest.raises(ReIDError, match="no checkpoint at"):
+        check_requirements(baseline.Config(init=str(tmp_path / "none")))
+    with pytest.raises(ReIDError, match="where init names a trained network"):
+        baseline.Config(init=folder, weights="random")
+    with pytest.raises(ReIDError, match=r"init is .* no influence in this recipe"):
+        qafm.Config(init=folder)
+
+
+def test_a_run_depends_on_the_network_that_it_starts_from(trained, people, tmp_path):
+    copy = shutil.copytree(trained[2], tmp_path / "run")
+    config = baseline.Config(**SMALL, init=str(copy))
+    before = config.read_files(people)["init"]
+    assert before == config.read_files(people)["init"]
+    checkpoint = load_checkpoint(copy / "last.safetensors")
+    weight = checkpoint["objects"]["model"]["neck.weight"]
+    weight += 1
+    save_checkpoint(copy / "last.safetensors", checkpoint)
+    assert config.read_files(people)["init"] != before
 
 
 def test_one_optimiser_trains_network_and_heads_at_their_rates(people, tmp_path):
