@@ -63,9 +63,12 @@ _COLUMNS = {
     "path": (),
     "pid": (
         *("pid", "vid", "person", "personid", "vehicle", "vehicleid", "identity"),
-        *("label", "subject", "individual", "pedestrian"),
+        *("label", "subject", "individual", "pedestrian", "people", "peopleid"),
     ),
-    "camid": ("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
+    "camid": (
+        *("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
+        *("kamera", "kameraid", "sensor", "sensorid"),
+    ),
     "split": ("split", "set", "subset", "partition"),
 }
 """Columns of an index, each with the names that are nearly it (letters alone)."""
@@ -505,7 +508,8 @@ def _check_header(index: Path, header: list[str]) -> None:
             words = re.sub("[^a-z]+", " ", re.sub("[\u0300-\u036f]", "", plain)).split()
             word = "".join(words)
             if difflib.get_close_matches(word, near, n=1, cutoff=0.8) or (
-                column == "camid" and any(part.startswith("cam") for part in words)
+                column == "camid"
+                and (word == "cid" or any(part.startswith("cam") for part in words))
             ):
                 raise ReIDError(
                     f"{index} has a column {name!r} and no column {column!r}; rename "

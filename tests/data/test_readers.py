@@ -314,9 +314,14 @@ def test_csv_errors(write_images, text, message):
     [
         (
             "camid",
-            "cam CamID camera camera_id Camera-ID cams cmaid camid2 cam_no camnum",
+            "cam CamID camera camera_id Camera-ID cams cmaid camid2 cam_no camnum cid "
+            "kamera sensor_id",
         ),
-        ("pid", "PID id Id person person_id identity vehicleID pids vid label subject"),
+        (
+            "pid",
+            "PID id Id person person_id identity vehicleID pids vid label subject "
+            "people_id",
+        ),
         ("split", "Split splits set subset spilt"),
     ],
 )
