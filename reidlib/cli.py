@@ -296,6 +296,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--rerank", action="store_true", help="k-reciprocal re-ranking"
     )
+    evaluate.add_argument(
+        "--other-cameras",
+        action="store_true",
+        help="leave out all images of the query's own camera",
+    )
     evaluate.add_argument("--figure", type=Path, help="draw retrievals to this file")
     evaluate.add_argument(
         "--json", type=Path, help="write the scores to this JSON file"
@@ -317,6 +322,23 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     embed.add_argument("--json", type=Path, help="write what was done to this file")
     embed.set_defaults(command=_embed)
+
+    name = commands.add_parser(
+        "name", help="write a page on which you say which crops show the same people"
+    )
+    name.add_argument(
+        "features",
+        type=Path,
+        nargs="+",
+        help="files of reidlib embed: the same crops, a file for each network",
+    )
+    name.add_argument("--out", type=Path, required=True, help="file to write, .html")
+    name.add_argument("--people", type=_whole, default=50, help="questions")
+    name.add_argument(
+        "--candidates", type=_whole, default=30, help="crops for each question"
+    )
+    name.add_argument("--seed", type=_whole, default=0, help="of the choice of crops")
+    name.set_defaults(command=_name)
 
     _add_gallery(commands)
 
@@ -649,6 +671,23 @@ def _embed(options: argparse.Namespace, rest: list[str]) -> None:
     if options.json is not None:
         write_atomically(options.json, json.dumps(told, indent=1).encode())
     print(f"{file}: {len(table)} images, {features.shape[1]} numbers each")
+
+
+def _name(options: argparse.Namespace, rest: list[str]) -> None:
+    from reidlib.deploy import load_embeddings, naming_page
+
+    found = [load_embeddings(file) for file in options.features]
+    file = naming_page(
+        found,
+        options.out,
+        people=options.people,
+        candidates=options.candidates,
+        seed=options.seed,
+    )
+    print(f"{file}: open it in a browser; save what it makes as")
+    print(f"  {found[0].table.root / 'named.csv'}")
+    print("and score a network on it:")
+    print("  reidlib evaluate RUN --data csv --root PATH/named.csv --other-cameras")
 
 
 def _gallery(options: argparse.Namespace, rest: list[str]) -> None:
@@ -1054,7 +1093,12 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     if not unscored:
         with torch.inference_mode():
             scores = evaluate(
-                query, gallery, dataset.query, dataset.gallery, rerank=rerank
+                query,
+                gallery,
+                dataset.query,
+                dataset.gallery,
+                rerank=rerank,
+                other_cameras=options.other_cameras,
             ).as_dict()
         print(_table(scores))
         if options.json is not None:
@@ -1067,7 +1111,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         from reidlib.plotting import plot_retrievals, use_style
 
         use_style()
-        plot_retrievals(query, gallery, dataset)
+        plot_retrievals(query, gallery, dataset, other_cameras=options.other_cameras)
         try:
             plt.savefig(options.figure, dpi=150)
         except (OSError, ValueError) as error:

@@ -129,6 +129,16 @@ _LOGITS, _TARGETS = _random(7, 5, seed=2), _random(7, 5, seed=3).softmax(dim=1)
 _BOXES = torch.tensor([[0.0, 0, 4, 4], [2, 2, 6, 6], [4, 0, 8, 4], [1, 1, 2, 2]])
 
 
+def _retrievals(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 12, (5, 40)) / 10, rng.random((5, 40)) < 0.2
+
+
+def _ranks(distance: np.ndarray, is_match: np.ndarray) -> list[np.ndarray]:
+    pairs = zip(distance, is_match, strict=True)
+    return [np.flatnonzero(m[np.lexsort((m, d))]) + 1 for d, m in pairs]
+
+
 def _split(maps: Tensor, count: int) -> Tensor:
     parts = maps.tensor_split(count, dim=2)
     return torch.stack([part.mean(dim=(2, 3)) for part in parts], dim=1)
@@ -331,6 +341,37 @@ EXERCISES: dict[str, Exercise] = {
                 _close(f(a, b), box_overlaps(a[None].numpy(), b[None].numpy())[0, 0])
                 for a in _BOXES
                 for b in _BOXES
+            ),
+        },
+    ),
+    "ranks": Exercise(
+        "18_what_an_epoch_waits_for",
+        "ranks_of_matches(distance, is_match)",
+        "for each query the rising ranks of its matches, from (Q, G) distances and "
+        "booleans; an image of another person at the same distance comes first",
+        {
+            "The nearest image has rank 1.": lambda f: _close(
+                f(np.array([[0.1, 0.3, 0.2]]), np.array([[True, False, False]]))[0], [1]
+            ),
+            "Count the images that are nearer, matches among them.": lambda f: _close(
+                f(np.array([[0.1, 0.3, 0.2]]), np.array([[True, True, False]]))[0],
+                [1, 3],
+            ),
+            "At equal distances other people come first.": lambda f: _close(
+                f(np.array([[0.2, 0.2, 0.2]]), np.array([[True, False, False]]))[0], [3]
+            ),
+            "Matches at equal distances have ranks of their own.": lambda f: _close(
+                f(np.array([[0.2, 0.2, 0.9]]), np.array([[True, True, False]]))[0],
+                [1, 2],
+            ),
+            "Compare with a sort by distance, other people before matches.": (
+                lambda f: all(
+                    _close(found, ranks)
+                    for seed in range(8)
+                    for found, ranks in zip(
+                        f(*_retrievals(seed)), _ranks(*_retrievals(seed)), strict=True
+                    )
+                )
             ),
         },
     ),

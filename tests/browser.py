@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.async_api import async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MACOS = (
@@ -42,3 +44,23 @@ def find_browser() -> str:
     found += [path for path in MACOS if Path(path).is_file()]
     browser = next((path for path in found if path), None)
     return browser or pytest.fail(MISSING)
+
+
+async def visit(path: Path, javascript: bool, look: Any) -> Any:
+    """What a look at a page from a file finds, offline; an error in it is a failure."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=find_browser(), args=FLAGS
+        )
+        context = await browser.new_context(
+            java_script_enabled=javascript, offline=True
+        )
+        page = await context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text))
+        await page.goto(path.as_uri())
+        found = await look(page)
+        await browser.close()
+    assert errors == []
+    return found

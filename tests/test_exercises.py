@@ -83,6 +83,15 @@ def overlap(a, b):
     return wide * high / (sum(areas) - wide * high)
 
 
+def ranks_of_matches(distance, is_match):
+    found = []
+    for row, hit in zip(distance, is_match, strict=True):
+        own = np.sort(row[hit])
+        others = (row[~hit] <= own[:, None]).sum(axis=1)
+        found.append(others + 1 + np.arange(len(own)))
+    return found
+
+
 RIGHT = {
     "average-precision": average_precision,
     "reciprocal-neighbours": reciprocal_neighbours,
@@ -94,6 +103,7 @@ RIGHT = {
     "bands": bands,
     "identifiability": identifiability,
     "overlap": overlap,
+    "ranks": ranks_of_matches,
 }
 
 
@@ -176,6 +186,22 @@ def at_once(bank, features, labels, momentum):
                 / 16
             ),
             "Of a union the common part counts once",
+        ),
+        (
+            "ranks",
+            lambda d, m: [
+                np.sort([1 + (r < r[i]).sum() for i in np.flatnonzero(h)])
+                for r, h in zip(d, m, strict=True)
+            ],
+            "At equal distances other people come first",
+        ),
+        (
+            "ranks",
+            lambda d, m: [
+                np.sort([1 + (r[~h] <= r[i]).sum() for i in np.flatnonzero(h)])
+                for r, h in zip(d, m, strict=True)
+            ],
+            "Count the images that are nearer, matches among them",
         ),
     ],
 )

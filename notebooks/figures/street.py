@@ -1,17 +1,21 @@
-"""Chapter 16: drawn streets, the boxes of a detector, and crops that are cut badly."""
+"""Drawn streets: the boxes of a detector, crops that are cut badly, who is on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from PIL import Image
 
+from reidlib.data import ImageTable, read_image
 from reidlib.deploy import Detections
+from reidlib.deploy.naming import Question
 from reidlib.evaluation import box_overlaps
 from reidlib.plotting import COLOURS
 from reidlib.synthcity import World, draw_frame
@@ -91,6 +95,81 @@ def cut(frame: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         right, bottom = max(min(right, wide), left + 2), max(min(bottom, high), top + 2)
         crops.append(frame[top:bottom, left:right])
     return crops
+
+
+def write_street(street: Street, root: Path) -> list[Path]:
+    """Write the frames, a folder for each camera, and return the folders."""
+    for number, (frame, camera) in enumerate(
+        zip(street.frames, street.cameras, strict=True)
+    ):
+        folder = root / f"camera {camera + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # PNG would take five times as long.
+        Image.fromarray(frame).save(folder / f"{number:03d}.jpg", quality=95)
+    return sorted(root.iterdir())
+
+
+def on_crops(crops: ImageTable, street: Street, folders: Sequence[Path]) -> np.ndarray:
+    """Return who is on each crop: the person whose true box overlaps most, or 0.
+
+    Args:
+        crops: What `crop_people` cut from the folders of `write_street`.
+        street: The frames.
+        folders: The folders.
+    """
+    at = crops.attributes
+    files = {folder.name: sorted(folder.iterdir()) for folder in folders}
+    corners = np.stack([at["x"], at["y"]], axis=1)
+    sizes = np.stack([at["width"], at["height"]], axis=1)
+    people = np.zeros(len(crops), np.int64)
+    for row, box in enumerate(np.concatenate([corners, corners + sizes], axis=1)):
+        frame = int(files[at["source"][row]][at["frame"][row]].stem)
+        shared = box_overlaps(box[None], street.boxes[frame])[0]
+        if shared.max() >= 0.5:
+            people[row] = street.people[frame][shared.argmax()]
+    return people
+
+
+def named_by_truth(
+    crops: ImageTable, questions: Sequence[Question], people: np.ndarray
+) -> tuple[ImageTable, ImageTable]:
+    """Return queries and gallery as the page saves them if all marks are right.
+
+    Args:
+        crops: All crops.
+        questions: What the page asks.
+        people: ``(N,)`` who is on each crop, 0 for nobody: left out as a question.
+    """
+    pids = np.zeros(len(crops), np.int64)  # never marked: somebody else
+    asked = [one for one in questions if people[one.query]]
+    for one in asked:
+        same = [row for row in one.candidates if people[row] == people[one.query]]
+        pids[[one.query, *same]] = people[one.query]
+    queries = [one.query for one in asked]
+    nobody = [one.query for one in questions if not people[one.query]]
+    shown = {row for one in asked for row in (one.query, *one.candidates)}
+    named = ImageTable(crops.root, crops.paths, pids, crops.camids)
+    return named[np.array(queries)], named[np.array(sorted(shown - set(nobody)))]
+
+
+def plot_questions(
+    crops: ImageTable, questions: Sequence[Question], people: np.ndarray
+) -> None:
+    """Draw questions of the page: a crop and its candidates, the right ones framed."""
+    wide = 1 + max(len(one.candidates) for one in questions)
+    _, axes = plt.subplots(
+        len(questions), wide, figsize=(0.8 * wide, 1.7 * len(questions)), squeeze=False
+    )
+    for line, one in zip(axes, questions, strict=True):
+        for ax, row in zip(line, [one.query, *one.candidates], strict=False):
+            ax.imshow(read_image(crops.file(row), (128, 64)))
+            right = row != one.query and people[row] == people[one.query] > 0
+            ax.set_title(f"camera {crops.camids[row] + 1}", fontsize=7)
+            if right:
+                edge = Rectangle((0, 0), 63, 127, fill=False, ec=COLOURS[0], lw=5)
+                ax.add_patch(edge)
+        for ax in line:
+            ax.set_axis_off()
 
 
 def plot_boxes(

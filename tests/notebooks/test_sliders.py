@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from browser import FLAGS, find_browser
-from playwright.async_api import async_playwright
+from browser import visit
 
 from figures.sliders import Measure, slider_figure
 
@@ -30,25 +29,6 @@ def figure():
         start={"noise": 20, "alpha": 0.0},
         show=lambda value: f"{value:g}",
     )
-
-
-async def visit(path, javascript: bool, look):
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=find_browser(), args=FLAGS
-        )
-        context = await browser.new_context(
-            java_script_enabled=javascript, offline=True
-        )
-        page = await context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text))
-        await page.goto(path.as_uri())
-        found = await look(page)
-        await browser.close()
-    assert errors == []
-    return found
 
 
 @pytest.fixture

@@ -3,9 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
-from figures.street import at_least, cut, draw_street, jittered, matched, plot_boxes
+from figures.street import (
+    at_least,
+    cut,
+    draw_street,
+    jittered,
+    matched,
+    named_by_truth,
+    on_crops,
+    plot_boxes,
+    plot_questions,
+    write_street,
+)
+from reidlib.data import ImageTable
 from reidlib.deploy import Detections
+from reidlib.deploy.naming import Question
 from reidlib.synthcity import plan_world
 
 BOX = np.array([[10.0, 10.0, 20.0, 30.0]])
@@ -65,4 +79,81 @@ def test_boxes_are_drawn_with_their_scores():
     for ax in axes:
         assert len(ax.patches) == 2
         assert [text.get_text() for text in ax.texts] == ["0.90"]
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """Two groups under three cameras each, in files, cut by their true boxes."""
+    root = tmp_path_factory.mktemp("walk")
+    street = draw_street(plan_world("tiny"), 2, size=2, moments=1)
+    folders = write_street(street, root / "videos")
+    columns = {name: [] for name in ("source", "frame", "x", "y", "width", "height")}
+    paths, cameras, truth = [], [], []
+    for number, camera in enumerate(street.cameras):
+        for box, person in zip(
+            street.boxes[number], street.people[number], strict=True
+        ):
+            values = (f"camera {camera + 1}", 0, box[0], box[1], *(box[2:] - box[:2]))
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+            crop = cut(street.frames[number], box[None])[0]
+            path = root / f"{len(paths)}.png"
+            Image.fromarray(crop).save(path)
+            paths.append(path.name)
+            cameras.append(camera)
+            truth.append(person)
+    at = {name: np.array(column) for name, column in columns.items()}
+    crops = ImageTable(
+        root, tuple(paths), np.full(len(paths), -2), np.array(cameras), at
+    )
+    return street, folders, crops, np.array(truth)
+
+
+def test_frames_lie_in_a_folder_for_each_camera(walk):
+    street, folders, _, _ = walk
+    assert [folder.name for folder in folders] == [f"camera {n}" for n in range(1, 7)]
+    for number, camera in enumerate(street.cameras):
+        file = folders[camera] / f"{number:03d}.jpg"
+        with Image.open(file) as stored:
+            difference = np.abs(
+                np.asarray(stored).astype(int) - street.frames[number].astype(int)
+            )
+        assert difference.mean() < 4
+
+
+def test_who_is_on_a_crop_is_told_by_its_box(walk):
+    street, folders, crops, truth = walk
+    assert (on_crops(crops, street, folders) == truth).all()
+    moved = ImageTable(
+        crops.root,
+        crops.paths,
+        crops.pids,
+        crops.camids,
+        {**crops.attributes, "x": crops.attributes["x"] + 400},
+    )
+    assert not on_crops(moved, street, folders).any()
+
+
+def test_right_marks_name_the_crops_that_were_shown(walk):
+    _, _, crops, truth = walk
+    truth = truth.copy()
+    truth[0] = 0  # nobody
+    asked = [Question(0, [2, 3]), Question(2, [0, 1, 4, 5])]
+    query, gallery = named_by_truth(crops, asked, truth)
+    assert query.paths == (crops.paths[2],)
+    assert query.pids.tolist() == [truth[2]]
+    assert gallery.paths == tuple(crops.paths[n] for n in (1, 2, 4, 5))
+    wanted = [truth[n] if truth[n] == truth[2] else 0 for n in (1, 2, 4, 5)]
+    assert gallery.pids.tolist() == wanted
+    assert 0 < (gallery.pids > 0).sum() < 4
+
+
+def test_the_same_person_is_framed(walk):
+    _, _, crops, truth = walk
+    plot_questions(crops, [Question(0, [1, 2]), Question(1, [0, 2, 3])], truth)
+    framed = [bool(ax.patches) for ax in plt.gcf().axes]
+    wanted = [0, truth[1] == truth[0], truth[2] == truth[0], 0]
+    wanted += [0, truth[0] == truth[1], truth[2] == truth[1], truth[3] == truth[1]]
+    assert framed == [bool(one) for one in wanted]
     plt.close("all")
