@@ -33,8 +33,10 @@ SPARE = 8
 # Candidates beyond those, where they are found in bfloat16; shorter features than this
 # are multiplied faster than candidates are checked.
 _MORE, _LONG = 40, 1024
+# Below so many images, checking candidates takes longer than the product.
+_MANY_IMAGES = 4096
 # Share of rows without proof from which on all rows are searched in float32.
-_MANY = 0.05
+_UNSURE = 0.05
 # Where two cosines differ by less than this, their order in float32 may depend on the
 # library, on the number of threads and on the place in the matrix.
 TIE = 2e-6
@@ -277,7 +279,7 @@ def _search_compiled(
 ) -> tuple[Tensor, Tensor]:
     """Return the most similar others by kernels."""
     num_images, dim = features.shape
-    if dim >= _LONG and count + _MORE < num_images and bfloat16_is_fast():
+    if dim >= _LONG and num_images >= _MANY_IMAGES and bfloat16_is_fast():
         return _search_candidates(queries, features, count)
     return _search_triangle(queries, features, count)
 
@@ -298,6 +300,7 @@ def _search_candidates(
     bfloat16 by more than this. The other rows are searched again, exactly.
     """
     num_images, dim = features.shape
+    more = min(count + _MORE, num_images - 1)
     lost, length = (
         torch.cat([norm(part) for part in features.split(_TILE)])
         for norm in (_lost_by_rounding, lambda part: part.norm(dim=1))
@@ -306,16 +309,17 @@ def _search_candidates(
     bound = lost * longest + (length + lost) * lost.max()
     bound += dim * torch.finfo(torch.float32).eps * longest**2  # of the sum
     torch.set_float32_matmul_precision("medium")
-    about, candidates = _search_triangle(queries, features, count + _MORE)
+    about, candidates = _search_triangle(queries, features, more)
     torch.set_float32_matmul_precision("highest")
     candidates = candidates.sort(dim=1).values  # equal ones go by index
-    everyone = torch.arange(num_images)
-    exact = _similarities_at(queries, features, everyone, candidates)
-    exact, order = exact.sort(dim=1, descending=True, stable=True)
-    similarity = exact[:, :count].contiguous()
-    index = candidates.gather(1, order[:, :count])
+    index, similarity = candidates[:, :count].clone(), about[:, :count].clone()
+    for rows in torch.arange(num_images).split(_TILE):
+        exact = _similarities_at(queries, features, rows, candidates[rows])
+        exact, order = exact.sort(dim=1, descending=True, stable=True)
+        similarity[rows] = exact[:, :count]
+        index[rows] = candidates[rows].gather(1, order[:, :count])
     unsure = (similarity[:, -1] - bound - TIE <= about[:, -1]).nonzero()[:, 0]
-    if len(unsure) > _MANY * num_images:
+    if len(unsure) > _UNSURE * num_images:
         return _search_triangle(queries, features, count)
     for rows in unsure.split(max(1, _BLOCK // (4 * num_images))):
         index[rows] = _exact_rows(queries, features, rows)[:, :count].int()

@@ -124,6 +124,7 @@ def test_candidates_in_low_precision_lose_nothing(monkeypatch, form, processor, 
     features[7] = features[3]
     wanted = nearest_neighbors(features, 9, backend="torch")
     monkeypatch.setattr(module, "_LONG", 16)
+    monkeypatch.setattr(module, "_MANY_IMAGES", 1000)
     monkeypatch.setattr(module, "bfloat16_is_fast", lambda: True)
     searches = []
     if processor == "with bfloat16":
