@@ -34,7 +34,7 @@ SPARE = 8
 # are multiplied faster than candidates are checked.
 _MORE, _LONG = 40, 1024
 # Below so many images, checking candidates takes longer than the product.
-_MANY_IMAGES = 4096
+_MANY_IMAGES = 8192
 # Share of rows without proof from which on all rows are searched in float32.
 _UNSURE = 0.05
 # Where two cosines differ by less than this, their order in float32 may depend on the

@@ -66,7 +66,7 @@ def test_the_tables_compare_the_best_of_each_method():
     assert best(rows, method="fastreid", dim=8) == {}
     table = compared(rows, [{"dim": 4}, {"dim": 8}])
     assert table["times faster"].iloc[0] == 4
-    assert table["of it the product"].tolist() == [0.5, 0.25]
+    assert table["product / seconds"].tolist() == [0.5, 0.25]
     assert np.isnan(table["times faster"].iloc[1])
 
 
