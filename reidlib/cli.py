@@ -333,9 +333,14 @@ def _parser() -> argparse.ArgumentParser:
         help="files of reidlib embed: the same crops, a file for each network",
     )
     name.add_argument("--out", type=Path, required=True, help="file to write, .html")
-    name.add_argument("--people", type=_whole, default=50, help="questions")
     name.add_argument(
-        "--candidates", type=_whole, default=30, help="crops for each question"
+        "--people", type=_whole, default=50, help="number of questions (default: 50)"
+    )
+    name.add_argument(
+        "--candidates",
+        type=_whole,
+        default=30,
+        help="crops shown with each, at most (default: 30)",
     )
     name.add_argument("--seed", type=_whole, default=0, help="of the choice of crops")
     name.set_defaults(command=_name)
@@ -450,7 +455,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("refuse", "skip", "trust"),
         help="images that cannot be decoded, as for train",
     )
-    loud = (make, check, detect, index, train, resume, evaluate, embed, export)
+    loud = (make, check, detect, index, train, resume, evaluate, embed, name, export)
     for command in (*loud, reproduce, report, speed, again):
         command.add_argument(
             "--quiet", action="store_true", help="neither progress bars nor log lines"
@@ -684,10 +689,10 @@ def _name(options: argparse.Namespace, rest: list[str]) -> None:
         candidates=options.candidates,
         seed=options.seed,
     )
-    print(f"{file}: open it in a browser; save what it makes as")
-    print(f"  {found[0].table.root / 'named.csv'}")
-    print("and score a network on it:")
-    print("  reidlib evaluate RUN --data csv --root PATH/named.csv --other-cameras")
+    named = found[0].table.root / "named.csv"
+    print(f"{file}: open it in a browser, and save what it makes as {named}")
+    print(f"reidlib evaluate RUN --data csv --root {named} --other-cameras")
+    print("scores a network on it")
 
 
 def _gallery(options: argparse.Namespace, rest: list[str]) -> None:
@@ -1102,7 +1107,8 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
             ).as_dict()
         print(_table(scores))
         if options.json is not None:
-            data = json.dumps({"dataset": dataset.name, **scores}, indent=1)
+            how = {"rerank": rerank, "other_cameras": options.other_cameras}
+            data = json.dumps({"dataset": dataset.name, **scores, **how}, indent=1)
             write_atomically(options.json, data.encode())
     if options.figure is not None:
         os.environ["MPLBACKEND"] = "agg"  # a file is drawn, whatever else is set

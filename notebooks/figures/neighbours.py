@@ -22,7 +22,7 @@ _RESULTS = Path(__file__).parents[2] / "results"
 def drawn_features(
     num_images: int, dim: int = 256, noise: float = 1.6, seed: int = 0
 ) -> Tensor:
-    """Return unit vectors of people with 16 images each, in random order.
+    """Return unit vectors of people with 16 images each, one person after another.
 
     Args:
         num_images: N, a multiple of 16.
@@ -104,6 +104,7 @@ def proven_rows(features: Tensor, k: int, extra: list[int]) -> list[float]:
     rounded = features.bfloat16().float()
     lost = (features - rounded).norm(dim=1)
     bound = lost + (1 + lost) * lost.max()
+    bound += features.shape[1] * torch.finfo(torch.float32).eps  # of the sum
     about = (rounded @ rounded.T).fill_diagonal_(-1)
     exact = (features @ features.T).fill_diagonal_(-1)
     values, index = about.topk(k + max(extra), dim=1)
@@ -114,6 +115,23 @@ def proven_rows(features: Tensor, k: int, extra: list[int]) -> list[float]:
         sure = kth - bound > values[:, k + more - 1]
         shares.append(float(sure.float().mean()))
     return shares
+
+
+def plot_proof(bound: float = 0.03) -> None:
+    """Draw on one line when candidates are proven to hold the nearest images."""
+    _, axes = plt.subplots(2, 1, figsize=(6.6, 2.3), layout="constrained")
+    exact = [0.80, 0.77, 0.74, 0.70]
+    for ax, last, told in zip(
+        axes, (0.65, 0.685), ("a proof", "no proof"), strict=True
+    ):
+        ax.axvspan(0.6, last + bound, color="0.5", alpha=0.25, lw=0)
+        ax.plot(exact, [0] * 4, "o", color=COLOURS[0], label="exact, the 4 best")
+        ax.plot([last], [0], "s", color=COLOURS[1], label="last candidate, rounded")
+        ax.set(xlim=(0.6, 0.82), ylim=(-1, 1), yticks=[], ylabel=told)
+        ax.spines[["left", "top", "right"]].set_visible(False)
+    axes[0].set_xticklabels([])
+    axes[1].set_xlabel("similarity; grey: where other images may still be")
+    axes[0].legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 def plot_proven(shares: dict[str, list[float]], extra: list[int]) -> None:

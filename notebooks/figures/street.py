@@ -12,10 +12,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from reidlib.data import ImageTable, read_image
-from reidlib.deploy import Detections
-from reidlib.deploy.naming import Question
+from reidlib.deploy import Detections, Question
 from reidlib.evaluation import box_overlaps
 from reidlib.plotting import COLOURS
 from reidlib.synthcity import World, draw_frame
@@ -38,18 +39,26 @@ class Street:
     people: list[np.ndarray]
 
 
-def draw_street(world: World, groups: int, size: int = 4, moments: int = 2) -> Street:
+def draw_street(
+    world: World,
+    groups: int,
+    size: int = 4,
+    moments: int = 2,
+    pids: Sequence[int] | None = None,
+) -> Street:
     """Draw groups of people, each under every second camera.
 
     Args:
-        world: A city; its test identities walk.
+        world: A city.
         groups: Number of groups.
         size: People in a group.
         moments: Frames of a group under a camera.
+        pids: Who walks; the city's test identities if not given.
     """
+    pids = world.test_pids if pids is None else pids
     street = Street([], [], [], [])
     for group in range(groups):
-        chosen = world.test_pids[size * group : size * (group + 1)]
+        chosen = pids[size * group : size * (group + 1)]
         people = [world.identity(pid) for pid in chosen]
         for camera in world.cameras[group % 2 :: 2]:
             for moment in range(moments):
@@ -105,7 +114,7 @@ def write_street(street: Street, root: Path) -> list[Path]:
         folder = root / f"camera {camera + 1}"
         folder.mkdir(parents=True, exist_ok=True)
         # PNG would take five times as long.
-        Image.fromarray(frame).save(folder / f"{number:03d}.jpg", quality=95)
+        Image.fromarray(frame).save(folder / f"{number:06d}.jpg", quality=95)
     return sorted(root.iterdir())
 
 
@@ -125,7 +134,7 @@ def on_crops(crops: ImageTable, street: Street, folders: Sequence[Path]) -> np.n
     for row, box in enumerate(np.concatenate([corners, corners + sizes], axis=1)):
         frame = int(files[at["source"][row]][at["frame"][row]].stem)
         shared = box_overlaps(box[None], street.boxes[frame])[0]
-        if shared.max() >= 0.5:
+        if len(shared) and shared.max() >= 0.5:
             people[row] = street.people[frame][shared.argmax()]
     return people
 
@@ -135,21 +144,33 @@ def named_by_truth(
 ) -> tuple[ImageTable, ImageTable]:
     """Return queries and gallery as the page saves them if all marks are right.
 
+    Crops are joined by marks alone: what no question shows beside a crop of the person
+    is somebody else, as it is on the page.
+
     Args:
         crops: All crops.
         questions: What the page asks.
         people: ``(N,)`` who is on each crop, 0 for nobody: left out as a question.
     """
-    pids = np.zeros(len(crops), np.int64)  # never marked: somebody else
     asked = [one for one in questions if people[one.query]]
-    for one in asked:
-        same = [row for row in one.candidates if people[row] == people[one.query]]
-        pids[[one.query, *same]] = people[one.query]
-    queries = [one.query for one in asked]
+    marks = [
+        (one.query, row)
+        for one in asked
+        for row in one.candidates
+        if people[row] == people[one.query]
+    ]
+    rows, cols = np.array(marks, np.int64).reshape(-1, 2).T
+    size = (len(crops), len(crops))
+    graph = csr_matrix((np.ones(len(rows)), (rows, cols)), shape=size)
+    person = 1 + connected_components(graph, directed=False)[1]
+    queries = np.array([one.query for one in asked], np.int64)
+    pids = np.zeros(len(crops), np.int64)  # never marked: somebody else
+    for marked in (queries, cols):
+        pids[marked] = person[marked]
     nobody = [one.query for one in questions if not people[one.query]]
     shown = {row for one in asked for row in (one.query, *one.candidates)}
     named = ImageTable(crops.root, crops.paths, pids, crops.camids)
-    return named[np.array(queries)], named[np.array(sorted(shown - set(nobody)))]
+    return named[queries], named[np.array(sorted(shown - {*nobody}), np.int64)]
 
 
 def plot_questions(

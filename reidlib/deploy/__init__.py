@@ -5,7 +5,7 @@ from reidlib.deploy.embeddings import Embeddings, load_embeddings, save_embeddin
 from reidlib.deploy.export import export_network
 from reidlib.deploy.gallery import Gallery
 from reidlib.deploy.index import write_index
-from reidlib.deploy.naming import naming_page, naming_questions
+from reidlib.deploy.naming import Question, naming_page, naming_questions
 from reidlib.deploy.video import crop_people
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Detector",
     "Embeddings",
     "Gallery",
+    "Question",
     "crop_people",
     "export_network",
     "load_embeddings",

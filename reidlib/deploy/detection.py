@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,21 +176,12 @@ class OnnxDetector:
 
     def __call__(self, frame: np.ndarray) -> Detections:
         """Return the people in a frame."""
-        from reidlib.deploy.nanodet import fitted
-
         pixels = _checked(frame)
-        if self.size is None:
-            picture, scale = fitted(pixels, self.longest)
-        else:
-            high, wide = self.size
-            scale = min(high / pixels.shape[1], wide / pixels.shape[2])
-            picture, scale = fitted(pixels, round(scale * max(pixels.shape[1:])))
-            picture = picture[..., :high, :wide]
-            missing = (0, wide - picture.shape[3], 0, high - picture.shape[2])
-            picture = functional.pad(picture, missing, value=114.0)
+        picture, scale, corner = _letterboxed(pixels, self.longest, self.size)
         out = self.session.run(None, {self.input: (picture / 255).numpy()})[0]
         boxes, scores = self._read(torch.from_numpy(np.asarray(out)).float())
-        return _chosen(boxes / scale, scores, self.min_score, pixels)
+        boxes = (boxes - torch.tensor([*corner, *corner])) / scale
+        return _chosen(boxes, scores, self.min_score, pixels)
 
     def _read(self, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return boxes and scores of people from the network's output."""
@@ -244,6 +236,38 @@ class YoloDetector:
         )
         boxes, scores = found.boxes.xyxy.cpu(), found.boxes.conf.cpu()
         return _chosen(boxes, scores, self.min_score, pixels)
+
+
+def _letterboxed(
+    frame: torch.Tensor, longest: int, size: tuple[int, int] | None
+) -> tuple[torch.Tensor, float, tuple[int, int]]:
+    """Scale a frame and put it into the middle of a grey one, as YOLOs are trained.
+
+    Their training scales without anti-aliasing, and a network is sensitive to that.
+
+    Args:
+        frame: ``(3, H, W)`` uint8.
+        longest: Pixels of the longer side, if the network takes any size.
+        size: Height and width of the only size that it takes, else None.
+
+    Returns:
+        ``(1, 3, H', W')`` float frame from 0 to 255, the factor by which it was scaled,
+        and where its left and upper sides are.
+    """
+    high, wide = frame.shape[1:]
+    if size is None:
+        scale = longest / max(high, wide)
+    else:
+        scale = min(size[0] / high, size[1] / wide)
+    inner = max(1, round(high * scale)), max(1, round(wide * scale))
+    outer = size or tuple(math.ceil(side / 32) * 32 for side in inner)
+    picture = functional.interpolate(
+        frame[None].float(), size=inner, mode="bilinear", align_corners=False
+    )
+    down, right = (big - small for big, small in zip(outer, inner, strict=True))
+    top, left = down // 2, right // 2
+    sides = (left, right - left, top, down - top)
+    return functional.pad(picture, sides, value=114.0), scale, (left, top)
 
 
 def _checked(frame: np.ndarray) -> torch.Tensor:

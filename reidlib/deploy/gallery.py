@@ -33,6 +33,9 @@ from reidlib.files import file_sha256, read_json, write_atomically
 from reidlib.paths import lock_folder, user_path
 from reidlib.terminal import progress
 
+# Features that are searched for with and without the index, of the first so many; the
+# share of their ten nearest that it has to find.
+_ASKED, _SAMPLE, _RECALL = 50, 5000, 0.99
 EXACT_UP_TO = 1_000_000
 """People up to which a search compares with each of them."""
 
@@ -104,7 +107,9 @@ class Gallery:
             like: Features of the network that it is for.
             keep_days: Days after which `expire` forgets what was seen.
             exact_up_to: People up to which a search is exact. Beyond, an index of
-                LanceDB (inverted lists of whole vectors) looks at a part of them.
+                LanceDB (inverted lists of whole vectors) looks at a part of them: at
+                so many lists that it finds 99 % of the ten nearest of some that are
+                in it. `info` tells what it found.
 
         Raises:
             ReIDError: If the folder holds a gallery or cannot be written, or LanceDB is
@@ -301,13 +306,11 @@ class Gallery:
             )
         condition = _condition(cameras, after, before)
         exact = exact or len(self) <= self.about["exact_up_to"]
+        lists = None if exact else self.about.get("index", {}).get("lists")
         found = []
         with _explained(self.folder):
             for number, vector in enumerate(matrix):
-                query = self._table.search(vector, vector_column_name="vector")
-                query = query.distance_type("cosine").limit(k)
-                if exact:
-                    query = query.bypass_vector_index()
+                query = self._nearest(vector, k, lists)
                 if condition:
                     query = query.where(condition, prefilter=True)
                 rows = query.select([*_COLUMNS, "_distance"]).to_pandas()
@@ -450,6 +453,7 @@ class Gallery:
             "fingerprint": self.about["fingerprint"],
             "keep_days": self.about.get("keep_days"),
             "calibrated": self.about.get("thresholds") is not None,
+            "recall of the index": self.about.get("index", {}).get("recall"),
         }
 
     def _require(self, fingerprint: str, dimensions: int) -> None:
@@ -515,11 +519,37 @@ class Gallery:
             self._index()
 
     def _index(self) -> None:
+        """Make the index anew, and choose how much of it a search must look at."""
         from lancedb.index import IvfFlat
 
         parts = max(1, math.isqrt(self._count()))
         config = IvfFlat(distance_type="cosine", num_partitions=parts)
         self._table.create_index("vector", config=config, replace=True)
+        some = self._table.search().select(["vector"]).limit(_SAMPLE).to_arrow()
+        vectors = np.stack(some["vector"].to_numpy(zero_copy_only=False))
+        asked = vectors[np.linspace(0, len(vectors) - 1, _ASKED).astype(int)]
+        wanted = [self._ids(vector, None) for vector in asked]
+        recall, lists = 0.0, max(1, parts // 32)
+        while True:
+            found = [self._ids(vector, lists) for vector in asked]
+            pairs = zip(found, wanted, strict=True)
+            recall = float(np.mean([len(a & b) / len(b) for a, b in pairs]))
+            if recall >= _RECALL or lists == parts:
+                break
+            lists = min(2 * lists, parts)
+        self.about = {**self.about, "index": {"lists": lists, "recall": recall}}
+        content = json.dumps(self.about, indent=1).encode()
+        write_atomically(self.folder / _ABOUT, content)
+
+    def _nearest(self, vector: np.ndarray, k: int, lists: int | None) -> Any:
+        """Return a search for the nearest: in so many lists of the index, or in all."""
+        query = self._table.search(vector, vector_column_name="vector")
+        query = query.distance_type("cosine").limit(k)
+        return query.bypass_vector_index() if lists is None else query.nprobes(lists)
+
+    def _ids(self, vector: np.ndarray, lists: int | None) -> set[str]:
+        query = self._nearest(vector, 10, lists)
+        return set(query.select(["id"]).to_arrow()["id"].to_pylist())
 
     def _known(
         self, answers: pd.DataFrame, query_cameras: Sequence[int] | None

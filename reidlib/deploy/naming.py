@@ -27,6 +27,7 @@ from reidlib.paths import user_path
 from reidlib.terminal import progress
 
 _SIZE = 192, 96  # height and width of a crop on the page
+_MOST = 20_000  # crops of a page: some 100 MB
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def naming_page(
     about, and many show the same person a moment later.
 
     To compare two networks give features of both: what only one of them finds would
-    else never be looked at, and the other would be scored too low. A person whom none
-    of the networks finds is missed by the score, so it is too high for all of them.
+    else never be looked at, and the other would be scored too low. What none of them
+    finds is missed: a query without any mark is not scored at all, and these are the
+    hardest. So scores are mostly too high, and their difference is what counts.
 
     Args:
         found: As for `naming_questions`, like the next three.
@@ -117,13 +119,18 @@ def naming_page(
     questions = naming_questions(found, people=people, candidates=candidates, seed=seed)
     table = (found if isinstance(found, Embeddings) else found[0]).table
     used = sorted({row for one in questions for row in (one.query, *one.candidates)})
+    if len(used) > _MOST:
+        raise ReIDError(
+            f"naming_page: {len(used)} crops are more than a browser shows (at most "
+            f"{_MOST}); ask about fewer people, or show fewer candidates"
+        )
     place = {row: number for number, row in enumerate(used)}
     images: list[dict[str, Any]] = []
     for row in progress(used, "crops", len(used)):
         images.append(
             {
                 "path": table.paths[row],
-                "camera": int(table.camids[row]),
+                "camera": int(table.camids[row]) + 1,  # as `crop_people` writes them
                 "picture": _picture(table.file(row)),
             }
         )
@@ -131,7 +138,7 @@ def naming_page(
         {"query": place[one.query], "candidates": [place[c] for c in one.candidates]}
         for one in questions
     ]
-    about = json.dumps([table.paths, shown]).encode()
+    about = json.dumps([images, shown]).encode()  # marks are of these pictures
     data = {
         "key": hashlib.sha256(about).hexdigest()[:16],
         "folder": str(table.root),
@@ -154,7 +161,7 @@ def _same_table(found: Sequence[Embeddings]) -> ImageTable:
     table = found[0].table
     for other in found[1:]:
         same = other.table.paths == table.paths and other.table.root == table.root
-        if not same:
+        if not same or (other.table.camids != table.camids).any():
             raise ReIDError(
                 "naming_questions: features are of different images; embed the same "
                 "crops with each network"

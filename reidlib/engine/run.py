@@ -877,7 +877,7 @@ def require_same(
         if name not in then:  # an old checkpoint lacks some
             continue
         before, value = _plain(then[name]), _plain(now[name])
-        if before != value:
+        if not same_settings(before, value):
             raise DamagedError(
                 f"{file} is of a run with another {name} "
                 f"({_difference(before, value)}); {way_out}",
@@ -890,6 +890,21 @@ def require_same(
                 "or choose another folder (--out)",
                 file,
             )
+
+
+def same_settings(before: Any, now: Any) -> bool:
+    """Return whether settings are equal, where an absent one is as good as None.
+
+    Settings that were added after a run began are None where they change nothing.
+
+    Example:
+        >>> same_settings({"lr": 0.1}, {"lr": 0.1, "init": None})
+        True
+    """
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return bool(before == now)
+    names = {*before, *now}
+    return all(same_settings(before.get(name), now.get(name)) for name in names)
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -138,9 +138,9 @@ def evaluate(
             people filled it up.
         rerank: Arguments of `k_reciprocal_rerank` (``{}`` for its defaults) to rank by
             its distance; None to leave re-ranking out.
-        other_cameras: Leave out all images of the query's own camera, and not those of
-            its person alone: for sets in which only images of other cameras were
-            named, see `reidlib.deploy.naming_page`.
+        other_cameras: Leave out all images of the query's own camera, and not only
+            those of its person: for sets in which only images of other cameras were
+            named, see `reidlib.deploy.naming_page`. Re-ranking sees them.
 
     Returns:
         The figures, see `Evaluation`.
@@ -615,5 +615,6 @@ def _why_unmatched(query: ImageTable, gallery: ImageTable) -> str:
         f"{start}: the {found.sum()} whose person appears there, for instance "
         f"{query.paths[row]!r} with person {query.pids[row]}, share the camera with "
         "all images of that person, and same person with same camera is left out; "
-        f"check the camera ids, or give {NO_CAMERA} where cameras are unknown"
+        "name people in other cameras, check the camera ids, or give "
+        f"{NO_CAMERA} to images whose camera is unknown"
     )

@@ -30,11 +30,11 @@ _TILE = 512
 _PAIRS = 1 << 20
 # Neighbours that are found beyond those asked for: near ties of the last of them.
 SPARE = 8
-# Candidates beyond those, where they are found in bfloat16; shorter features than this
-# are multiplied faster than candidates are checked.
-_MORE, _LONG = 40, 1024
-# Below so many images, checking candidates takes longer than the product.
-_MANY_IMAGES = 8192
+# Candidates beyond those, where they are found in bfloat16.
+_MORE = 40
+# With shorter features or fewer images, checking candidates takes longer than products
+# in float32.
+_LONG, _MANY_IMAGES = 1024, 8192
 # Share of rows without proof from which on all rows are searched in float32.
 _UNSURE = 0.05
 # Where two cosines differ by less than this, their order in float32 may depend on the
@@ -57,8 +57,10 @@ def nearest_neighbors(
         features: ``(N, D)`` L2-normalised features, on any device.
         k: Neighbours an image, the image itself not counted, from 1 to N - 1.
         backend: ``"auto"`` computes half of the products on a CPU with numba, and is
-            ``"torch"`` otherwise; ``"faiss"`` gives the same answers, on the GPU when
-            the features lie there and the installed faiss can. ``"faiss-ivf"`` and
+            ``"torch"`` otherwise; of many long features it finds candidates in bfloat16
+            where the processor has tiles of it (AMX), and checks them exactly.
+            ``"faiss"`` gives the same answers, on the GPU when the features lie there
+            and the installed faiss can. ``"faiss-ivf"`` and
             ``"faiss-hnsw"`` are approximate, for sets of which all pairs are too many:
             they miss neighbours (`search_recall` measures how many), and what they find
             depends on the version of faiss and, for HNSW, on the threads.
@@ -138,9 +140,10 @@ def search_others(
     """Return the k most similar other images of each image, in their exact order.
 
     The order is that of products in float64, rounded to float32, so that equal features
-    are equal, and ties go by index. A float32 product finds the first k and some more.
-    Only where two of these are nearly equal are they computed again, and a row is
-    computed again as a whole where more may be nearly equal to the k-th.
+    are equal, and ties go by index. A product in float32 (or one in bfloat16, whose
+    answer is proven row by row) finds the first k and some more. Only where two of
+    these are nearly equal are they computed again, and a row is computed again as a
+    whole where more may be nearly equal to the k-th.
 
     Args:
         queries: ``(N, D)`` float32: the features, or their negative for the images that
@@ -178,7 +181,8 @@ def search_others(
         if count < num_images - 1 and backend not in _APPROXIMATE:
             more = (similarity[:, k - 1] - similarity[:, -1] <= TIE).nonzero()[:, 0]
             for rows in more.split(max(1, _BLOCK // (4 * num_images))):
-                index[rows, :k] = _exact_rows(queries, features, rows)[:, :k]
+                if len(rows):
+                    index[rows, :k] = _exact_rows(queries, features, rows)[:, :k]
     return index[:, :k].contiguous()
 
 
@@ -279,12 +283,12 @@ def _search_compiled(
 ) -> tuple[Tensor, Tensor]:
     """Return the most similar others by kernels."""
     num_images, dim = features.shape
-    if dim >= _LONG and num_images >= _MANY_IMAGES and bfloat16_is_fast():
+    if dim >= _LONG and num_images >= _MANY_IMAGES and _bfloat16_is_fast():
         return _search_candidates(queries, features, count)
     return _search_triangle(queries, features, count)
 
 
-def bfloat16_is_fast() -> bool:
+def _bfloat16_is_fast() -> bool:
     """Return whether the processor multiplies tiles of bfloat16 (AMX)."""
     told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(told.get("amx_bf16"))
@@ -301,10 +305,9 @@ def _search_candidates(
     """
     num_images, dim = features.shape
     more = min(count + _MORE, num_images - 1)
-    lost, length = (
-        torch.cat([norm(part) for part in features.split(_TILE)])
-        for norm in (_lost_by_rounding, lambda part: part.norm(dim=1))
-    )
+    queries, features = queries.contiguous(), features.contiguous()
+    length = features.norm(dim=1)
+    lost = torch.cat([_lost_by_rounding(part) for part in features.split(_TILE)])
     longest = length.max()
     bound = lost * longest + (length + lost) * lost.max()
     bound += dim * torch.finfo(torch.float32).eps * longest**2  # of the sum
@@ -321,9 +324,10 @@ def _search_candidates(
     unsure = (similarity[:, -1] - bound - TIE <= about[:, -1]).nonzero()[:, 0]
     if len(unsure) > _UNSURE * num_images:
         return _search_triangle(queries, features, count)
-    for rows in unsure.split(max(1, _BLOCK // (4 * num_images))):
-        index[rows] = _exact_rows(queries, features, rows)[:, :count].int()
-    similarity[unsure] = _similarities_at(queries, features, unsure, index[unsure])
+    if len(unsure):
+        for rows in unsure.split(max(1, _BLOCK // (4 * num_images))):
+            index[rows] = _exact_rows(queries, features, rows)[:, :count].int()
+        similarity[unsure] = _similarities_at(queries, features, unsure, index[unsure])
     return similarity, index
 
 

@@ -36,7 +36,7 @@ def plot_retrievals(
         rows: Queries to draw; by default six, spread evenly over the split.
         k: Number of gallery images for each query.
         title: Title of the figure.
-        other_cameras: Show images of other cameras than the query's alone.
+        other_cameras: Show only images of other cameras.
         ax: Axes to draw into.
 
     Returns:

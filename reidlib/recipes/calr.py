@@ -30,7 +30,7 @@ from reidlib.engine.checkpoint import (
     set_random_states,
 )
 from reidlib.engine.processes import leads, once, shared_out
-from reidlib.engine.run import Run
+from reidlib.engine.run import Run, same_settings
 from reidlib.errors import ReIDError
 from reidlib.labels.refinement import (
     Refinement,
@@ -423,7 +423,8 @@ def make_local_labels(config: Config, dataset: ReIDDataset, run: Run) -> Tensor:
                 f"the local labels in {path} were made from other images than those of "
                 f"{dataset.name} ({dataset.root}); leave local_labels out to make them"
             )
-        if not config.local_labels and saved.get("settings", settings) != settings:
+        before = saved.get("settings", settings)
+        if not config.local_labels and not same_settings(before, settings):
             raise ReIDError(
                 f"the local labels in {path} were made with other settings of stage 1; "
                 "remove that file to make them again"

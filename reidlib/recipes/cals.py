@@ -25,7 +25,7 @@ from reidlib.data.images import ImageSource
 from reidlib.data.table import ImageTable, ReIDDataset
 from reidlib.engine.checkpoint import content_hash, load_checkpoint, save_checkpoint
 from reidlib.engine.processes import leads, once
-from reidlib.engine.run import Run
+from reidlib.engine.run import Run, same_settings
 from reidlib.errors import ReIDError
 from reidlib.evaluation.reliability import reliability
 from reidlib.labels.noise import Noise, plant_noise
@@ -295,7 +295,7 @@ def first_labels(
         if leads():
             save_checkpoint(file, {"of_run": of_run, "labels": vars(labels)})
     saved = once(load_checkpoint, file, "of_run", "labels")
-    if saved["of_run"] != of_run:
+    if not same_settings(saved["of_run"], of_run):
         raise ReIDError(
             f"{file} holds the labels of another run; remove it, or choose another "
             "folder (--out)"

@@ -45,12 +45,12 @@ class CommonConfig:
     """File with the backbone's ImageNet weights; None: their usual source; "random":
     none at all, as a control."""
     init: str | None = None
-    """Run (or checkpoint) whose trained network the training starts from, instead of
-    ImageNet weights: one that was trained on other cameras."""
+    """Folder or checkpoint of a run whose trained network the training starts from,
+    instead of ImageNet weights."""
     last_stride: int = 1
     """Stride of the backbone's last down-sampling; 1 leaves it out."""
     frozen_stages: int = 0
-    """Number of leading stages, the stem included, that keep their ImageNet weights."""
+    """Number of leading stages, the stem included, that keep their first weights."""
     bn_splits: int = 1
     """Normalise a batch in this many chunks, as that many GPUs would."""
     height: int = 128
@@ -71,6 +71,8 @@ class CommonConfig:
             raise ReIDError(f"last_stride is {self.last_stride}; give 1 or 2")
         if self.init is not None:
             check_unused(self, "weights", where="where init names a trained network")
+            # A run is resumed from any folder.
+            object.__setattr__(self, "init", str(user_path(self.init).absolute()))
 
     @property
     def size(self) -> tuple[int, int]:

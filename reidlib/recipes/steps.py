@@ -32,6 +32,7 @@ from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation.ranking import check_matches, evaluate
 from reidlib.losses.memory import cluster_centroids
 from reidlib.models.attention import add_attention
+from reidlib.models.backbones import Backbone
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.reid_net import ReIDNet, extract_features
 from reidlib.neighbors.sharded import gathered
@@ -95,34 +96,48 @@ def weights_to_load(config: CommonConfig, pretrained: bool) -> tuple[bool, str |
 def start_from(model: nn.Module, path: str | Path) -> None:
     """Load the trained network of a run into a network with the same backbone.
 
-    What the run has not (an attention, another pooling) stays as it is.
+    What the run lacks (an attention, another pooling) keeps its first values, and what
+    only the run has is left out; both are said in the backbone's ``source``.
 
     Args:
         model: Network with a ``backbone``, changed in place.
         path: A run's folder, or a checkpoint file in it.
 
     Raises:
-        ReIDError: If there is no trained network, or it has another backbone.
+        ReIDError: If there is no trained network, or it has another backbone or none.
     """
     trained, config = load_model(path)
-    state, own = trained.state_dict(), model.state_dict()
+    theirs, ours = (getattr(net, "backbone", None) for net in (trained, model))
+    if not isinstance(theirs, Backbone) or not isinstance(ours, Backbone):
+        raise ReIDError(
+            f"init: {path} is a run whose network has no single backbone, such as "
+            "those of qafm; start from a run of another recipe"
+        )
+    if theirs.name != ours.name:
+        raise ReIDError(
+            f"init: {path} was trained with the backbone {theirs.name}; set --backbone "
+            "to it, or start from another run"
+        )
+    # Where there is an attention, the pooling comes after it.
+    state = {n.replace(".pooling.", "."): v for n, v in trained.state_dict().items()}
+    own = model.state_dict()
+    there = {name: state.get(name.replace(".pooling.", ".")) for name in own}
     fits = {
-        name: state[name]
-        for name, value in own.items()
-        if name in state and state[name].shape == value.shape
+        name: value
+        for name, value in there.items()
+        if value is not None and value.shape == own[name].shape
     }
     lacking = [n for n in own if n.startswith("backbone.") and n not in fits]
     if lacking:
         raise ReIDError(
-            f"init: {path} was trained with the backbone {config.backbone}, which has "
-            f"no {lacking[0]!r} of this shape; set --backbone to {config.backbone}, or "
-            "start from another run"
+            f"init: the backbone of {path} has no {lacking[0]!r} of this shape; set "
+            f"--last-stride to {config.last_stride}, or start from another run"
         )
     model.load_state_dict(fits, strict=False)
-    new, source = len(own) - len(fits), f"run {path}"
-    if new:
-        source += f" ({new} tensors of the network are not in it)"
-    model.backbone.source = source  # type: ignore[union-attr]
+    ours.source = f"run {path}"
+    new, unused = len(own) - len(fits), len(state) - len(fits)
+    if new or unused:
+        ours.source += f" (not in it: {new} tensors; left out: {unused})"
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, Any]:
@@ -256,8 +271,11 @@ def check_requirements(config: CommonConfig) -> None:
     local_labels = getattr(config, "local_labels", None)
     if local_labels:
         load_checkpoint(user_path(local_labels), "labels")
-    if config.init is not None:
-        load_model(config.init)
+    if config.init is not None and not checkpoint_file(config.init).is_file():
+        raise ReIDError(
+            f"init: there is no checkpoint at {checkpoint_file(config.init)}; give the "
+            "folder of a run"
+        )
 
 
 def check_network(network: nn.Module, config: CommonConfig) -> None:

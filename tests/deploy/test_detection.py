@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reidlib.deploy import Detections, open_detector
+from reidlib.deploy.detection import _letterboxed
 from reidlib.deploy.nanodet import BINS, STRIDES, fitted, load_nanodet
 from reidlib.errors import ReIDError
 from reidlib.evaluation import box_average_precision, box_overlaps
@@ -136,6 +137,10 @@ def test_detectors_in_onnx_files(tmp_path):
     file = exported(torch.tensor([sides]), tmp_path / "sides.onnx", names)
     assert np.allclose(open_detector(file)(frame).boxes, [[12, 8, 20, 24]])
 
+    # A square frame stands in the middle: 64 of 96 pixels, 16 on its left.
+    square = np.zeros((32, 32, 3), np.uint8)
+    assert np.allclose(open_detector(file)(square).boxes, [[4, 8, 12, 24]])
+
     file = exported(torch.zeros(1, 10), tmp_path / "scores.onnx")
     with pytest.raises(ReIDError, match=r"scores.onnx returns an array of \(1, 10\)"):
         open_detector(file)(frame)
@@ -144,6 +149,20 @@ def test_detectors_in_onnx_files(tmp_path):
     file = exported(columns, tmp_path / "cars.onnx", {0: "car", 1: "lorry"})
     with pytest.raises(ReIDError, match="has no class person; its classes are car"):
         open_detector(file)
+
+
+def test_a_frame_for_a_yolo_lies_in_the_middle_and_is_not_smoothed():
+    frame = torch.randint(0, 256, (3, 54, 96), dtype=torch.uint8)
+    picture, scale, corner = _letterboxed(frame, 32, None)
+    assert picture.shape == (1, 3, 32, 32)
+    assert (scale, corner) == (1 / 3, (0, 7))
+    # At a third of the size each pixel is one of the frame: none is averaged.
+    assert torch.equal(picture[0, :, 7:25], frame[:, 1::3, 1::3].float())
+    assert (picture[0, :, :7] == 114).all()
+    assert (picture[0, :, 25:] == 114).all()
+    picture, scale, corner = _letterboxed(frame, 96, (96, 128))
+    assert picture.shape == (1, 3, 96, 128)
+    assert (scale, corner) == (pytest.approx(4 / 3), (0, 12))
 
 
 def detections(*rows):

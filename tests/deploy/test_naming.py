@@ -14,9 +14,10 @@ import torch
 from browser import visit
 from PIL import Image
 
+from reidlib.cli import main
 from reidlib.data import open_dataset
 from reidlib.data.table import ImageTable
-from reidlib.deploy import Embeddings, naming_page
+from reidlib.deploy import Embeddings, naming, naming_page, save_embeddings
 from reidlib.errors import ReIDError
 from reidlib.evaluation import evaluate, nearest_features
 
@@ -53,7 +54,7 @@ def test_each_question_shows_the_nearest_of_other_cameras_of_every_network(tmp_p
     found, table = content(file), one.table
     rows = [table.paths.index(image["path"]) for image in found["images"]]
     cameras = [image["camera"] for image in found["images"]]
-    assert cameras == table.camids[rows].tolist()
+    assert cameras == (table.camids[rows] + 1).tolist()  # as in index.csv
     assert len(found["questions"]) == 9
     asked = [rows[question["query"]] for question in found["questions"]]
     assert np.bincount(table.camids[asked]).tolist() == [3, 3, 3]
@@ -156,6 +157,65 @@ def test_crops_that_nobody_marked_are_somebody_else(tmp_path):
         assert path != paths[refused["query"]]  # it shows no person
 
 
+def test_who_is_marked_but_shows_no_single_person_joins_nobody(tmp_path):
+    one, pids = embedded(tmp_path / "crops", people=2, cameras=3)
+    file = naming_page(one, tmp_path / "name.html", people=6, candidates=9)
+    found = content(file)
+    questions, paths = found["questions"], [i["path"] for i in found["images"]]
+    truth = [pids[one.table.paths.index(path)] for path in paths]
+    first = questions[0]
+    bad = next(c for c in first["candidates"] if truth[c] == truth[first["query"]])
+
+    async def look(page):
+        for number, question in enumerate(questions):
+            section = page.locator("section").nth(number)
+            if question["query"] == bad:  # a crop that shows two people
+                await section.get_by_text("leave it out").click()
+                continue
+            if bad in question["candidates"]:  # and both were marked on it
+                place = question["candidates"].index(bad)
+                await section.locator(".tiles button").nth(place).click()
+            await section.get_by_role("button", name="Done").click()
+        async with page.expect_download() as waiting:
+            await page.locator("#save").click()
+        saved = await (await waiting.value).path()
+        return paths[bad], saved.read_text("utf-8")
+
+    bad_path, text = asyncio.run(visit(file, True, look))
+    named = tmp_path / "crops" / "named.csv"
+    named.write_text(text, "utf-8")
+    dataset = open_dataset("csv", named)
+    assert bad_path not in {*dataset.query.paths, *dataset.gallery.paths}
+    assert len(set(dataset.query.pids.tolist())) == len(dataset.query) == 5
+
+
+def test_answers_that_contradict_each_other_are_said(tmp_path):
+    one, pids = embedded(tmp_path / "crops", people=2, cameras=3)
+    file = naming_page(one, tmp_path / "name.html", people=6, candidates=9)
+    found = content(file)
+    questions = found["questions"]
+    truth = [pids[one.table.paths.index(i["path"])] for i in found["images"]]
+    same = [n for n, q in enumerate(questions) if truth[q["query"]] == truth[0]]
+
+    async def look(page):
+        told = []
+        assert await page.locator("#save").is_disabled()
+        for number in same:
+            section, question = page.locator("section").nth(number), questions[number]
+            for place, image in enumerate(question["candidates"]):
+                # Of its two others the first question leaves one out.
+                if truth[image] == truth[0] and not (number == same[0] and told):
+                    await section.locator(".tiles button").nth(place).click()
+                    told += [await page.locator("#progress").text_content()]
+            await section.get_by_role("button", name="Done").click()
+        assert await page.locator("#save").is_enabled()
+        return told[0], await page.locator("#progress").text_content()
+
+    first, last = asyncio.run(visit(file, True, look))
+    assert first == "0 of 6 done. 1 with marks and without “Done”."
+    assert f"Look again at {same[0] + 1}: other answers say" in last
+
+
 def test_marks_survive_a_page_that_is_closed(tmp_path):
     one, _ = embedded(tmp_path / "crops")
     file = naming_page(one, tmp_path / "name.html", people=3, candidates=4)
@@ -170,7 +230,7 @@ def test_marks_survive_a_page_that_is_closed(tmp_path):
     assert asyncio.run(visit(file, True, look)) == (1, "1 of 3 done.")
 
 
-def test_what_cannot_be_asked_is_refused(tmp_path):
+def test_what_cannot_be_asked_is_refused(tmp_path, monkeypatch):
     one, _ = embedded(tmp_path / "crops")
     other, _ = embedded(tmp_path / "others")
     with pytest.raises(ReIDError, match="are of different images"):
@@ -183,7 +243,27 @@ def test_what_cannot_be_asked_is_refused(tmp_path):
             naming_page(found, tmp_path / "name.html")
     with pytest.raises(ReIDError, match=r"does not end in \.html"):
         naming_page(one, tmp_path / "name.txt")
+    monkeypatch.setattr(naming, "_MOST", 3)
+    with pytest.raises(ReIDError, match="18 crops are more than a browser shows"):
+        naming_page(one, tmp_path / "name.html")
+    monkeypatch.undo()
     with pytest.raises(ReIDError, match="cannot write"):
         naming_page(one, tmp_path / "no" / "where" / "name.html")
     with pytest.raises(ReIDError, match="no features"):
         naming_page([], tmp_path / "name.html")
+
+
+def test_the_command_writes_the_page_and_says_what_comes_next(tmp_path, capsys):
+    one, _ = embedded(tmp_path / "crops")
+    for name in ("before.npz", "after.npz"):
+        save_embeddings(tmp_path / name, one.features, one.table, one.fingerprint)
+    words = [str(tmp_path / name) for name in ("before.npz", "after.npz")]
+    page = tmp_path / "name.html"
+    command = ["name", *words, "--out", str(page), "--people", "4", "--quiet"]
+    assert main([*command, "--candidates", "6"]) == 0
+    assert len(content(page)["questions"]) == 4
+    told = capsys.readouterr().out
+    assert str(tmp_path / "crops" / "named.csv") in told
+    assert "--other-cameras" in told
+    assert main(["name", words[0], "--out", str(tmp_path / "name.txt")]) == 2
+    assert "does not end in .html" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def test_candidates_in_low_precision_lose_nothing(monkeypatch, form, processor, 
     wanted = nearest_neighbors(features, 9, backend="torch")
     monkeypatch.setattr(module, "_LONG", 16)
     monkeypatch.setattr(module, "_MANY_IMAGES", 1000)
-    monkeypatch.setattr(module, "bfloat16_is_fast", lambda: True)
+    monkeypatch.setattr(module, "_bfloat16_is_fast", lambda: True)
     searches = []
     if processor == "with bfloat16":
         monkeypatch.setattr(module, "_search_triangle", rounded_triangle)

@@ -14,6 +14,7 @@ from figures.neighbours import (
     measured,
     plot_distances,
     plot_growth,
+    plot_proof,
     plot_proven,
     plot_tiles,
     proven_rows,
@@ -44,7 +45,7 @@ def test_a_proof_is_never_wrong_and_more_candidates_prove_more():
         about[row] = -1
         order = about.argsort(descending=True)[:18]
         exact = (wide[order] @ wide[row]).sort(descending=True).values[9]
-        bound = lost[row] + (1 + lost[row]) * lost.max()
+        bound = lost[row] + (1 + lost[row]) * lost.max() + 64 * 2**-23
         if exact - bound > about[order[-1]]:
             proven += 1
             nearest = wide @ wide[row]
@@ -86,6 +87,10 @@ def test_pictures_are_drawn():
     plot_tiles(4)
     filled = [tile.get_facecolor()[3] > 0 for tile in plt.gca().patches]
     assert sum(filled) == 10
+    plot_proof(0.03)
+    for ax, proven in zip(plt.gcf().axes, (True, False), strict=True):
+        grey = ax.patches[0].get_extents().transformed(ax.transData.inverted()).x1
+        assert (grey < ax.lines[0].get_xdata().min()) == proven
     plot_proven({"one": [0.5, 1.0]}, [0, 4])
     assert plt.gca().lines[0].get_ydata().tolist() == [50, 100]
     plt.close("all")

@@ -18,8 +18,7 @@ from figures.street import (
     write_street,
 )
 from reidlib.data import ImageTable
-from reidlib.deploy import Detections
-from reidlib.deploy.naming import Question
+from reidlib.deploy import Detections, Question
 from reidlib.synthcity import plan_world
 
 BOX = np.array([[10.0, 10.0, 20.0, 30.0]])
@@ -114,7 +113,7 @@ def test_frames_lie_in_a_folder_for_each_camera(walk):
     street, folders, _, _ = walk
     assert [folder.name for folder in folders] == [f"camera {n}" for n in range(1, 7)]
     for number, camera in enumerate(street.cameras):
-        file = folders[camera] / f"{number:03d}.jpg"
+        file = folders[camera] / f"{number:06d}.jpg"
         with Image.open(file) as stored:
             difference = np.abs(
                 np.asarray(stored).astype(int) - street.frames[number].astype(int)
@@ -139,14 +138,30 @@ def test_right_marks_name_the_crops_that_were_shown(walk):
     _, _, crops, truth = walk
     truth = truth.copy()
     truth[0] = 0  # nobody
+    # Crop 1 is shown beside a crop of its person only if that is asked about.
     asked = [Question(0, [2, 3]), Question(2, [0, 1, 4, 5])]
     query, gallery = named_by_truth(crops, asked, truth)
     assert query.paths == (crops.paths[2],)
-    assert query.pids.tolist() == [truth[2]]
     assert gallery.paths == tuple(crops.paths[n] for n in (1, 2, 4, 5))
-    wanted = [truth[n] if truth[n] == truth[2] else 0 for n in (1, 2, 4, 5)]
-    assert gallery.pids.tolist() == wanted
-    assert 0 < (gallery.pids > 0).sum() < 4
+    same = [truth[n] == truth[2] and n != 1 for n in (1, 2, 4, 5)]
+    assert (gallery.pids == query.pids[0]).tolist() == same
+    assert (gallery.pids[~np.array(same)] == 0).all()
+    assert 0 < sum(same) < 4
+
+
+def test_marks_alone_join_crops(walk):
+    _, _, crops, _ = walk
+    # One person everywhere, but no question joins 0 and 2 with 4 and 6.
+    truth = np.ones(len(crops), np.int64)
+    asked = [Question(0, [2]), Question(4, [6])]
+    query, gallery = named_by_truth(crops, asked, truth)
+    assert query.pids[0] != query.pids[1]
+    assert gallery.pids.tolist() == [
+        *[query.pids[0]] * 2,
+        *[query.pids[1]] * 2,
+    ]
+    none = named_by_truth(crops, asked, 0 * truth)
+    assert [len(part) for part in none] == [0, 0]
 
 
 def test_the_same_person_is_framed(walk):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -153,6 +154,9 @@ def test_a_training_starts_from_the_network_of_another_run(trained, people, tmp_
     plain = baseline.Config(**{**SMALL, "last_stride": 2, "init": str(folder)})
     model = baseline.network(plain).eval()
     assert torch.equal(model.backbone(images), load_model(folder)[0].backbone(images))
+    left = sum("attention" in name for name in load_model(folder)[0].state_dict())
+    assert model.backbone.source.endswith(f"(not in it: 0 tensors; left out: {left})")
+    assert torch.equal(model.pool.p, load_model(folder)[0].pool.pooling.p)
     bare = direct.Config(last_stride=2, backbone="tiny", pooling="gap")
     bare_run = train(direct, bare, people, tmp_path / "bare")
     assert bare_run["weights"].startswith("none")
@@ -160,19 +164,35 @@ def test_a_training_starts_from_the_network_of_another_run(trained, people, tmp_
         **{**vars(config), "pooling": "gem", "init": str(tmp_path / "bare")}
     )
     source = supervised.network(start_again).backbone.source
-    assert re.search(r"\(\d+ tensors of the network are not in it\)$", source)
+    assert re.search(r"\(not in it: \d+ tensors; left out: 0\)$", source)
 
 
 def test_a_start_from_a_run_that_does_not_fit_is_refused(trained, tmp_path):
     folder = str(trained[2])
-    with pytest.raises(ReIDError, match="trained with the backbone tiny, which has no"):
+    with pytest.raises(ReIDError, match="with the backbone tiny; set --backbone to it"):
         baseline.network(baseline.Config(init=folder))
-    with pytest.raises(ReIDError, match="no checkpoint at"):
+    with pytest.raises(ReIDError, match="init: there is no checkpoint at"):
         check_requirements(baseline.Config(init=str(tmp_path / "none")))
     with pytest.raises(ReIDError, match="where init names a trained network"):
         baseline.Config(init=folder, weights="random")
     with pytest.raises(ReIDError, match=r"init is .* no influence in this recipe"):
         qafm.Config(init=folder)
+
+
+def test_settings_that_came_later_do_not_stop_a_resume(people, tmp_path):
+    config = supervised.Config(**{**SMALL, "epochs": 1})
+    folder = tmp_path / "run"
+    wanted = train(supervised, config, people, folder)
+    for file in ("manifest.json", "result.json"):
+        told = json.loads((folder / file).read_text("utf-8"))
+        del told["config"]["init"]  # as runs before this setting wrote it
+        (folder / file).write_text(json.dumps(told), "utf-8")
+    checkpoint = load_checkpoint(folder / "last.safetensors")
+    del checkpoint["config"]["init"]
+    save_checkpoint(folder / "last.safetensors", checkpoint)
+    again = train(supervised, config, people, folder, resume=True)
+    assert again["metrics"] == wanted["metrics"]
+    assert load_model(folder)[1] == config
 
 
 def test_a_run_depends_on_the_network_that_it_starts_from(trained, people, tmp_path):
