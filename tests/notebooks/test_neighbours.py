@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,3 +97,9 @@ def test_pictures_are_drawn():
     plot_proven({"one": [0.5, 1.0]}, [0, 4])
     assert plt.gca().lines[0].get_ydata().tolist() == [50, 100]
     plt.close("all")
+
+
+def test_on_a_processor_an_epoch_waits_for_the_network():
+    file = Path(__file__).parents[2] / "results/epoch_speed.json"
+    epoch = json.loads(file.read_text(encoding="utf-8"))["epoch"]
+    assert epoch["extraction"] + epoch["steps"] > 200 * epoch["labels"]
