@@ -312,7 +312,9 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--model", type=Path, required=True, metavar="RUN", help="folder of a run"
     )
-    embed.add_argument("--out", type=Path, required=True, help="file to write, .npz")
+    embed.add_argument(
+        "--out", type=Path, required=True, help="file to write, .npz or .parquet"
+    )
     embed.add_argument(
         "--data",
         choices=_KINDS,
@@ -759,9 +761,10 @@ def _search(gallery: Any, options: argparse.Namespace) -> None:
     import reidlib
     from reidlib.deploy import load_embeddings
 
-    if options.query.suffix == ".npz" and options.model is not None:
+    of_features = options.query.suffix in (".npz", ".parquet")
+    if of_features and options.model is not None:
         raise ReIDError("--model is for images; features have their own")
-    if options.query.suffix == ".npz":
+    if of_features:
         found = load_embeddings(options.query)
         table, features = found.table, found.features
         fingerprint = found.fingerprint

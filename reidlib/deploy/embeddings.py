@@ -24,6 +24,7 @@ _FORMAT = 1
 _OWN = ("features", "paths", "pids", "camids", "about")
 # What NumPy calls arguments of its own.
 _TAKEN = (*_OWN, "file", "args", "kwds", "allow_pickle")
+_COLUMNS = ("path", "pid", "camid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,11 @@ def save_embeddings(
     """Write features and the table of their images to a file.
 
     Args:
-        path: File to write, ``.npz``: NumPy reads it without this library, from the
+        path: File to write. ``.npz``: NumPy reads it without this library, from the
             arrays ``features``, ``paths``, ``pids``, ``camids`` and those of further
-            columns.
+            columns. ``.parquet``: a row for each image, with the columns ``path``,
+            ``pid``, ``camid``, ``features`` and further ones, which pandas, DuckDB and
+            Spark read.
         features: ``(N, D)`` L2-normalised features.
         table: The N images, in the order of the features.
         fingerprint: That of the network, see `reidlib.trained.TrainedModel`.
@@ -81,18 +84,22 @@ def save_embeddings(
         "fingerprint": fingerprint,
         "model": model,
     }
-    arrays: dict[str, Any] = {
-        "features": matrix,
-        "paths": np.array(table.paths, dtype=np.str_),
-        "pids": table.pids,
-        "camids": table.camids,
-        **{name: _plain(column) for name, column in table.attributes.items()},
-        "about": np.array(json.dumps(about)),
-    }
+    further = {name: _plain(column) for name, column in table.attributes.items()}
     try:
         with partial(file) as whole:
             with whole.open("wb") as stream:
-                np.savez(stream, **arrays)
+                if file.suffix == ".parquet":
+                    _write_parquet(stream, matrix, table, further, about)
+                else:
+                    np.savez(
+                        stream,
+                        features=matrix,
+                        paths=np.array(table.paths, dtype=np.str_),
+                        pids=table.pids,
+                        camids=table.camids,
+                        about=np.array(json.dumps(about)),
+                        **further,
+                    )
             whole.replace(file)
     except OSError as error:
         raise ReIDError(
@@ -114,13 +121,15 @@ def check_target(path: str | os.PathLike[str], table: ImageTable) -> Path:
             not, or a column of the table has a name that the file needs.
     """
     file = user_path(path)
-    if file.suffix != ".npz":
-        raise ReIDError(f"{file} does not end in .npz; give such a name")
+    if file.suffix not in (".npz", ".parquet"):
+        raise ReIDError(f"{file} does not end in .npz or .parquet; give such a name")
+    if file.suffix == ".parquet":
+        _pyarrow(file)
     if file.exists() or file.is_symlink():
         raise ReIDError(f"{file} already exists; give another name")
     if not file.parent.is_dir():
         raise ReIDError(f"there is no folder {file.parent}; make it, or give another")
-    if taken := sorted(set(table.attributes) & set(_TAKEN)):
+    if taken := sorted(set(table.attributes) & {*_TAKEN, *_COLUMNS}):
         raise ReIDError(
             f"save_embeddings: the table has a column {taken[0]!r}, a name that the "
             "file needs; rename it"
@@ -131,6 +140,56 @@ def check_target(path: str | os.PathLike[str], table: ImageTable) -> Path:
 def _plain(column: np.ndarray) -> np.ndarray:
     """Return a column that can be read without unpickling."""
     return column.astype(np.str_) if column.dtype.hasobject else column
+
+
+def _pyarrow(file: Path) -> Any:
+    """Return the module that reads and writes Parquet."""
+    try:
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ReIDError(
+            f"{file} needs pyarrow: pip install pyarrow, or give a .npz file"
+        ) from error
+    return parquet
+
+
+def _write_parquet(
+    stream: Any,
+    matrix: np.ndarray,
+    table: ImageTable,
+    further: dict[str, np.ndarray],
+    about: dict[str, Any],
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    vectors = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1])
+    rows = {"path": table.paths, "pid": table.pids, "camid": table.camids, **further}
+    columns = {name: pa.array(list(values)) for name, values in rows.items()}
+    content = pa.table({**columns, "features": vectors})
+    head = {"reidlib": json.dumps(about)}
+    parquet.write_table(content.replace_schema_metadata(head), stream)
+
+
+def _read_parquet(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays that a ``.npz`` file of the same features would hold."""
+    content = _pyarrow(file).read_table(file)
+    metadata = content.schema.metadata or {}
+    if b"reidlib" not in metadata:
+        raise ValueError("it was not written by reidlib")
+    arrays = {}
+    for name in content.column_names:
+        column = content[name].combine_chunks()
+        if name == "features":
+            flat = column.flatten().to_numpy()
+            arrays[name] = flat.reshape(len(column), -1)
+        else:
+            values = column.to_numpy(zero_copy_only=False)
+            arrays[name] = _plain(values)
+    for one, many in zip(_COLUMNS, ("paths", "pids", "camids"), strict=True):
+        if one in arrays:
+            arrays[many] = arrays.pop(one)
+    return {**arrays, "about": np.array(metadata[b"reidlib"].decode())}
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
@@ -147,8 +206,11 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     try:
         if not file.is_file():
             raise ValueError("it is no file")
-        with np.load(file, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files}
+        if file.suffix == ".parquet":
+            arrays = _read_parquet(file)
+        else:
+            with np.load(file, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
         if missing := [name for name in _OWN if name not in arrays]:
             raise ValueError(f"{missing[0]!r} is missing")
         about = json.loads(str(arrays["about"]))

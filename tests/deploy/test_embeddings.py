@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from support import full_disk
@@ -24,8 +25,16 @@ def table():
 FEATURES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
 
 
-def test_what_is_written_is_read(tmp_path, table):
-    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f" * 64, "runs/x")
+@pytest.fixture(params=[".npz", ".parquet"])
+def suffix(request):
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow")
+    return request.param
+
+
+def test_what_is_written_is_read(tmp_path, table, suffix):
+    path = tmp_path / f"x{suffix}"
+    file = save_embeddings(path, FEATURES, table, "f" * 64, "runs/x")
     found = load_embeddings(file)
     assert torch.equal(found.features, FEATURES)
     assert found.table.paths == table.paths
@@ -35,18 +44,35 @@ def test_what_is_written_is_read(tmp_path, table):
         np.testing.assert_array_equal(getattr(found.table, name), getattr(table, name))
     for name, column in table.attributes.items():
         np.testing.assert_array_equal(found.table.attributes[name], column)
-    # NumPy alone can read it.
-    with np.load(file) as arrays:
-        np.testing.assert_array_equal(arrays["features"], FEATURES.numpy())
+        assert found.table.attributes[name].dtype.kind == column.dtype.kind
+    # NumPy or pandas alone can read it.
+    if suffix == ".npz":
+        with np.load(file) as arrays:
+            np.testing.assert_array_equal(arrays["features"], FEATURES.numpy())
+    else:
+        frame = pd.read_parquet(file)
+        assert frame["path"].tolist() == list(table.paths)
+        np.testing.assert_array_equal(np.stack(frame["features"]), FEATURES.numpy())
 
 
-def test_a_file_is_never_replaced_nor_left_in_parts(tmp_path, table):
-    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+def test_other_parquet_files_are_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    file = tmp_path / "x.parquet"
+    pd.DataFrame({"path": ["a"]}).to_parquet(file)
+    with pytest.raises(DamagedError, match="it was not written by reidlib"):
+        load_embeddings(file)
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(DamagedError, match="is damaged"):
+        load_embeddings(file)
+
+
+def test_a_file_is_never_replaced_nor_left_in_parts(tmp_path, table, suffix):
+    file = save_embeddings(tmp_path / f"x{suffix}", FEATURES, table, "f")
     with pytest.raises(ReIDError, match="already exists"):
         save_embeddings(file, FEATURES, table, "f")
     with full_disk(100), pytest.raises(ReIDError, match="cannot be written"):
-        save_embeddings(tmp_path / "y.npz", FEATURES, table, "f")
-    assert [f.name for f in tmp_path.iterdir()] == ["x.npz"]
+        save_embeddings(tmp_path / f"y{suffix}", FEATURES, table, "f")
+    assert [f.name for f in tmp_path.iterdir()] == [f"x{suffix}"]
 
 
 def test_what_does_not_fit_is_refused(tmp_path, table):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import full_disk
 
 from reidlib.data.table import ImageTable
 from reidlib.deploy import Embeddings, Gallery
@@ -344,3 +345,20 @@ def test_what_is_no_gallery_is_said(tmp_path, people, gallery):
     with pytest.raises(ReIDError, match="cannot be read"):
         made.add(gone)
     assert len(made) == 0
+
+
+# Too little for the list of the crops, and too little for the rows.
+@pytest.mark.parametrize("limit", [20_000, 40_000])
+def test_a_full_disk_ends_an_add_and_nothing_is_lost(tmp_path, people, gallery, limit):
+    more = embedded(tmp_path / "more", 400, seed=3, width=16)
+    with full_disk(limit), pytest.raises(ReIDError, match="free some space"):
+        gallery.add(more)
+    again = Gallery(gallery.folder)
+    kept = len(again)
+    assert kept >= 30
+    found = again.search(people.features[:3], k=1)
+    assert found["frame"].tolist() == [0, 1, 2]
+    assert again.add(more) == 400 - (kept - 30)
+    assert len(again) == 430
+    crops = [file for file in (gallery.folder / "crops").rglob("*") if file.is_file()]
+    assert len(crops) == 430
