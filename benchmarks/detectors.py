@@ -6,7 +6,7 @@
 Draws frames of the city ``tiny`` with their boxes, trains a small YOLO on some of them
 from random weights (no file is downloaded), exports it to ONNX, and scores all three
 through `reidlib.deploy.open_detector` on frames of other people: average precision at
-an overlap of 0.5, and frames per second on one thread. The same network must find the
+an overlap of 0.5, and processor seconds a frame. The same network must find the
 same boxes from both files. Writes ``results/detectors.json``; the two files of the YOLO
 stay in ``--work``.
 """
@@ -98,8 +98,13 @@ def main() -> None:
     weights, exported = (
         work / "run" / "weights" / name for name in ("last.pt", "last.onnx")
     )
-    if not exported.exists():
-        weights, exported = train(work, given.frames, given.epochs)
+    asked = {"frames": given.frames, "epochs": given.epochs}
+    done = work / "trained.json"
+    if not done.exists():
+        weights, exported = train(work, **asked)
+        done.write_text(json.dumps(asked))
+    elif json.loads(done.read_text()) != asked:
+        raise SystemExit(f"{work} holds another training; give another --work")
     frames, truth = draw(60, "test")
     rows, found = [], {}
     for name, which in (
@@ -117,7 +122,8 @@ def main() -> None:
         row = {"detector": name, "average precision": precision, "cpu": seconds}
         print(f"{name:30s} AP {precision:.3f}, {seconds:.3f} CPU seconds a frame")
         rows.append(row)
-    apart = max(map(distance, *list(found.values())[1:]))
+    one, two = list(found.values())[1:]
+    apart = max(*map(distance, one, two), *map(distance, two, one))
     print(f"boxes of .pt and .onnx differ by {apart:.2f} pixels at most")
     if apart > 1:
         raise SystemExit("the two files do not find the same people")

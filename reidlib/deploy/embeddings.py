@@ -91,15 +91,15 @@ def save_embeddings(
                 if file.suffix == ".parquet":
                     _write_parquet(stream, matrix, table, further, about)
                 else:
-                    np.savez(
-                        stream,
-                        features=matrix,
-                        paths=np.array(table.paths, dtype=np.str_),
-                        pids=table.pids,
-                        camids=table.camids,
-                        about=np.array(json.dumps(about)),
+                    arrays: dict[str, Any] = {
+                        "features": matrix,
+                        "paths": np.array(table.paths, dtype=np.str_),
+                        "pids": table.pids,
+                        "camids": table.camids,
+                        "about": np.array(json.dumps(about)),
                         **further,
-                    )
+                    }
+                    np.savez(stream, **arrays)
             whole.replace(file)
     except OSError as error:
         raise ReIDError(
@@ -203,6 +203,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     """
     file = user_path(path)
     way_out = "write it again with reidlib embed"
+    if file.suffix == ".parquet":
+        _pyarrow(file)
     try:
         if not file.is_file():
             raise ValueError("it is no file")

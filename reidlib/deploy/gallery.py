@@ -33,9 +33,9 @@ from reidlib.files import file_sha256, read_json, write_atomically
 from reidlib.paths import lock_folder, user_path
 from reidlib.terminal import progress
 
-# Features that are searched for with and without the index, of the first so many; the
-# share of their ten nearest that it has to find.
-_ASKED, _SAMPLE, _RECALL = 50, 5000, 0.99
+# People of the gallery that are searched for with and without the index; the share of
+# their ten nearest others that it has to find.
+_ASKED, _RECALL = 50, 0.99
 EXACT_UP_TO = 1_000_000
 """People up to which a search compares with each of them."""
 
@@ -108,8 +108,8 @@ class Gallery:
             keep_days: Days after which `expire` forgets what was seen.
             exact_up_to: People up to which a search is exact. Beyond, an index of
                 LanceDB (inverted lists of whole vectors) looks at a part of them: at
-                so many lists that it finds 99 % of the ten nearest of some that are
-                in it. `info` tells what it found.
+                so many lists that it finds 99 % of the ten nearest others of some who
+                are in it; who is not may find less. `info` tells what it found.
 
         Raises:
             ReIDError: If the folder holds a gallery or cannot be written, or LanceDB is
@@ -284,7 +284,8 @@ class Gallery:
             cameras: Look at these cameras alone.
             after: Look at what was seen at this time or later, with a time zone.
             before: Look at what was seen before this time.
-            exact: Compare with everybody, however large the gallery.
+            exact: Compare with everybody, however large the gallery. So does a search
+                of some cameras or of some time.
 
         Returns:
             One line for each answer, nearest first: ``query`` (row of the features),
@@ -306,6 +307,8 @@ class Gallery:
             )
         condition = _condition(cameras, after, before)
         exact = exact or len(self) <= self.about["exact_up_to"]
+        # The index knows nothing of conditions: of its lists few may hold such people.
+        exact = exact or bool(condition)
         lists = None if exact else self.about.get("index", {}).get("lists")
         found = []
         with _explained(self.folder):
@@ -343,10 +346,7 @@ class Gallery:
             least = check_number(thresholds, "threshold", "Gallery.calibrate", 0, 2)
             kept = {"default": least, "cameras": [], "threshold": []}
         with self._writing():
-            about = {**self.about, "thresholds": kept}
-            content = json.dumps(about, indent=1).encode()
-            write_atomically(self.folder / _ABOUT, content)
-            self.about = about
+            self._tell({**self.about, "thresholds": kept})
 
     def forget(
         self,
@@ -517,6 +517,8 @@ class Gallery:
             )
         if self._count() > self.about["exact_up_to"]:
             self._index()
+        elif "index" in self.about:
+            self._tell({name: v for name, v in self.about.items() if name != "index"})
 
     def _index(self) -> None:
         """Make the index anew, and choose how much of it a search must look at."""
@@ -525,21 +527,30 @@ class Gallery:
         parts = max(1, math.isqrt(self._count()))
         config = IvfFlat(distance_type="cosine", num_partitions=parts)
         self._table.create_index("vector", config=config, replace=True)
-        some = self._table.search().select(["vector"]).limit(_SAMPLE).to_arrow()
-        vectors = np.stack(some["vector"].to_numpy(zero_copy_only=False))
-        asked = vectors[np.linspace(0, len(vectors) - 1, _ASKED).astype(int)]
+        asked = []
+        for row in np.linspace(0, self._count() - 1, _ASKED).astype(int).tolist():
+            one = self._table.search().select(["vector"]).offset(row).limit(1)
+            asked.append(np.asarray(one.to_arrow()["vector"][0].as_py(), np.float32))
         wanted = [self._ids(vector, None) for vector in asked]
         recall, lists = 0.0, max(1, parts // 32)
         while True:
             found = [self._ids(vector, lists) for vector in asked]
-            pairs = zip(found, wanted, strict=True)
-            recall = float(np.mean([len(a & b) / len(b) for a, b in pairs]))
+            # Each finds itself, which says nothing.
+            shared = [
+                (len(a & b) - 1) / (len(b) - 1)
+                for a, b in zip(found, wanted, strict=True)
+            ]
+            recall = float(np.mean(shared))
             if recall >= _RECALL or lists == parts:
                 break
             lists = min(2 * lists, parts)
-        self.about = {**self.about, "index": {"lists": lists, "recall": recall}}
-        content = json.dumps(self.about, indent=1).encode()
+        self._tell({**self.about, "index": {"lists": lists, "recall": recall}})
+
+    def _tell(self, about: dict[str, Any]) -> None:
+        """Write down what the gallery is."""
+        content = json.dumps(about, indent=1).encode()
         write_atomically(self.folder / _ABOUT, content)
+        self.about = about
 
     def _nearest(self, vector: np.ndarray, k: int, lists: int | None) -> Any:
         """Return a search for the nearest: in so many lists of the index, or in all."""
@@ -548,8 +559,9 @@ class Gallery:
         return query.bypass_vector_index() if lists is None else query.nprobes(lists)
 
     def _ids(self, vector: np.ndarray, lists: int | None) -> set[str]:
-        query = self._nearest(vector, 10, lists)
-        return set(query.select(["id"]).to_arrow()["id"].to_pylist())
+        query = self._nearest(vector, 11, lists)
+        rows = query.select(["id", "_distance"]).to_arrow()
+        return set(rows["id"].to_pylist())
 
     def _known(
         self, answers: pd.DataFrame, query_cameras: Sequence[int] | None

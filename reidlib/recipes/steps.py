@@ -106,7 +106,7 @@ def start_from(model: nn.Module, path: str | Path) -> None:
     Raises:
         ReIDError: If there is no trained network, or it has another backbone or none.
     """
-    trained, config = load_model(path)
+    trained, _ = load_model(path)
     theirs, ours = (getattr(net, "backbone", None) for net in (trained, model))
     if not isinstance(theirs, Backbone) or not isinstance(ours, Backbone):
         raise ReIDError(
@@ -130,8 +130,8 @@ def start_from(model: nn.Module, path: str | Path) -> None:
     lacking = [n for n in own if n.startswith("backbone.") and n not in fits]
     if lacking:
         raise ReIDError(
-            f"init: the backbone of {path} has no {lacking[0]!r} of this shape; set "
-            f"--last-stride to {config.last_stride}, or start from another run"
+            f"init: the backbone of {path} has no {lacking[0]!r} of this shape; start "
+            "from another run"
         )
     model.load_state_dict(fits, strict=False)
     ours.source = f"run {path}"

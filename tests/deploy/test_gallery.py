@@ -328,6 +328,13 @@ def test_beyond_the_exact_size_an_index_searches(tmp_path):
     gallery.forget(camera=1)
     assert Gallery(gallery.folder).info()["recall of the index"] >= 0.99
     assert len(gallery.search(people.features[:1], k=10)) == 10
+    # A condition is met by few: the lists of the index would miss them.
+    some = gallery.search(people.features[:1], k=10, cameras=[0, 2])
+    rest = people.table.camids != 1
+    rows, _ = nearest_features(people.features[:1], people.features[rest], 10)
+    assert some["frame"].tolist() == np.flatnonzero(rest)[rows[0]].tolist()
+    gallery.forget(camera=0)  # now it is small enough for an exact search
+    assert gallery.info()["recall of the index"] is None
 
 
 def test_what_is_no_gallery_is_said(tmp_path, people, gallery):

@@ -46,7 +46,7 @@ def readings(row: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_attributes_must_be_right_and_a_code_is_the_smaller_part():
+def test_attributes_must_be_right():
     rows = ("QAFM", "attributes of another person", "no attributes")
     for right, other, none in zip(*map(readings, rows), strict=True):
         half = [one["fixed_alpha"]["0.5"]["mAP"] for one in (right, other, none)]
@@ -54,10 +54,13 @@ def test_attributes_must_be_right_and_a_code_is_the_smaller_part():
         assert 0.025 < half[1] - half[2] < 0.035
         alone = [one["fixed_alpha"]["1.0"]["mAP"] for one in (right, other, none)]
         assert 0.45 < alone[1] / alone[0] < 0.55
-        assert alone[2] < 0.01
         learned = [right["mAP"], other["mAP"], none["mAP"]]
         assert learned[0] > learned[1] + 0.08
-        assert learned[1] > learned[2]
+        assert 0 < learned[1] - learned[2] < 0.01
+        # Without attributes the branch is a constant: every head is at chance exactly.
+        assert alone[2] < 0.01
+        for chance in none["attributes"]["balanced"].values():
+            assert abs(1 / chance - round(1 / chance)) < 1e-9
         balanced = [one["attributes"]["balanced_accuracy"] for one in (other, none)]
         assert abs(balanced[0] - balanced[1]) < 0.005
 
@@ -71,7 +74,7 @@ def test_what_the_heads_predict_of_people_they_have_not_seen():
         assert 1.9 < 9 * balanced["downcolour"] < 3.2
         assert 1.9 < 8 * balanced["upcolour"] < 3.2
         best = sorted((*two, "down"), key=lambda group: balanced[group])[-2:]
-        assert "down" in best
+        assert set(best) == {"down", "clothes"}
 
 
 def test_the_attribute_branch_is_ahead_of_the_appearance_branch():
