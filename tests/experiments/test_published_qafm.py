@@ -81,3 +81,77 @@ def test_the_attribute_branch_is_ahead_of_the_appearance_branch():
     for found in metrics():
         fixed = {alpha: one["mAP"] for alpha, one in found["fixed_alpha"].items()}
         assert fixed["1.0"] > fixed["0.0"] + 0.008
+
+
+def qualities() -> dict[str, list[dict[str, Any]]]:
+    """Return the figures of three cities at each range of quality."""
+    frame = load_results("QAFM-QUALITY")
+    found = {
+        row: [one["metrics"] for one in part["result"]]
+        for row, part in frame.groupby("row")
+    }
+    assert set(found) == {"narrow quality", "usual quality", "wide quality"}
+    assert all(len(one) == 3 for one in found.values())
+    return found
+
+
+def name(loss: str, weighs: str = "attributes", score: str = "pairs") -> str:
+    """Return the name of a rival."""
+    return f"{loss}, {weighs}, {score}"
+
+
+def test_alpha_follows_no_score_at_any_range_of_quality():
+    for loss in ("ratio", "linear"):
+        signs = {
+            one["rivals"][name(loss)]["correlation"] > 0
+            for found in qualities().values()
+            for one in found
+        }
+        assert signs == {True, False}
+
+
+def test_scores_that_know_nothing_are_as_good():
+    for found in qualities().values():
+        for one in found:
+            rivals = one["rivals"]
+            own = rivals[name("ratio")]["mAP"]
+            for score in ("shuffled", "random"):
+                other = rivals[name("ratio", score=score)]["mAP"]
+                assert abs(own - other) < 0.005
+
+
+def loss_of(one: dict[str, Any], loss: str) -> float:
+    """Return by how much a learned weight is behind the best fixed one, in points."""
+    rival = one["rivals"][name(loss)]
+    return 100 * (max(rival["fixed_mAP"].values()) - rival["mAP"])
+
+
+def test_no_loss_beats_the_best_fixed_weight():
+    every = [one for found in qualities().values() for one in found]
+    for one in every:
+        assert loss_of(one, "identity") < 1.2
+        for loss in ("ratio", "linear"):
+            assert loss_of(one, "identity") < loss_of(one, loss) < 5
+        for rival in one["rivals"].values():
+            assert rival["mAP"] < max(rival["fixed_mAP"].values()) + 0.003
+
+
+def test_what_an_own_weight_is_worth():
+    for found in qualities().values():
+        for one in found:
+            best = max(fixed["mAP"] for fixed in one["fixed_alpha"].values())
+            assert 0.038 < one["alpha"]["oracle_mAP"] - best < 0.052
+        held_out = [one["alpha"]["held_out_gain"] for one in found]
+        assert sum(held_out) < 0
+
+
+def test_the_distance_ranks_failures_and_the_scores_do_not():
+    for row, found in qualities().items():
+        for one in found:
+            areas = {score: area[0] for score, area in one["failure"]["areas"].items()}
+            assert 0.48 < areas["pairs"] < 0.58
+            assert abs(areas["pairs"] - areas["anchor"]) < 0.03
+            others = max(area for score, area in areas.items() if score != "distance")
+            assert areas["distance"] > others + 0.05
+            if row == "wide quality":
+                assert areas["sharpness"] > areas["pairs"] + 0.02
