@@ -693,8 +693,8 @@ def _name(options: argparse.Namespace, rest: list[str]) -> None:
     )
     named = found[0].table.root / "named.csv"
     print(f"{file}: open it in a browser, and save what it makes as {named}")
-    print(f"reidlib evaluate RUN --data csv --root {named} --other-cameras")
-    print("scores a network on it")
+    print("then score each network:")
+    print(f"  reidlib evaluate RUN --data csv --root {named} --other-cameras")
 
 
 def _gallery(options: argparse.Namespace, rest: list[str]) -> None:

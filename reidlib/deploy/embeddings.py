@@ -165,7 +165,7 @@ def _write_parquet(
 
     vectors = pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1])
     rows = {"path": table.paths, "pid": table.pids, "camid": table.camids, **further}
-    columns = {name: pa.array(list(values)) for name, values in rows.items()}
+    columns = {name: pa.array(values) for name, values in rows.items()}
     content = pa.table({**columns, "features": vectors})
     head = {"reidlib": json.dumps(about)}
     parquet.write_table(content.replace_schema_metadata(head), stream)

@@ -306,9 +306,8 @@ class Gallery:
                 f"{where}: {len(query_cameras)} cameras for {len(matrix)} queries"
             )
         condition = _condition(cameras, after, before)
-        exact = exact or len(self) <= self.about["exact_up_to"]
         # The index knows nothing of conditions: of its lists few may hold such people.
-        exact = exact or bool(condition)
+        exact = exact or bool(condition) or len(self) <= self.about["exact_up_to"]
         lists = None if exact else self.about.get("index", {}).get("lists")
         found = []
         with _explained(self.folder):

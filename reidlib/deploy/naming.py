@@ -90,7 +90,7 @@ def naming_page(
     one file that needs no server and sends nothing anywhere. It saves ``named.csv``,
     which `open_dataset` reads once it lies in the folder of the crops. Its queries are
     the crops of the questions you answered; its gallery is what was shown, where a crop
-    that was never marked counts as somebody else (person 0).
+    that was never marked counts as another person (person 0).
 
     Score with ``other_cameras=True``: crops of the query's own camera were not asked
     about, and many show the same person a moment later.

@@ -127,12 +127,6 @@ def start_from(model: nn.Module, path: str | Path) -> None:
         for name, value in there.items()
         if value is not None and value.shape == own[name].shape
     }
-    lacking = [n for n in own if n.startswith("backbone.") and n not in fits]
-    if lacking:
-        raise ReIDError(
-            f"init: the backbone of {path} has no {lacking[0]!r} of this shape; start "
-            "from another run"
-        )
     model.load_state_dict(fits, strict=False)
     ours.source = f"run {path}"
     new, unused = len(own) - len(fits), len(state) - len(fits)
