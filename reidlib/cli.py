@@ -1251,6 +1251,7 @@ def _check_exercise(options: argparse.Namespace, rest: list[str]) -> None:
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> None:
     from reidlib.bench import bench_train, check_bench
+    from reidlib.engine.manifest import environment
     from reidlib.recipes import RECIPES
     from reidlib.recipes.steps import check_network, check_requirements
 
@@ -1274,7 +1275,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
     )
     print(found)
     if options.json is not None:
-        text = json.dumps(found.as_dict(), indent=1)
+        text = json.dumps({**found.as_dict(), **environment()}, indent=1)
         write_atomically(options.json, text.encode())
 
 

@@ -92,6 +92,7 @@ def test_the_command_writes_what_it_prints(
     written = json.loads(file.read_text())
     assert written["batch"] == 32
     assert set(written["epoch"]) == {"extraction", "labels", "steps"}
+    assert {"commit", "versions"} <= set(written)  # who reads it knows what was run
     assert main(["bench", "train", "baseline", "--preset", "ibn"]) == 2
     assert "has no preset 'ibn'" in capsys.readouterr().err
 
