@@ -37,7 +37,9 @@ WORKERS ?= 2
 
 # Those that take longest come first. Chapters that share a training stand apart, so that
 # neither waits for the other.
-LONG := $(wildcard $(addsuffix _*.ipynb,$(addprefix notebooks/,14 11 08 13 10 02 03 07)))
+LONG := $(addprefix notebooks/,$(addsuffix .ipynb,soft_biometrics domain_adaptation \
+	camera_alignment the_cals_system symmetric_contrast data_and_camera_bias \
+	features_and_backbones label_refinement))
 NOTEBOOKS := $(LONG) $(filter-out $(LONG),$(sort $(wildcard notebooks/*.ipynb)))
 RENDER = $(BIN)/jupyter-book build -W -n --keep-going --all
 EXECUTE = $(BIN)/python notebooks/execute.py --processes $(WORKERS)

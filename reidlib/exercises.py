@@ -146,7 +146,7 @@ def _split(maps: Tensor, count: int) -> Tensor:
 
 EXERCISES: dict[str, Exercise] = {
     "average-precision": Exercise(
-        "01_task_and_metrics",
+        "task_and_metrics",
         "average_precision(matches)",
         "the average precision of one query, from (G,) booleans, nearest first",
         {
@@ -168,7 +168,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "reciprocal-neighbours": Exercise(
-        "04_from_features_to_pseudo_labels",
+        "from_features_to_pseudo_labels",
         "reciprocal_neighbours(neighbours)",
         "for each image the set of its neighbours that have it among theirs; "
         "neighbours is (N, k) int64, row i those of image i, itself first",
@@ -193,7 +193,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "memory-update": Exercise(
-        "05_cluster_memory_and_contrast",
+        "cluster_memory_and_contrast",
         "update(bank, features, labels, momentum)",
         "the (C, D) bank after each image of a batch, in turn, has moved the row of "
         "its label to momentum * row + (1 - momentum) * feature, of length 1 again",
@@ -214,7 +214,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "info-nce": Exercise(
-        "05_cluster_memory_and_contrast",
+        "cluster_memory_and_contrast",
         "info_nce(features, bank, labels, temperature)",
         "the mean contrastive loss of (B, D) features, of length 1, and a (C, D) bank",
         {
@@ -233,7 +233,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "gradient-reversal": Exercise(
-        "08_camera_alignment",
+        "camera_alignment",
         "reverse(x, strength)",
         "x, with a gradient that is turned round and multiplied by strength",
         {
@@ -249,7 +249,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "hardest-instance": Exercise(
-        "10_symmetric_contrast",
+        "symmetric_contrast",
         "hardest(features, labels, bank)",
         "for each image of a batch the row of the image of its label that is least "
         "similar to the label's centroid, (B,) int64",
@@ -272,7 +272,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "soft-cross-entropy": Exercise(
-        "12_label_smoothing",
+        "label_smoothing",
         "soft_cross_entropy(logits, targets)",
         "the mean cross-entropy of (B, C) logits with (B, C) distributions",
         {
@@ -289,7 +289,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "bands": Exercise(
-        "13_the_cals_system",
+        "the_cals_system",
         "bands(maps, count)",
         "the (B, count, C) means of the bands into which (B, C, H, W) maps are cut, "
         "from top to bottom; upper bands take the rows that are left over",
@@ -307,7 +307,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "identifiability": Exercise(
-        "15_image_quality_and_fusion",
+        "image_quality_and_fusion",
         "identifiability(views)",
         "the mean Euclidean distance of all pairs of the (N, D) features of an image",
         {
@@ -327,7 +327,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "overlap": Exercise(
-        "16_from_a_camera_to_an_answer",
+        "from_a_camera_to_an_answer",
         "overlap(a, b)",
         "intersection over union of two boxes (left, top, right, bottom)",
         {
@@ -345,7 +345,7 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "ranks": Exercise(
-        "18_what_an_epoch_waits_for",
+        "what_an_epoch_waits_for",
         "ranks_of_matches(distance, is_match)",
         "for each query the rising ranks of its matches, from (Q, G) distances and "
         "booleans; an image of another person at the same distance comes first",

@@ -1,4 +1,4 @@
-"""Chapter 9: what attention weighs, by how much, and where a network looks."""
+"""What attention weighs, by how much, and where a network looks."""
 
 from __future__ import annotations
 

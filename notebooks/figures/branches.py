@@ -1,4 +1,4 @@
-"""Chapter 13: what the branches of CALS learn, and what their bands look at."""
+"""What the branches of CALS learn, and what their bands look at."""
 
 from __future__ import annotations
 

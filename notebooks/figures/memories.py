@@ -1,4 +1,4 @@
-"""Chapter 10: images of a cluster around its mean key and its hard key."""
+"""Images of a cluster around its mean key and its hard key."""
 
 from __future__ import annotations
 

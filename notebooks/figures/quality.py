@@ -1,4 +1,4 @@
-"""Chapter 15: perturbed images, scores of quality, and the weight made of them."""
+"""Perturbed images, scores of quality, and the weight made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 14: people in words, what branches are made of, what a head reacts to."""
+"""People in words, what branches are made of, what a head reacts to."""
 
 from __future__ import annotations
 
