@@ -148,9 +148,13 @@ def _git(*words: str) -> str | None:
         return None
 
 
+# What uses trained networks and is never used by a training.
+_ABOVE_TRAINING = ("cli.py", "deploy", "exercises.py", "papers", "plotting")
+
+
 @cache
 def library_hash() -> str:
-    """Return a hash of the library's source files, without plotting and papers.
+    """Return a hash of the library's source files that a training can reach.
 
     The run cache uses it. The cache only saves time, so its rule may be stricter than
     that for published results.
@@ -158,6 +162,6 @@ def library_hash() -> str:
     digest = hashlib.sha256()
     for file in sorted(_PACKAGE_ROOT.rglob("*.py")):
         name = file.relative_to(_PACKAGE_ROOT)
-        if name.parts[0] not in ("plotting", "papers"):
+        if name.parts[0] not in _ABOVE_TRAINING:
             digest.update(name.as_posix().encode() + file.read_bytes())
     return digest.hexdigest()

@@ -715,8 +715,23 @@ def test_the_run_cache_goes_by_every_byte_that_could_move_a_number(hash_with):
     now = hash_with()
     for file in ("errors.py", "losses/memory.py", "engine/run.py", "recipes/calr.py"):
         assert hash_with(file, "# a comment\n") != now, file
-    for file in ("plotting/style.py", "papers/items.py"):
+    for file in ("plotting/style.py", "papers/items.py", "exercises.py", "cli.py"):
         assert hash_with(file, "# a comment\n") == now, file
+
+
+def test_no_training_reaches_what_the_run_cache_leaves_out():
+    code = (
+        "import sys, reidlib.recipes, reidlib.engine, reidlib.data, reidlib.synthcity;"
+    )
+    code += "print(*(name for name in sys.modules if name.startswith('reidlib.')))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    above = {name.removesuffix(".py") for name in manifest._ABOVE_TRAINING}
+    assert {"deploy", "exercises"} < above
+    loaded = {name.split(".")[1] for name in out.stdout.split()}
+    assert "recipes" in loaded
+    assert not loaded & above
 
 
 def test_a_run_stops_after_the_epochs_that_it_was_asked_for(tmp_path, dataset):
