@@ -127,11 +127,11 @@ def check_features(
             f"image and one dimension"
         )
     matrix = matrix.float()
-    # Some rows at a time: a copy of all features would be the largest thing in memory.
-    parts = matrix.split(max(1, _CHECKED // matrix.shape[1]))
-    finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
-    bad = (~finite).nonzero()[:, 0]
-    if len(bad):
+    if not all(bool(value.isfinite()) for value in matrix.aminmax()):
+        # Some rows at a time: a copy of all features would be the largest in memory.
+        parts = matrix.split(max(1, _CHECKED // matrix.shape[1]))
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
+        bad = (~finite).nonzero()[:, 0]
         raise ReIDError(
             f"{where}: {name} of {len(bad)} of {len(matrix)} images hold NaN or inf, "
             f"first in row {int(bad[0])}; check the loss and the images"

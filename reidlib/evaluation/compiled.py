@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from reidlib.neighbors.compiled import grown, kernel
 
 _CHUNK = 64  # numbers that are compared at once, before one is looked at
+# Small counts in float32, which are exact in any order, fill a vector register as the
+# compared numbers do; integers are widened to 64 bits.
+_ONE, _NONE = np.float32(1), np.float32(0)
 
 
-@kernel
+@partial(kernel, fastmath={"reassoc", "nsz"})
 def count_nearer(
     start, stop, distance, row_margin, col_margin, matches, num_matches, counts
 ):
@@ -36,22 +41,24 @@ def count_nearer(
         last = matches[row, num_matches[row] - 1]
         for begin in range(0, distance.shape[1], _CHUNK):
             size = min(_CHUNK, distance.shape[1] - begin)
-            found = 0
+            found = _NONE
             for place in range(size):
                 margin = row_margin[row] + col_margin[begin + place]
                 least[place] = distance[row, begin + place] - margin
                 most[place] = distance[row, begin + place] + margin
-                found += least[place] <= last
+                found += _ONE if least[place] <= last else _NONE
             if found == 0:
                 continue
             possible = sure = 0
             for match in range(num_matches[row]):
-                inside = 0
+                limit = matches[row, match]
+                inside = around = _NONE
                 for place in range(size):
-                    inside += most[place] < matches[row, match]
-                    possible += least[place] <= matches[row, match]
-                counts[row, match] += inside
-                sure += inside
+                    inside += _ONE if most[place] < limit else _NONE
+                    around += _ONE if least[place] <= limit else _NONE
+                counts[row, match] += int(inside)
+                sure += int(inside)
+                possible += int(around)
             if possible > sure:
                 rows, cols = grown(rows, unsure + size), grown(cols, unsure + size)
                 for place in range(size):

@@ -101,14 +101,15 @@ class Rough(NamedTuple):
     """Distances of some queries in float32, and what is needed to repair them.
 
     Attributes:
-        distance: ``(B, G)`` float32, each off by less than its margin.
+        tile: From a slice of the gallery to the ``(B, C)`` float32 distances of its
+            images, each off by less than its margin.
         query_margin: ``(B,)`` float32, the query's part of the margin.
         gallery_margin: ``(G,)`` float32, the gallery image's part of it.
         exact: From places in the block ``(P,)`` and columns ``(P,)`` to exact
             distances ``(P,)``.
     """
 
-    distance: Tensor
+    tile: Callable[[slice], Tensor]
     query_margin: Tensor
     gallery_margin: Tensor
     exact: Callable[[np.ndarray, np.ndarray], Tensor]
@@ -118,7 +119,7 @@ class Distances:
     """Distances of queries and gallery, some queries at a time.
 
     Both kinds are ``s_q + s_g - f q.g``: the squares of both and f = 2, or, for the
-    cosine of features that are normalised here, two halves and f = 1.
+    cosine of features that are normalised here, 0, 1 and f = 1.
 
     They are exact, which means that inner products are summed in float64 and rounded:
     a float32 product sums the last rows of a matrix in another order than the others,
@@ -129,46 +130,54 @@ class Distances:
     def __init__(self, query: Tensor, gallery: Tensor, kind: str) -> None:
         if kind == "cosine":
             self.query, self.gallery = F.normalize(query), F.normalize(gallery)
-            self.squares = [x.new_full(x.shape[:1], 0.5) for x in (query, gallery)]
-            self.factor, self.least = 1, -torch.inf
+            self.squares = [query.new_zeros(len(query)), gallery.new_ones(len(gallery))]
+            self.factor = 1
         else:
             self.query, self.gallery = query, gallery
             self.squares = [x.square().sum(1) for x in (query, gallery)]
-            self.factor, self.least = 2, 0.0
+            self.factor = 2
 
     def _of(self, products: Tensor, squares: Tensor) -> Tensor:
-        return squares.sub_(products, alpha=self.factor).clamp_(min=self.least)
+        distance = squares.sub_(products, alpha=self.factor)
+        return distance if self.factor == 1 else distance.clamp_(min=0)
 
-    def exact(self, rows: Tensor) -> Tensor:
-        """Return the ``(B, G)`` distances of some queries."""
+    def exact(self, rows: Tensor, cols: slice = slice(None)) -> Tensor:
+        """Return the ``(B, C)`` distances of some queries to a slice of the gallery."""
         rows = rows.to(self.query.device)
-        squares = self.squares[0][rows][:, None] + self.squares[1]
+        gallery = self.gallery[cols]
+        squares = self.squares[0][rows][:, None] + self.squares[1][cols]
         wide = self.query[rows].double()
         products = torch.empty_like(squares)
-        for start in range(0, len(self.gallery), _ROWS):
+        for start in range(0, len(gallery), _ROWS):
             part = slice(start, start + _ROWS)
-            products[:, part] = wide @ self.gallery[part].double().T
+            products[:, part] = wide @ gallery[part].double().T
         return self._of(products, squares)
 
     def rough(self, rows: Tensor) -> Rough:
         """Return the distances of some queries in float32, to be repaired."""
         rows = rows.to(self.query.device)
-        with full_precision(rows.device):
-            distance = self.query[rows] @ self.gallery.T
-        own, other = self.squares[0][rows], self.squares[1]
-        distance.mul_(-self.factor).add_(other).add_(own[:, None])
+        query, own, other = self.query[rows], self.squares[0][rows], self.squares[1]
+
+        def tile(cols: slice) -> Tensor:
+            with full_precision(rows.device):
+                part = self.gallery[cols].T
+                distance = torch.addmm(other[cols], query, part, alpha=-self.factor)
+            if self.factor == 1:  # the cosine: passes over all pairs that change none
+                return distance
+            return distance.add_(own[:, None]).clamp_(min=0)
 
         def exact(places: np.ndarray, cols: np.ndarray) -> Tensor:
-            if len(places) > _MANY * distance.numel():  # a product is faster
-                block = self.exact(rows)
-                return block[torch.from_numpy(places), torch.from_numpy(cols)]
+            first = cols.min(initial=len(self.gallery))
+            span = slice(first, cols.max(initial=first) + 1)
+            if len(places) > _MANY * len(rows) * (span.stop - first):
+                block = self.exact(rows, span)  # a product is faster
+                return block[torch.from_numpy(places), torch.from_numpy(cols - first)]
             row = rows.cpu().numpy()[places]
             pairs = pair_similarities(self.query, self.gallery, row, cols)
-            first, second = (
+            squares = [
                 part[torch.from_numpy(index).to(part.device)]
                 for part, index in zip(self.squares, (row, cols), strict=True)
-            )
-            return self._of(torch.from_numpy(pairs).to(first), first + second)
+            ]
+            return self._of(torch.from_numpy(pairs).to(own), squares[0] + squares[1])
 
-        distance.clamp_(min=self.least)
-        return Rough(distance, own * _MARGIN, other * _MARGIN, exact)
+        return Rough(tile, own * _MARGIN, other * _MARGIN, exact)

@@ -22,11 +22,16 @@ from reidlib.neighbors.compiled import in_threads, is_wanted
 # Elements of a block of distances; all that is held for one is 4 bytes each, or some 20
 # without compiled kernels.
 _BLOCK_CPU, _BLOCK_GPU = 1 << 21, 1 << 26
+# Gallery images of a block: a product of few queries with all images is slower by a
+# sixth than one of many queries with some.
+_TILE = 4096
 # Pairs that are looked up among the matches of their queries at once.
 _PAIRS = 1 << 16
 # Images that are computed exactly beyond those asked for: near ties of the last one.
 _SPARE = 8
 _DISTANCES = ("cosine", "squared_euclidean")
+
+Rows = tuple[np.ndarray, np.ndarray]
 
 
 class NoMatchError(ReIDError):
@@ -180,13 +185,9 @@ def evaluate(
         raise NoMatchError(_why_unmatched(query, gallery))
     num_without_camera = warn_without_camera(query, gallery)
 
-    figures = []
-    for rows, rough in search.rough_blocks(matched):
-        row, col = search.matches(rows)
-        num_matches = torch.from_numpy(search.num_matches[rows]).to(
-            rough.distance.device
-        )
-        figures.append(_figures(rough, row, col, num_matches, at).cpu())
+    figures = [
+        _figures(search, rows, at).cpu() for rows in search.parts(matched, search.tile)
+    ]
     first, ap, inp, precision, recall = torch.cat(figures, dim=1).numpy()
 
     all_ap = np.full(len(query), np.nan)
@@ -294,8 +295,9 @@ def top_matches(
     )
     index = np.full((len(query), k), -1, dtype=np.int64)
     kept = min(k, len(search.kept))
-    for rows, rough in search.rough_blocks(np.arange(len(query))):
-        values, found = _nearest(rough, kept)
+    for rows in search.parts(np.arange(len(query)), len(search.kept)):
+        rough = search.rough(rows)
+        values, found = _nearest(rough, rough.tile(slice(None)), kept)
         index[rows, :kept] = np.where(np.isfinite(values), search.kept[found], -1)
     pids = gallery.pids[index]
     hits = (pids == query.pids[:, None]) & (pids > DISTRACTOR) & (index >= 0)
@@ -336,7 +338,8 @@ def nearest_features(
     index = np.empty((len(queries), count), dtype=np.int64)
     values = np.empty((len(queries), count), dtype=np.float32)
     for rows in torch.arange(len(queries)).split(max(1, _BLOCK_CPU // len(others))):
-        values[rows], index[rows] = _nearest(pairs.rough(rows), count)
+        rough = pairs.rough(rows)
+        values[rows], index[rows] = _nearest(rough, rough.tile(slice(None)), count)
     return index, values
 
 
@@ -380,7 +383,10 @@ class _Search:
             others = others[torch.from_numpy(self.kept).to(others.device)]
         self.distance = _distance(queries, others, distance, rerank)
         gpu = queries.device.type != "cpu"
-        self.block_size = max(1, (_BLOCK_GPU if gpu else _BLOCK_CPU) // len(others))
+        self.block = _BLOCK_GPU if gpu else _BLOCK_CPU
+        # Re-ranking holds whole rows of its own.
+        whole = gpu or rerank is not None
+        self.tile = len(others) if whole else min(_TILE, len(others))
         self._matches, self._removed = _pairs(query, gallery[self.kept])
         self._cameras = None
         if other_cameras:
@@ -393,34 +399,50 @@ class _Search:
         """Return place in ``rows`` (which ascend) and column of each match."""
         return _within(self._matches, rows)
 
+    def parts(self, rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
+        """Yield as many queries as fit into a block of ``width`` distances each."""
+        size = max(1, self.block // max(width, self.num_matches.max(initial=0)))
+        for begin in range(0, len(rows), size):
+            yield rows[begin : begin + size]
+
     def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield some queries and their ``(B, G)`` distances, inf where left out."""
-        for part in self._parts(rows):
+        for part in self.parts(rows, len(self.kept)):
             block = self.distance.exact(torch.from_numpy(part))
-            self._leave_out(part, block)
+            self._leave_out(part, block, _within(self._removed, part))
             yield part, block
 
-    def rough_blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Rough]]:
-        """Yield some queries and their distances in float32, to be repaired."""
-        for part in self._parts(rows):
-            rough = self.distance.rough(torch.from_numpy(part))
-            self._leave_out(part, rough.distance)
-            yield part, rough
+    def rough(self, rows: np.ndarray, *, matches: bool = True) -> Rough:
+        """Return the distances of some queries in float32, to be repaired.
 
-    def _parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        for begin in range(0, len(rows), self.block_size):
-            yield rows[begin : begin + self.block_size]
-
-    def _leave_out(self, rows: np.ndarray, block: Tensor) -> None:
+        Args:
+            rows: Queries.
+            matches: False to leave out the matches as well; inf stands there.
+        """
+        rough = self.distance.rough(torch.from_numpy(rows))
         row, col = _within(self._removed, rows)
+        if not matches:
+            more = _within(self._matches, rows)
+            row, col = np.append(row, more[0]), np.append(col, more[1])
+
+        def tile(cols: slice) -> Tensor:
+            block = rough.tile(cols)
+            first, last, _ = cols.indices(len(self.kept))
+            inside = (first <= col) & (col < last)
+            self._leave_out(rows, block, (row[inside], col[inside] - first), cols)
+            return block
+
+        return rough._replace(tile=tile)
+
+    def _leave_out(
+        self, rows: np.ndarray, block: Tensor, pairs: Rows, cols: slice = slice(None)
+    ) -> None:
+        row, col = pairs
         block[torch.from_numpy(row), torch.from_numpy(col)] = torch.inf
         if self._cameras is not None:
-            own, theirs = self._cameras[0][rows, None], self._cameras[1]
+            own, theirs = self._cameras[0][rows, None], self._cameras[1][cols]
             same = torch.from_numpy((own == theirs) & (own != NO_CAMERA))
             block[same.to(block.device)] = torch.inf
-
-
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 def _pairs(query: ImageTable, gallery: ImageTable) -> tuple[Rows, Rows]:
@@ -466,9 +488,7 @@ def _distance(
     return Distances(query, gallery, distance)
 
 
-def _figures(
-    rough: Rough, row: np.ndarray, col: np.ndarray, num_matches: Tensor, at: int
-) -> Tensor:
+def _figures(search: _Search, rows: np.ndarray, at: int) -> Tensor:
     """Return the scores of some queries.
 
     The rank of a match is the number of other images that are no farther, and of
@@ -482,29 +502,33 @@ def _figures(
         rank       2     4                       so AP = (1/2 + 2/4) / 2
 
     Args:
-        rough: ``(B, G)`` distances, inf for what is left out.
-        row: ``(P,)`` query of each match, ascending.
-        col: ``(P,)`` gallery image of each match.
-        num_matches: ``(B,)`` matches of each query, 1 at least; on any device.
+        search: What is compared.
+        rows: ``(B,)`` queries that have a match.
         at: Rank of precision and recall.
 
     Returns:
         ``(5, B)`` float64: rank of the first match, average precision, inverse
         negative penalty, precision and recall.
     """
-    device, most = rough.distance.device, int(num_matches.max())
-    rows, cols = (torch.from_numpy(index).to(device) for index in (row, col))
-    num_matches = num_matches.to(device)
-    slot = torch.arange(len(rows), device=device)
-    slot -= (num_matches.cumsum(0) - num_matches)[rows]
-    nearest = rough.distance.new_full((len(rough.distance), most), torch.inf)
-    nearest[rows, slot] = rough.exact(row, col)
+    rough = search.rough(rows, matches=False)  # they are counted on their own
+    row, col = search.matches(rows)
+    exact = rough.exact(row, col)
+    device = exact.device
+    num_matches = torch.from_numpy(search.num_matches[rows]).to(device)
+    most = int(num_matches.max())
+    place = torch.from_numpy(row).to(device)
+    slot = torch.arange(len(row), device=device)
+    slot -= (num_matches.cumsum(0) - num_matches)[place]
+    nearest = exact.new_full((len(rows), most), torch.inf)
+    nearest[place, slot] = exact
     nearest = nearest.sort(dim=1).values  # (B, M) distances of the matches
-    rough.distance[rows, cols] = torch.inf  # counted on their own
 
     number = torch.arange(most, device=device)
     real = number < num_matches[:, None]
-    others = _count_others(rough, nearest, num_matches)
+    others = torch.zeros_like(nearest, dtype=torch.int64)
+    for first in range(0, len(search.kept), search.tile):
+        cols = slice(first, min(first + search.tile, len(search.kept)))
+        _count_others(rough, cols, nearest, num_matches, others)
     matches = torch.searchsorted(nearest, nearest, right=True)  # up to each match
     # Of equal distances, other people come first.
     rank = others + number + 1
@@ -517,76 +541,71 @@ def _figures(
     )
 
 
-def _count_others(rough: Rough, nearest: Tensor, num_matches: Tensor) -> Tensor:
+def _count_others(
+    rough: Rough, cols: slice, nearest: Tensor, num_matches: Tensor, counts: Tensor
+) -> None:
     """Count the images that are no farther than each match of a query.
 
     An image is no farther than match j if at most j matches are nearer than the image:
     a binary search among few matches for each image.
 
     Args:
-        rough: ``(B, G)`` distances, inf for what is not counted.
+        rough: Distances of the queries, inf for what is not counted.
+        cols: Images that are counted.
         nearest: ``(B, M)`` exact distances of the matches, rising, filled up with inf.
         num_matches: ``(B,)`` matches of each query.
-
-    Returns:
-        ``(B, M)`` int64, right where there is a match.
+        counts: ``(B, M)`` int64 that is added to, where there is a match.
     """
-    if rough.distance.device.type == "cpu" and is_wanted(rough.distance.shape[1]):
-        return _compiled_count(rough, nearest, num_matches)
+    distance, gallery_margin = rough.tile(cols), rough.gallery_margin[cols]
+    if distance.device.type == "cpu" and is_wanted(distance.shape[1]):
+        parts = distance, rough.query_margin, gallery_margin
+        arrays = [part.numpy() for part in (*parts, nearest, num_matches, counts)]
+        found = in_threads(compiled.count_nearer, len(nearest), *arrays)
+        pairs = [np.concatenate(part) for part in zip(*found, strict=True)]
+        exact = rough.exact(pairs[0], pairs[1] + cols.start)
+        compiled.count_pairs(*pairs, exact.numpy(), *arrays)
+        return
     num_queries, most = nearest.shape
-    margin = rough.query_margin[:, None] + rough.gallery_margin
-    nearer = torch.searchsorted(nearest, rough.distance - margin)  # (B, G) from 0 to M
-    beyond = torch.searchsorted(nearest, rough.distance + margin, right=True)
-    unsure = (nearer != beyond) & rough.distance.isfinite()
+    margin = rough.query_margin[:, None] + gallery_margin
+    nearer = torch.searchsorted(nearest, distance - margin)  # (B, C) from 0 to M
+    beyond = torch.searchsorted(nearest, distance + margin, right=True)
+    unsure = (nearer != beyond) & distance.isfinite()
     place, col = unsure.nonzero(as_tuple=True)
-    exact = rough.exact(place.cpu().numpy(), col.cpu().numpy())
+    exact = rough.exact(place.cpu().numpy(), col.cpu().numpy() + cols.start)
     for part in torch.arange(len(place), device=place.device).split(_PAIRS):
-        rows, cols = place[part], col[part]
-        found = torch.searchsorted(nearest[rows], exact[part][:, None])
-        nearer[rows, cols] = found[:, 0]
+        rows, at = place[part], col[part]
+        nearer[rows, at] = torch.searchsorted(nearest[rows], exact[part][:, None])[:, 0]
     nearer += torch.arange(num_queries, device=place.device)[:, None] * (most + 1)
-    counts = nearer.flatten().bincount(minlength=num_queries * (most + 1))
-    return counts.view(num_queries, -1).cumsum(1)[:, :most]
+    number = nearer.flatten().bincount(minlength=num_queries * (most + 1))
+    counts += number.view(num_queries, -1).cumsum(1)[:, :most]
 
 
-def _compiled_count(rough: Rough, nearest: Tensor, num_matches: Tensor) -> Tensor:
-    """`_count_others` by compiled kernels."""
-    counts = torch.zeros(nearest.shape, dtype=torch.int64)
-    arrays = [part.numpy() for part in (*rough[:3], nearest, num_matches, counts)]
-    found = in_threads(compiled.count_nearer, len(nearest), *arrays)
-    rows, cols = (np.concatenate(part) for part in zip(*found, strict=True))
-    compiled.count_pairs(rows, cols, rough.exact(rows, cols).numpy(), *arrays)
-    return counts
-
-
-def _nearest(rough: Rough, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(rough: Rough, distance: Tensor, k: int) -> Rows:
     """Return exact distances and columns of the nearest images, ties by column.
 
     Some more than k are computed exactly. A query whose last one may still be nearer
     than its k-th is computed as a whole.
     """
-    num_queries, num_gallery = rough.distance.shape
+    num_queries, num_gallery = distance.shape
     count = min(k + _SPARE, num_gallery)
-    top = rough.distance.topk(count, largest=False)
+    top = distance.topk(count, largest=False)
     col = top.indices.sort(dim=1).values.cpu().numpy()
-    distance = _exact_at(rough, np.arange(num_queries), col)
-    distance, col = _first(distance, col, k)
+    left = distance.isinf().cpu().numpy()
+
+    def exact_at(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        row, col = np.repeat(rows, cols.shape[1]), cols.ravel()
+        exact = np.where(left[row, col], np.inf, rough.exact(row, col).cpu().numpy())
+        return exact.reshape(cols.shape)
+
+    nearest, col = _first(exact_at(np.arange(num_queries), col), col, k)
     if count < num_gallery:
         margin = rough.query_margin + rough.gallery_margin.max()
         least = (top.values[:, -1] - margin).cpu().numpy()  # of all that are left
-        for row in np.flatnonzero((least <= distance[:, -1]) & np.isfinite(least)):
+        for row in np.flatnonzero((least <= nearest[:, -1]) & np.isfinite(least)):
             rows, every = np.array([row]), np.arange(num_gallery)[None]
-            found = _first(_exact_at(rough, rows, every), every, k)
-            distance[row], col[row] = found[0][0], found[1][0]
-    return distance, col
-
-
-def _exact_at(rough: Rough, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Return the exact distances of ``(B,)`` queries to ``(B, K)`` images of each."""
-    row, col = np.repeat(rows, cols.shape[1]), cols.ravel()
-    exact = rough.exact(row, col).cpu().numpy().reshape(cols.shape)
-    left = rough.distance.cpu().numpy()[row, col].reshape(cols.shape)
-    return np.where(np.isfinite(left), exact, np.inf)
+            found = _first(exact_at(rows, every), every, k)
+            nearest[row], col[row] = found[0][0], found[1][0]
+    return nearest, col
 
 
 def _first(

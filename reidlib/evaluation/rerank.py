@@ -136,8 +136,11 @@ class Reranker:
 
         # The squares of normalised features are 1; and the sum is rounded, too.
         margin = 2 * rough.query_margin * self.lambda_value / scale + 1e-6
-        distance = self._mixed(rough.distance, scale[:, None], jaccard)
-        return Rough(distance, margin, torch.zeros_like(rough.gallery_margin), exact)
+
+        def tile(cols: slice) -> Tensor:
+            return self._mixed(rough.tile(cols), scale[:, None], jaccard[:, cols])
+
+        return Rough(tile, margin, torch.zeros_like(rough.gallery_margin), exact)
 
 
 def _largest_distances(features: Tensor) -> np.ndarray:

@@ -206,7 +206,8 @@ def pair_similarities(
         >>> pair_similarities(points, points, np.array([0, 0]), np.array([0, 1]))
         array([1. , 0.6], dtype=float32)
     """
-    if features.device.type == "cpu" and compiled.is_wanted(len(rows)):
+    # By the size of the set: all pairs of a set are summed in one order.
+    if features.device.type == "cpu" and compiled.is_wanted(len(features)):
         similarity = np.empty(len(rows), np.float32)
         vectors = queries.contiguous().numpy(), features.contiguous().numpy()
         compiled.in_threads(

@@ -182,9 +182,10 @@ def test_equals_the_naive_protocol(seed, levels):
     num_gallery=st.integers(1, 15),
     levels=st.sampled_from([None, 1, 2, 3]),
     block=st.sampled_from([1, 20, 1 << 20]),
+    tile=st.sampled_from([1, 4, 4096]),
 )
 def test_equals_the_naive_protocol_on_any_case(
-    form, seed, num_queries, num_gallery, levels, block
+    form, seed, num_queries, num_gallery, levels, block, tile
 ):
     query_features, gallery_features, query, gallery = case(
         seed, num_queries, num_gallery, dim=3, levels=levels
@@ -192,6 +193,7 @@ def test_equals_the_naive_protocol_on_any_case(
     distance = cosine_distance(query_features, gallery_features)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_BLOCK_CPU", block)
+        patch.setattr(ranking, "_TILE", tile)
         try:
             result = evaluate(query_features, gallery_features, query, gallery)
         except ReIDError:
@@ -220,11 +222,13 @@ def test_one_camera_can_be_left_out_as_a_whole(levels):
         assert len(shown) == left.sum()
 
 
-def test_blocks_change_nothing(monkeypatch):
+@pytest.mark.parametrize("settings", [{}, {"other_cameras": True}, {"rerank": {}}])
+def test_blocks_and_tiles_change_nothing(monkeypatch, form, settings):
     data = case(3)
-    whole = evaluate(*data)
+    whole = evaluate(*data, **settings)
     monkeypatch.setattr(ranking, "_BLOCK_CPU", 40 * 5)
-    parts = evaluate(*data)
+    monkeypatch.setattr(ranking, "_TILE", 7)
+    parts = evaluate(*data, **settings)
     assert parts.as_dict() == whole.as_dict()
     np.testing.assert_array_equal(parts.ap, whole.ap)
 
