@@ -194,7 +194,11 @@ def few_people(city: ReIDDataset, count: int) -> ReIDDataset:
 
 
 def cells(table: str) -> list[list[str]]:
-    """Return the cells of a Markdown table, line by line; what stands below is left."""
+    """Return the cells of a Markdown table, line by line, with ordinary spaces.
+
+    What stands below the table is left out.
+    """
+    table = table.replace("\u00a0", " ")
     lines = [line for line in table.splitlines() if line.startswith("|")]
     return [line.strip("| ").split(" | ") for line in lines]
 

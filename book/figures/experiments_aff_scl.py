@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
-from page_tables import each_city, markdown, signed, spread
+from page_tables import each_city, markdown, spread
 from reidlib.experiments import by_seed, load_results, paired_differences
+from reidlib.experiments.verdicts import points
 from reidlib.models import ReIDNet, add_attention, network_cost
 from reidlib.papers import load_table
 from reidlib.plotting import COLOURS
@@ -177,10 +178,10 @@ def differences_table(name: str) -> str:
     rows = []
     for pair, line in found.iterrows():
         known = PAPER.get(name, {}).get(pair)
-        told = [signed(paper[known[0]] - paper[known[1]]) if known else "–"]
+        told = [points(paper[known[0]] - paper[known[1]]) if known else "–"]
         mean = "missing"
         if not np.isnan(line["mean"]):
-            mean = f"{signed(line['mean'])} ± {line['std']:.1f}"
+            mean = f"{points(line['mean'])} ± {line['std']:.1f}"
         ours = [each_city(line), mean]
         rows.append([pair, *(told if name in PAPER else []), *ours])
     header = ["difference of mAP", *(["the paper"] if name in PAPER else [])]
@@ -224,7 +225,7 @@ def domains_table() -> str:
     without = tuple(alone[d, "mAP"] for d in ("Market-1501", "DukeMTMC-reID"))
     lines["AFF_SCL without a source (AFF-T2)"] = without
     rows = [
-        [name, f"{one:.1f}", f"{other:.1f}", signed(one - other)]
+        [name, f"{one:.1f}", f"{other:.1f}", points(one - other)]
         for name, (one, other) in lines.items()
     ]
     header = ["method", "to Market-1501", "to DukeMTMC-reID", "difference"]
@@ -255,14 +256,14 @@ def balance_table() -> str:
     rows = []
     for name, (loss, weights, line) in ends.items():
         cost = by_weight[weights] - by_loss[loss]
-        told = [f"{by_loss[loss]:.1f}", f"{by_weight[weights]:.1f}", signed(cost)]
-        rows.append([name, *told, each_city(line), signed(line["mean"])])
+        told = [f"{by_loss[loss]:.1f}", f"{by_weight[weights]:.1f}", points(cost)]
+        rows.append([name, *told, each_city(line), points(line["mean"])])
     both = {
         "0.75 / 0.25": ours.loc["0.75 / 0.25"],
         f"0.75 / 0.25, {BARE}": balance_line(),
     }
     for name, line in both.items():
-        rows.append([name, "–", "–", "–", each_city(line), signed(line["mean"])])
+        rows.append([name, "–", "–", "–", each_city(line), points(line["mean"])])
     header = ["weights", "Table 4, no balance", "Table 5, with it", "difference"]
     return markdown([*header, "ours, city by city", "mean"], rows)
 

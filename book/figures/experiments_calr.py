@@ -14,9 +14,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from page_tables import each_city, markdown, signed, spread
+from page_tables import each_city, markdown, spread
 from reidlib.clustering import ClusterQuality
 from reidlib.experiments import by_seed, load_results, paired_differences, plan
+from reidlib.experiments.verdicts import points
 from reidlib.papers import load_table
 from reidlib.plotting import COLOURS, MARKERS
 from reidlib.plotting.clusters import measure_name
@@ -80,7 +81,7 @@ def cells_of(line: pd.Series, table: str) -> list[str]:
     if np.isnan(line["mean"]):
         return ["–", f"missing: `reidlib reproduce {table}`"]
     deviation = "" if np.isnan(line["std"]) else f" ± {line['std']:.1f}"
-    return [each_city(line), signed(line["mean"]) + deviation]
+    return [each_city(line), points(line["mean"]) + deviation]
 
 
 def gains(table: str, base: str) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def gains(table: str, base: str) -> pd.DataFrame:
     return paired_differences(table, {row: (row, base) for row in rows})
 
 
-def slashes(values: Sequence[float], form: Callable[[float], str] = signed) -> str:
+def slashes(values: Sequence[float], form: Callable[[float], str] = points) -> str:
     """Return the values of the cities with slashes between them."""
     return " / ".join(map(form, values)) or "missing"
 
@@ -175,10 +176,10 @@ def calr_groups_table() -> str:
     told = people.xs("unsupervised, camera labels")
     for name, line in (told - blind).dropna(how="all").iterrows():
         text = f"{name}: with cameras minus without"
-        rows.append([text, *(signed(line[data]) for data in DATA)])
+        rows.append([text, *(points(line[data]) for data in DATA)])
     for name, base in (("CALR", "Baseline"), ("CALR (IBN + GeM)", "CALR")):
         line = told.loc[name] - told.loc[base]
-        rows.append([f"{name} minus {base}", *(signed(line[data]) for data in DATA)])
+        rows.append([f"{name} minus {base}", *(points(line[data]) for data in DATA)])
     return markdown(["the paper's mAP (%, points)", *DATA], rows)
 
 
@@ -310,7 +311,7 @@ def calr_shift_table() -> str:
     for shift in SHIFTS:
         found = gain[shift].dropna()
         heights = [spread(table[shift].dropna()) for table in scores.values()]
-        mean = signed(found.mean()) if len(found) else "missing"
+        mean = points(found.mean()) if len(found) else "missing"
         cells = [*heights, slashes(found), mean, slashes(gap[shift].dropna())]
         rows.append([f"{shift:g}", *cells])
     header = ["camera shift", "baseline, mAP", "refined, mAP", "gain, city by city"]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from page_tables import each_city, markdown, signed, spread
+from page_tables import each_city, markdown, spread
 from reidlib.data import ReIDDataset, open_dataset
 from reidlib.engine.cache import cached_features, cached_run
 from reidlib.experiments import (
@@ -24,6 +24,7 @@ from reidlib.experiments import (
     paired_differences,
     plans,
 )
+from reidlib.experiments.verdicts import points
 from reidlib.papers import load_table
 from reidlib.plotting import (
     COLOURS,
@@ -114,13 +115,12 @@ def cals_measures_table() -> str:
     return table + "\n" + "".join(f"- {note}\n" for note in notes)
 
 
-def points(line: pd.Series) -> list[str]:
+def cells_of(line: pd.Series) -> list[str]:
     """Return the differences of each city, and their mean and deviation, with signs."""
-    each = each_city(line)
     if np.isnan(line["mean"]):
-        return [each, "missing: `reidlib reproduce CALS-F8`"]
+        return [each_city(line), "missing: `reidlib reproduce CALS-F8`"]
     deviation = "" if np.isnan(line["std"]) else f" ± {line['std']:.1f}"
-    return [each, signed(line["mean"]) + deviation]
+    return [each_city(line), points(line["mean"]) + deviation]
 
 
 def cals_accuracy_table() -> str:
@@ -153,10 +153,10 @@ def cals_steps_table() -> str:
     gains = paired_differences("CALS-F8", pairs)
     rows = []
     for place, (name, row) in enumerate(CALS_STEPS.items()):
-        gained = signed(paper.iloc[place] - paper.iloc[place - 1]) if place else "–"
+        gained = points(paper.iloc[place] - paper.iloc[place - 1]) if place else "–"
         found = ours.loc[row].dropna()
         height = spread(found) if len(found) else "missing"
-        cells = points(gains.loc[name]) if place else ["–", "–"]
+        cells = cells_of(gains.loc[name]) if place else ["–", "–"]
         start = "" if place == 0 else "+ "
         rows.append([start + name, f"{paper[name]:.1f}", gained, height, *cells])
     header = ["step", "the paper's mAP", "its gain", "our mAP"]
@@ -175,7 +175,7 @@ def cals_effects_table() -> str:
     paired = paired_differences("CALS-F8", CALS_BACKBONES, measure="Rank-1")
     rank1 = pd.concat([rank1, paired])
     rows = [
-        [name.replace(" x ", " × "), *points(line), points(rank1.loc[name])[1]]
+        [name.replace(" x ", " × "), *cells_of(line), cells_of(rank1.loc[name])[1]]
         for name, line in cals_effects().iterrows()
     ]
     header = ["effect", "mAP, city by city", "mAP, mean", "Rank-1, mean"]
@@ -203,7 +203,7 @@ def cals_published_table() -> str:
     rows = [
         [*name, line["backbone"] or "not given"]
         + ["–" if np.isnan(line[m]) else f"{line[m]:.1f}" for m in ("Rank-1", "mAP")]
-        + [signed(line[f"{m} gain"]) for m in ("Rank-1", "mAP")]
+        + [points(line[f"{m} gain"]) for m in ("Rank-1", "mAP")]
         for name, line in table.to_frame().iterrows()
     ]
     header = ["method", "data", "backbone", "Rank-1", "mAP", "gain Rank-1", "gain mAP"]

@@ -9,10 +9,9 @@ import numpy as np
 from page_tables import each_city, markdown, spread
 from reidlib.experiments import load_results, paired_differences, plans
 from reidlib.papers import load_table
-from reidlib.recipes.alphas import ALPHAS, RIVALS
+from reidlib.recipes.alphas import RIVALS
 
 QAFM_MEASURES = ("Rank-1", "Rank-5", "Rank-10", "mAP")
-QAFM_FIGURES = ("Rank-1", "Rank-5", "mAP")
 QAFM_MARKS = {"MSPA": "a", "UECIR": "b", "QAFM": "c"}
 """Rows of QAFM-T3 to which a footnote belongs."""
 QAFM_GALLERY = (
@@ -74,33 +73,6 @@ def cell(values: list[float | None], digits: int = 1) -> str:
 def percent(values: list[float | None]) -> list[float | None]:
     """Return shares in percent; null stays what it is."""
     return [None if value is None else 100 * value for value in values]
-
-
-def qafm_fusion_table() -> str:
-    """QAFM-T4: each branch alone, fixed weights, the learned one, and the best."""
-    paper = load_table("QAFM-T4").to_frame()
-    runs = qafm_metrics("QAFM-T4")["QAFM"]
-    by_alpha = {row["alpha"]: name for name, row in paper.iterrows()}
-    rows = []
-    for alpha in (*ALPHAS, None):
-        name = "learned" if alpha is None else by_alpha[alpha]
-        if alpha is None:
-            each = [
-                {"mAP": m["mAP"], "rank_1": m["cmc"]["1"], "rank_5": m["cmc"]["5"]}
-                for m in runs
-            ]
-        else:
-            each = [m["fixed_alpha"][f"{alpha:.1f}"] for m in runs]
-        ours = [
-            cell([100 * one[measure] for one in each])
-            for measure in ("rank_1", "rank_5", "mAP")
-        ]
-        told = [f"{paper.loc[name, m]:.2f}" for m in QAFM_FIGURES]
-        rows.append([name, *told, *ours])
-    best = cell([100 * m["alpha"]["oracle_mAP"] for m in runs])
-    rows.append(["best fixed weight of each query", *"–––––", best])
-    header = [f"{m}, {whose}" for whose in ("paper", "ours") for m in QAFM_FIGURES]
-    return markdown(["fusion", *header], rows)
 
 
 def qafm_readings_table() -> str:
@@ -196,7 +168,6 @@ def qafm_gains_table() -> str:
 
 
 TABLES = {
-    "qafm_fusion": qafm_fusion_table,
     "qafm_readings": qafm_readings_table,
     "qafm_alpha": qafm_alpha_table,
     "qafm_failure": qafm_failure_table,

@@ -40,7 +40,7 @@ from quotes import quotes
 from reidlib.errors import ReIDError
 from reidlib.experiments import Data, load_results, plans, results_dir, scoreboard
 from reidlib.experiments import report as report_of
-from reidlib.papers import coverage_items, link_to, load_table
+from reidlib.papers import load_table
 from reidlib.plotting import plot_images, use_style
 from reidlib.synthcity import (
     SIZES,
@@ -429,13 +429,8 @@ def comparison_table() -> str:
 
 
 def scores() -> str:
-    """Return the scoreboard as a page's text, each item a link to its place."""
-    links = {item.id: link_to(item.page, item.id) for item in coverage_items()}
-    parts = []
-    for found in scoreboard().reports():
-        rows = tuple((links.get(row[0], row[0]), *row[1:]) for row in found.rows)
-        parts.append(f"{dataclasses.replace(found, rows=rows)}\n")
-    return "\n".join(parts)
+    """Return the scoreboard as a page's text, each item with links to its places."""
+    return f"{scoreboard().board(linked=True)}\n"
 
 
 def report_table(name: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from reidlib.experiments.verdicts import each
+
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table whose columns after the first are numbers or text as given."""
@@ -21,12 +23,6 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
     return text if len(array) < 2 else f"{text} ± {array.std(ddof=1):.{digits}f}"
 
 
-def signed(value: float) -> str:
-    """Return ``"+1.2"`` or ``"−1.2"``."""
-    return "–" if np.isnan(value) else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
 def each_city(line: pd.Series) -> str:
     """Return the differences of `paired_differences` or an effect, city by city."""
-    seeds = [column for column in line.index if column not in ("mean", "std")]
-    return " / ".join(signed(line[seed]) for seed in seeds) or "missing"
+    return each(line.drop(["mean", "std"], errors="ignore")) or "missing"

@@ -44,8 +44,9 @@ def draw(table: str) -> Figure:
     """Draw each difference: the paper's, and that of each city, with their mean."""
     found = told(table)
     figure, ax = plt.subplots(figsize=(7, 0.9 + 0.42 * len(found)))
-    noise = max((v.noise for v in found if math.isfinite(v.noise)), default=0.0)
-    ax.axvspan(-noise, noise, color="0.5", alpha=0.2, lw=0, label="seed variance")
+    noise = np.array([v.noise if math.isfinite(v.noise) else 0.0 for v in found])
+    band = {"color": "0.5", "alpha": 0.2, "lw": 0, "label": "seed variance"}
+    ax.barh(range(len(found)), 2 * noise, height=1, left=-noise, **band)
     ax.axvline(0, color="0.5", lw=1)
     for place, one in enumerate(found):
         of_paper, cities = list(one.paper.values()), list(one.here.values())

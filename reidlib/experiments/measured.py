@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -132,6 +133,35 @@ def by_seed(
     return values.reindex(named)
 
 
+def seconds_of_runs(
+    table: str, *, preset: str = "ablation", data: Data | None = None
+) -> dict[Path, float]:
+    """Return what the runs of a table took on one core, by result file.
+
+    Args:
+        table: Name of a plan.
+        preset: Preset of the runs.
+        data: Data of the runs; the cities of the plan if not given.
+
+    Returns:
+        Seconds times threads; rows that share a run have one entry.
+
+    Raises:
+        ReIDError: If table or preset are unknown, or a result file is damaged.
+    """
+    data = (data or Data.of(table)).read()
+    found: dict[Path, dict[str, Any]] = {}
+    for row in plan(table).rows:
+        for job in _found(table, row, preset, data):
+            result = found.get(job.file) or job.read() or {}
+            found[job.file] = result
+    return {
+        file: float(result.get("seconds") or 0)
+        * result.get("hardware", {}).get("threads", 1)
+        for file, result in found.items()
+    }
+
+
 def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
     """Return the runs of a row that have a result file, by seed."""
     first = Job(table, row, preset, data, 0)
@@ -154,9 +184,12 @@ def _line(job: Job) -> dict[str, Any]:
     }
     # A run that broke down has no figures, and data without queries no ranking.
     metrics = result.get("metrics", {})
+    for name in job.row.reads:
+        metrics = metrics.get(name, {})
     diagnosis = metrics.get("diagnosis", {})
     kmeans = diagnosis.get("kmeans", {})
-    rank_1, mean_precision = metrics.get("cmc", {}).get("1"), metrics.get("mAP")
+    rank_1 = metrics.get("rank_1", metrics.get("cmc", {}).get("1"))
+    mean_precision = metrics.get("mAP")
     figures = {
         "Rank-1": math.nan if rank_1 is None else 100 * rank_1,
         "mAP": math.nan if mean_precision is None else 100 * mean_precision,

@@ -31,6 +31,8 @@ class Row:
             nor cameras are the same. Empty for none.
         against: Name of the row that it is compared with, see
             `reidlib.experiments.verdicts`; empty for none.
+        reads: Where the metrics of the run have the scores of this row, key by key:
+            rows with equal settings are one run. Empty for those of the run itself.
     """
 
     name: str
@@ -40,6 +42,13 @@ class Row:
     dials: dict[str, float] = field(default_factory=dict)
     labelled: dict[str, float] = field(default_factory=dict)
     against: str = ""
+    reads: tuple[str, ...] = ()
+
+    def shares_run(self, other: Row) -> bool:
+        """Return whether one run has the scores of both rows."""
+        return dataclasses.replace(
+            self, name="", paper=(), against="", reads=()
+        ) == dataclasses.replace(other, name="", paper=(), against="", reads=())
 
     def config(self, preset: str, seed: int) -> Any:
         """Return the configuration of one run of this row.
@@ -104,6 +113,7 @@ def plans() -> dict[str, Plan]:
                     "against": "" if row["name"] == against else against,
                     **row,
                     "paper": tuple(row.get("paper", ())),
+                    "reads": tuple(row.get("reads", ())),
                 }
             )
             for row in raw.pop("rows")

@@ -167,9 +167,10 @@ def _differences(found: list[Verdict], title: str) -> Report:
     notes = []
     known = [one.noise for one in found if math.isfinite(one.noise)]
     if known:
+        least, most = (f"{found(known):.1f}" for found in (min, max))
+        moved = most if least == most else f"{least} to {most}"
         notes.append(
-            f"Seed variance moves a mean by {max(known):.1f} points (one standard "
-            "deviation)."
+            f"Seed variance moves a mean by {moved} points (one standard deviation)."
         )
     notes += remarks(found)
     signs = {one.sign for one in found} if in_paper else set()

@@ -135,7 +135,9 @@ def verdicts(
         seeds = map(int, apart.index.to_list())
         here = {seed: float(value) for seed, value in zip(seeds, points, strict=True)}
         paper = paper_difference(rows[name], rows[against])
-        noise = seed_noise(here.values(), spread)
+        # Scores of one run share its luck.
+        shared = rows[name].shares_run(rows[against])
+        noise = seed_noise(here.values(), math.nan if shared else spread)
         state = _state(frame, (name, against))
         told.append(Verdict(name, against, here, paper, noise, *state))
     return told
@@ -210,21 +212,22 @@ def paper_difference(row: Row, against: Row) -> dict[str, float]:
         against: Another one.
 
     Returns:
-        One for each data set; empty if the two do not stand in one table of a paper, or
-        are the same there.
+        One for each data set; empty if the two do not stand in tables of one paper, or
+        are the same there. A figure of adaptation ("A to B") is compared with one of
+        its target.
     """
-    if (
-        not row.paper
-        or row.paper[:1] != against.paper[:1]
-        or row.paper == against.paper
-    ):
+    if not row.paper or not against.paper or row.paper == against.paper:
         return {}
-    one, two = paper_figures(row), paper_figures(against)
-    return {
-        name: round(one[name][MEASURE] - two[name][MEASURE], 4)
-        for name in one
-        if MEASURE in one[name] and MEASURE in two.get(name, {})
-    }
+    one, two = (load_table(str(found.paper[0])) for found in (row, against))
+    if one.paper != two.paper:
+        return {}
+    here, there = paper_figures(row), paper_figures(against)
+    found = {}
+    for dataset, figures in here.items():
+        same = dataset if one.id == two.id else dataset.rpartition(" to ")[2]
+        if MEASURE in figures and MEASURE in there.get(same, {}):
+            found[dataset] = round(figures[MEASURE] - there[same][MEASURE], 4)
+    return found
 
 
 def paper_figures(row: Row) -> dict[str, dict[str, Any]]:
@@ -274,10 +277,12 @@ def each(values: Iterable[float]) -> str:
 
 
 def points(value: float) -> str:
-    """Return a difference with its sign.
+    """Return a difference with its sign, a dash for NaN.
 
     Example:
-        >>> points(1.24), points(-0.01)
-        ('+1.2', '+0.0')
+        >>> points(1.24), points(-0.01), points(math.nan)
+        ('+1.2', '+0.0', '–')
     """
+    if math.isnan(value):
+        return "–"
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -19,6 +19,16 @@ from reidlib.papers.tables import PAPERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
+CHECKS = {
+    "loop": "equals a loop over what the paper says",
+    "known": "gives known answers",
+    "runs": "shown again, from our own networks",
+    "drawn": "drawn again",
+    "quoted": "the paper's rows, quoted",
+    "counted": "counted again",
+}
+"""How an item is checked that is no difference of two trained rows."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -34,6 +44,13 @@ class Item:
         test: ``file::name`` of a test, the file from the repository's root.
         page: Notebook with ``#anchor``, or page of ``book/``, that explains it.
         result: File under ``results/`` with the measurements, if the item needs one.
+        claim: What the paper says of it, in at most ten words of ours.
+        contradiction: Where the paper contradicts itself, in one sentence.
+        check: One of `CHECKS`, unless a row of a plan is compared with another.
+        plan: Plan of `reidlib.experiments` whose runs measure it; empty for the one
+            that is called as the item, if there is one.
+        row: Row of that plan whose difference decides whether the claim holds.
+        note: What must be known beside the difference.
     """
 
     id: str
@@ -44,6 +61,12 @@ class Item:
     test: str = ""
     page: str = ""
     result: str = ""
+    claim: str = ""
+    contradiction: str = ""
+    check: str = ""
+    plan: str = ""
+    row: str = ""
+    note: str = ""
 
     @property
     def paper(self) -> str:
@@ -68,7 +91,7 @@ def coverage() -> pd.DataFrame:
     """Return the items as a frame with the identifier as index.
 
     Returns:
-        97 rows; columns paper, kind, what, status, code, test, page, result.
+        98 rows; columns paper and the attributes of `Item`.
 
     Example:
         >>> coverage().loc["AFF-E14", "kind"]
@@ -175,6 +198,27 @@ def link_to(page: str, text: str, root: Path = ROOT) -> str:
         target += f"#{_anchors(root / page).get(anchor.lower(), '')}"
     # Plain HTML: the target is a page of the rendered book, not a source file.
     return f'<a href="{escape(target)}">{escape(text)}</a>'
+
+
+def code_link(code: str, *, linked: bool = True) -> str:
+    """Return the code of an item as HTML.
+
+    Args:
+        code: Code of an item.
+        linked: Link from a page of ``book/`` to the library's pages, on which functions
+            of the book and of the notebooks are not.
+
+    Example:
+        >>> code_link("book/figures/diagrams.py::plot_diagram")
+        '<code>book/figures/diagrams.py</code>'
+    """
+    file, _, function = code.partition("::")
+    name = code.replace(":", ".")
+    if function or not linked:
+        return f"<code>{escape(file if function else name)}</code>"
+    text = escape(name.removeprefix("reidlib."))
+    page = name.split(".")[1]
+    return f'<a href="../book/api/{page}.html#{escape(name)}"><code>{text}</code></a>'
 
 
 def _code_problem(root: Path, code: str) -> str:

@@ -144,7 +144,10 @@ def test_a_row_without_runs_says_how_to_make_them():
     line = pd.Series({0: NAN, "mean": NAN, "std": NAN})
     assert page.cells_of(line, "CALR-T3")[1] == "missing: `reidlib reproduce CALR-T3`"
     line = pd.Series({0: 1.0, 1: -2.0, "mean": -0.5, "std": 2.12})
-    assert page.cells_of(line, "CALR-T3") == ["+1.0 / \u22122.0", "\u22120.5 ± 2.1"]
+    assert page.cells_of(line, "CALR-T3") == [
+        "+1.0\u00a0/\u00a0\u22122.0",
+        "\u22120.5 ± 2.1",
+    ]
     assert page.slashes([]) == "missing"
 
 

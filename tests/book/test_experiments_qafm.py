@@ -68,19 +68,6 @@ def no_results(monkeypatch, tmp_path):
     monkeypatch.setenv("REIDLIB_RESULTS", str(tmp_path))
 
 
-def test_the_fusion_table_has_every_row_of_the_paper_beside_ours(results):
-    lines = cells(page.qafm_fusion_table())[2:]
-    paper = load_table("QAFM-T4").to_frame()
-    assert {line[0] for line in lines[:-1]} == set(paper.index)
-    by_name = {line[0]: line[1:] for line in lines}
-    assert by_name["learned"][:3] == ["93.05", "97.62", "83.34"]
-    # Cities of 30, 33 and 36; a weight of 0 costs 4 points of them.
-    assert by_name["learned"][5] == "33.0 ± 3.0"
-    assert by_name["appearance only"][5] == "29.0 ± 3.0"
-    assert by_name["fixed 0.4"][3:] == ["16.5 ± 1.5", "66.0 ± 6.0", "33.0 ± 3.0"]
-    assert lines[-1][-1] == "38.0 ± 3.0"
-
-
 def test_each_reading_changes_what_it_says_and_is_compared_city_by_city(results):
     rows = {row.name: row for row in plan("QAFM-READINGS").rows}
     base = asdict(rows["QAFM"].config("ablation", 0))
@@ -116,7 +103,7 @@ def test_areas_and_gains_are_those_of_the_runs(results):
 
 def test_what_was_not_made_is_missing(no_results):
     for make in (
-        *(page.qafm_fusion_table, page.qafm_readings_table, page.qafm_alpha_table),
+        *(page.qafm_readings_table, page.qafm_alpha_table),
         *(page.qafm_failure_table, page.qafm_gains_table),
     ):
         assert "missing" in make()

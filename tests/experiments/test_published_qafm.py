@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from reidlib.experiments import load_results
+from reidlib.experiments import by_seed, load_results, plan, verdicts
+from reidlib.papers import load_table
 
 
 def metrics() -> list[dict[str, Any]]:
     """Return the figures of the three cities of Table 4."""
-    found = [result["metrics"] for result in load_results("QAFM-T4")["result"]]
+    frame = load_results("QAFM-T4")
+    found = [one["metrics"] for one in frame.loc[frame["row"] == "learned", "result"]]
     assert len(found) == 3
     return found
+
+
+def test_every_row_of_the_paper_is_read_from_one_training_a_city():
+    rows = plan("QAFM-T4").rows
+    assert {row.name for row in rows} == set(load_table("QAFM-T4").to_frame().index)
+    assert all(rows[0].shares_run(row) for row in rows)
+    scores = by_seed("QAFM-T4", [row.name for row in rows])
+    for seed, found in enumerate(metrics()):
+        assert scores.loc["learned", seed] == 100 * found["mAP"]
+        for row in rows[1:]:
+            (alpha,) = row.reads[1:]
+            of_alpha = found["fixed_alpha"][alpha]["mAP"]
+            assert scores.loc[row.name, seed] == 100 * of_alpha
+            printed = load_table("QAFM-T4").to_frame().loc[row.name, "alpha"]
+            assert float(alpha) == printed
+
+
+def test_fusing_helps_and_learning_the_weight_does_not():
+    found = {one.row: one for one in verdicts("QAFM-T4")}
+    assert found["learned"].sign == "✕"
+    assert {found[f"fixed 0.{n}"].sign for n in range(2, 8)} == {"●"}
 
 
 def test_both_branches_are_far_ahead_of_either():

@@ -1,17 +1,25 @@
-"""Every difference that a paper reports, on one page."""
+"""Every item of the papers, and every difference that they report, on one page."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
+from browser import visit
+from bs4 import BeautifulSoup
+from playwright.async_api import Page
 from support import SMALL
 
 from reidlib.cli import main
 from reidlib.errors import ReIDError
 from reidlib.experiments import (
-    SIGNS,
+    Job,
+    Scoreboard,
     by_seed,
     plans,
     reproduce_all,
@@ -19,27 +27,94 @@ from reidlib.experiments import (
     scoreboard,
     verdicts,
 )
+from reidlib.experiments.measured import seconds_of_runs
 from reidlib.experiments.plans import Plan, Row
 from reidlib.experiments.results import Data
-from reidlib.papers import PAPERS, load_table
+from reidlib.experiments.scoreboard import BOARD_SIGNS
+from reidlib.experiments.verdicts import paper_difference
+from reidlib.papers import PAPERS, coverage_items, load_table
 
 
-def test_counts_are_those_of_the_verdicts() -> None:
-    counts = scoreboard().counts()
-    told = [v for table in plans() for v in verdicts(table) if v.paper]
-    rows = {row[0]: row[1:] for row in counts.rows}
+@pytest.fixture(scope="module")
+def board() -> Scoreboard:
+    """The scoreboard of the published results, read once."""
+    return scoreboard()
+
+
+def test_counts_are_those_of_the_lines(board: Scoreboard) -> None:
+    rows = {row[0]: list(map(int, row[1:])) for row in board.counts().rows}
     assert list(rows) == [*PAPERS, "all"]
-    assert int(rows["all"][0]) == len(told)
-    for sign, number in zip(SIGNS, rows["all"][1:], strict=True):
-        assert int(number) == sum(verdict.sign == sign for verdict in told)
-    for column in zip(*(map(int, rows[paper]) for paper in rows), strict=True):
-        assert sum(column[:-1]) == column[-1]
+    assert [line.item for line in board.lines] == list(coverage_items())
+    for paper in rows:
+        lines = [one for one in board.lines if paper in ("all", one.item.paper)]
+        total, *counted = rows[paper]
+        assert total == len(lines) == sum(counted[:-1])
+        for sign, number in zip(BOARD_SIGNS, counted, strict=True):
+            assert number == sum(sign in line.signs for line in lines)
+    assert rows["all"][-1] == sum(bool(i.contradiction) for i in coverage_items()) > 20
 
 
-def test_a_line_has_the_differences_of_paper_and_results() -> None:
+def test_the_differences_are_those_of_the_verdicts(board: Scoreboard) -> None:
+    told = Counter(v.sign for table in plans() for v in verdicts(table) if v.paper)
+    assert Counter(v.sign for found in board.found.values() for v in found) == told
+    assert f"All {told.total()} differences" in str(board.counts())
+    # No plan is left out whose rows have a difference in a paper's table.
+    compared = {
+        row.paper[0]
+        for plan in plans().values()
+        for row in plan.rows
+        for other in plan.rows
+        if row.against == other.name and paper_difference(row, other)
+    }
+    assert compared <= set(board.found)
+    assert {"QAFM-T4", "AFF-T3"} < set(board.found)
+
+
+def test_a_deciding_row_is_one_that_its_plan_compares() -> None:
+    for item in coverage_items():
+        table = item.plan or item.id
+        if item.plan:
+            assert item.plan in plans(), item.id
+        if item.row:
+            (row,) = [row for row in plans()[table].rows if row.name == item.row]
+            assert row.against, item.id
+        elif item.check != "runs":
+            assert table not in plans(), item.id
+
+
+def test_a_line_has_the_difference_of_the_row_that_decides(board: Scoreboard) -> None:
+    line = next(line for line in board.lines if line.item.id == "CALR-T4")
+    values = by_seed("CALR-T4", ["cosine", "none"])
+    apart = values.loc["cosine"] - values.loc["none"]
+    assert line.here == f"{np.mean(apart):+.1f}".replace("-", "\N{MINUS SIGN}")
+    assert line.beside[0].split()[0] == f"{apart[0]:+.1f}"
+    assert len(line.rows) == 4
+    assert line.beside[1].startswith("4 rows: ")
+    files = {
+        Job("CALR-T4", row, "ablation", Data(), seed).file
+        for row in plans()["CALR-T4"].rows
+        for seed in range(3)
+    }
+    seconds = [json.loads(file.read_text())["seconds"] for file in files]
+    assert line.seconds == pytest.approx(sum(seconds))
+    assert f">{sum(seconds) / 60:.0f}</td>" in board.board()
+
+
+def test_runs_that_tables_share_are_counted_once(board: Scoreboard) -> None:
+    runs = [file for table in plans() for file in seconds_of_runs(table)]
+    assert len(runs) > len(set(runs))
+    one = {f: s for table in plans() for f, s in seconds_of_runs(table).items()}
+    assert board.seconds == pytest.approx(sum(one.values()))
+    # All rows of QAFM-T4 are one run in each city.
+    assert len(seconds_of_runs("QAFM-T4")) == 3
+
+
+def test_a_row_of_a_paper_has_its_difference_and_that_of_the_results(
+    board: Scoreboard,
+) -> None:
     line = next(
         row
-        for row in scoreboard().of_paper("CALR").rows
+        for row in board.of_paper("CALR").rows
         if row[:2] == ("CALR-T3", "label refinement, weights")
     )
     frame = load_table("CALR-T3").to_frame()
@@ -51,6 +126,82 @@ def test_a_line_has_the_differences_of_paper_and_results() -> None:
     assert line[5].split()[0] == f"{apart[0]:+.1f}"
 
 
+def test_every_item_stands_on_the_page_with_its_links(board: Scoreboard) -> None:
+    page = BeautifulSoup(board.board(linked=True), "html.parser")
+    rows = page.select("tr[data-paper]")
+    assert [row.th.contents[0].strip() for row in rows] == [
+        item.id for item in coverage_items()
+    ]
+    for row, line in zip(rows, board.lines, strict=True):
+        item, text = line.item, row.get_text(" ")
+        assert item.claim in text
+        assert item.contradiction in text
+        assert row["data-signs"].split() == list(line.signs)
+        found = [link["href"] for link in row.select("a")]
+        assert len(found) == 2 - ("::" in item.code)
+        assert PurePosixPath(item.page.partition("#")[0]).stem in found[0]
+    # Elsewhere there is no book to lead to.
+    assert "href" not in board.board()
+
+
+def look(page: Page) -> Any:
+    """What the filters show, one after the other, and what is wider than the page."""
+    told = "[...document.querySelectorAll('tr[data-paper]')]"
+    told += ".filter(r => r.getClientRects().length).map(r => r.dataset)"
+
+    async def shown() -> list[dict[str, str]]:
+        return list(await page.evaluate(told))
+
+    async def see() -> dict[str, Any]:
+        await page.set_viewport_size({"width": 390, "height": 800})
+        found = {"all": await shown(), "controls": await page.locator("select").count()}
+        found["width"] = await page.evaluate("document.documentElement.scrollWidth")
+        cut = "[...document.querySelectorAll('.board *, .report:first-of-type *')]"
+        cut += ".filter(e => e.getBoundingClientRect().right > 390).length"
+        found["clipped"] = await page.evaluate(cut)
+        if found["controls"]:
+            reached = "document.activeElement.parentElement.firstChild.textContent"
+            found["reached"] = []
+            for _ in range(6):
+                await page.keyboard.press("Tab")
+                found["reached"].append(await page.evaluate(reached))
+            await page.get_by_label("paper").select_option("QAFM")
+            await page.get_by_label("kind").select_option("table")
+            found["tables"] = await shown()
+            await page.get_by_label("verdict").select_option("▲")
+            found["contradicting"] = await shown()
+            found["told"] = await page.locator("output").inner_text()
+            await page.get_by_role("button").click()
+            await page.get_by_label("text").fill("COSINE")
+            found["cosine"] = await shown()
+        return found
+
+    return see()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_the_page_opens_from_a_file_and_is_filtered(
+    board: Scoreboard, tmp_path: Path, javascript: bool
+) -> None:
+    file = tmp_path / "board.html"
+    file.write_text(board.html(), encoding="utf-8")
+    found = asyncio.run(visit(file, javascript, look))
+    assert len(found["all"]) == 98
+    assert found["width"] == 390
+    assert found["clipped"] == 0
+    assert found["controls"] == (3 if javascript else 0)
+    if javascript:
+        wanted = ("paper", "kind", "verdict", "text")
+        assert [name for name in found["reached"] if name in wanted] == [*wanted]
+        assert len(found["tables"]) == 4
+        assert {(r["paper"], r["kind"]) for r in found["tables"]} == {("QAFM", "table")}
+        assert all("▲" in row["signs"] for row in found["contradicting"])
+        number = len(found["contradicting"])
+        assert 0 < number < 4
+        assert found["told"] == f"{number} of 98 items"
+        assert 0 < len(found["cosine"]) < 10
+
+
 def test_the_page_stands_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,7 +210,9 @@ def test_the_page_stands_alone(
     text = file.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     told = capsys.readouterr().out.splitlines()
-    assert text.count("<table") == sum(line.startswith("| --- ") for line in told)
+    # Below the items stands each table that is printed.
+    printed = sum(line.startswith("| --- ") for line in told)
+    assert text.count("<table") == printed + 1
     assert main(["report"]) == 2
     assert main(["report", "CALR-T3", "--scoreboard"]) == 2
     assert "name a table, or give --scoreboard" in capsys.readouterr().err
@@ -72,7 +225,9 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {**SMALL, "seed": 0, "clustering": "kmeans", "num_clusters": 12}
     direct = {"backbone": "tiny", "height": 64, "width": 32}
     base = Row("base", "direct", direct, ("CALR-T3", "Baseline"))
-    changed = Row("refined", "baseline", tiny, ("CALR-T3", "Both"), against="base")
+    changed = Row(
+        "both, weights", "baseline", tiny, ("CALR-T3", "Both"), against="base"
+    )
     far = {"dials": {"camera_shift": 1.0}, "against": "base"}
     dials = Row("far", "direct", direct, ("CALR-T3", "Both"), **far)
     for name in list(plans()):
@@ -86,16 +241,32 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_tables_are_made_on_a_folder_of_ones_own(
-    few: None, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+    few: None, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["reproduce", "--all", "--preset", "quick", "--data", "market-style"]
     words += ["--root", str(tiny_root), "--seeds", "2", "--processes", "1"]
     assert main(words) == 0
     told = capsys.readouterr()
     assert "1 tables, 4 runs to make; how long one takes is not known" in told.err
-    assert "| CALR-T3 | refined | base |" in told.out
+    assert "| CALR-T3 | both, weights | base |" in told.out
     assert main([*words, "--device", "cpu"]) == 0
     assert "1 tables, 0 runs to make" in capsys.readouterr().err
+    file = tmp_path / "board.html"
+    words = ["report", "--scoreboard", "--preset", "quick", "--data", "market-style"]
+    assert main([*words, "--root", str(tiny_root), "--html", str(file)]) == 0
+    page = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+    rows = {row["id"]: row for row in page.select("tr[data-paper]")}
+    assert len(rows) == 98
+    decided = rows["board-calr-t3"]
+    assert set(decided["data-signs"].split()) & set("●◐○✕")
+    here, minutes = (
+        decided.find(attrs={"data-label": label}).get_text(" ")
+        for label in ("here", "minutes")
+    )
+    assert here.startswith(("+", "\N{MINUS SIGN}"))
+    assert minutes.isdigit()
+    assert rows["board-aff-t4"]["data-signs"] == "– ▲"
+    assert "not run" in rows["board-aff-t4"].get_text()
 
 
 def test_the_estimate_knows_what_such_runs_have_taken(

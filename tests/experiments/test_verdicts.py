@@ -76,6 +76,19 @@ def test_the_papers_difference_is_read_from_its_table() -> None:
     assert paper_difference(ROWS[0], ROWS[0]) == {}
 
 
+def test_what_a_source_adds_is_read_from_two_tables_of_the_paper() -> None:
+    rows = {row.name: row for row in plans()["AFF-T3"].rows}
+    found = paper_difference(rows["A to B, jointly"], rows["B alone"])
+    adapted = load_table("AFF-T3").to_frame().loc["AFF_SCL"]
+    alone = load_table("AFF-T2").to_frame().loc["AFF_SCL"]
+    assert set(found) == set(adapted.index.get_level_values(0))
+    for name, value in found.items():
+        target = name.split(" to ")[1]
+        assert value == pytest.approx(adapted[name, "mAP"] - alone[target, "mAP"])
+    # Tables of two papers have nothing to do with each other.
+    assert paper_difference(rows["A to B, jointly"], ROWS[0]) == {}
+
+
 def test_every_comparison_names_a_row_of_its_plan() -> None:
     compared = 0
     for plan in plans().values():
@@ -107,6 +120,35 @@ def test_differences_are_seed_by_seed(trial: None) -> None:
     assert first.here == pytest.approx({0: 10.0, 1: 12.0})
     assert first.noise == pytest.approx(1.0)
     assert (first.sign, second.sign, second.here) == ("●", "–", {})
+
+
+def test_scores_of_one_run_share_its_luck(
+    trial: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = (
+        Row("whole", "direct", {}, reads=("parts", "whole")),
+        Row("half", "direct", {}, against="whole", reads=("parts", "half")),
+        Row("other", "direct", {"height": 64}, against="whole"),
+    )
+    monkeypatch.setitem(plans(), "parts", Plan("parts", "A trial", both))
+    monkeypatch.setattr(verdict_module, "luck", lambda: 9.0)
+    course = Data("course")
+    for row, seed, score in ((0, 0, 0.3), (0, 1, 0.4), (2, 0, 0.5), (2, 1, 0.7)):
+        job = Job("parts", both[row], "ablation", course, seed)
+        assert (job.file == Job("parts", both[1], "ablation", course, seed).file) == (
+            row == 0
+        )
+        parts = {"whole": {"mAP": score, "rank_1": 0.6}}
+        parts["half"] = {"mAP": score - 0.02 - seed / 50, "rank_1": 0.5}
+        metrics = {"mAP": score, "cmc": {"1": 0.9}, "parts": parts}
+        job.file.parent.mkdir(parents=True, exist_ok=True)
+        job.file.write_text(json.dumps({**job.inputs(), "metrics": metrics}))
+    half, other = verdicts("parts")
+    assert half.here == pytest.approx({0: -2.0, 1: -4.0})
+    assert half.noise == pytest.approx(1.0)
+    assert other.here == pytest.approx({0: 20.0, 1: 30.0})
+    assert other.noise == pytest.approx(9.0)
+    assert by_seed("parts", ["half"], measure="Rank-1").loc["half", 1] == 50.0
 
 
 def test_a_report_begins_with_what_holds(trial: None) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from reidlib.papers import (
+    CHECKS,
     PAPERS,
     Item,
     coverage,
     coverage_items,
     coverage_markdown,
     coverage_problems,
+    load_table,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +63,54 @@ def test_the_file_has_no_table_beyond_its_list() -> None:
     raw = tomllib.loads((ROOT / "reidlib/papers/coverage.toml").read_text())
     assert list(raw) == ["ids", *raw["ids"]]
     assert all("|" not in raw[i]["what"] and raw[i]["what"] for i in raw["ids"])
+
+
+def test_every_item_has_a_claim_in_ten_words() -> None:
+    claims = [item.claim for item in coverage_items()]
+    assert len(set(claims)) == len(claims)
+    for claim in claims:
+        assert 3 <= len(claim.split()) <= 10, claim
+        assert claim.endswith("."), claim
+
+
+def test_an_item_is_judged_by_a_row_or_checked_in_another_way() -> None:
+    for item in coverage_items():
+        assert bool(item.check) != bool(item.row), item.id
+        assert item.check in ("", *CHECKS), item.id
+    used = {item.check for item in coverage_items()}
+    assert set(CHECKS) < used
+
+
+def test_contradictions_are_one_sentence_and_have_both_places() -> None:
+    told = {item.id: item.contradiction for item in coverage_items()}
+    found = {name: words for name, words in told.items() if words}
+    for name, words in found.items():
+        assert re.fullmatch(r"[A-Z].*[^.]\.", words), name
+        assert not re.search(r"[a-z]\. [A-Z]", words), name
+    # Where the stored tables hold both figures, they differ as the sentence says.
+    tables = {name: load_table(name).to_frame() for name in ("AFF-T4", "AFF-T5")}
+    for loss, weights in (("mean", (0.0, 1.0)), ("hard", (1.0, 0.0))):
+        for name, row in (("AFF-T4", loss), ("AFF-T5", weights)):
+            value = str(tables[name].loc[row, "mAP"])
+            assert value in found["AFF-T4"]
+            assert value in found["AFF-T5"]
+    rank = {
+        "CALR-T3": load_table("CALR-T3").to_frame().loc["Label refinement"],
+        "CALR-T5": load_table("CALR-T5").to_frame().loc[0.0],
+    }
+    values = {name: str(row["DukeMTMC-reID", "Rank-1"]) for name, row in rank.items()}
+    assert values["CALR-T3"] != values["CALR-T5"]
+    for name in rank:
+        assert all(value in found[name] for value in values.values())
+    adapted = load_table("CALR-T1").to_frame().loc["domain adaptation"]
+    best = load_table("CALR-T1").to_frame().loc["unsupervised, camera labels"]
+    for measure in ("mAP", "Rank-1"):
+        ahead = (
+            adapted["Market-1501", measure]
+            > best.loc["CALR (IBN + GeM)", ("Market-1501", measure)]
+        )
+        assert set(ahead.index[ahead]) == {"DARC", "CaCL"}
+    assert "DARC and CaCL" in found["CALR-T1"]
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -181,7 +231,7 @@ def test_open_items_are_checked_where_they_name_something(repository: Path) -> N
 
 def test_frame_has_every_item() -> None:
     frame = coverage()
-    assert frame.shape == (98, 8)
+    assert frame.shape == (98, 14)
     assert list(frame["paper"].unique()) == list(PAPERS)
     assert frame.loc["QAFM-F10", "kind"] == "figure"
 
