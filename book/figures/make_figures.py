@@ -32,6 +32,7 @@ import experiments_baseline
 import experiments_calr
 import experiments_cals
 import experiments_qafm
+import summary
 import verdict_charts
 from diagrams import DIAGRAMS, plot_diagram, plot_sightings
 from experiments_cals import TRAINED
@@ -61,6 +62,7 @@ PAGES = (
     experiments_cals,
     experiments_qafm,
     verdict_charts,
+    summary,
 )
 LIMIT = 300_000  # bytes: the pictures are part of the repository
 ACCEPTANCE = results_dir() / "synthcity_acceptance.json"

@@ -37,7 +37,7 @@ TABLES = (
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("readings", "alpha", "gains", "failure")),
-    *("scoreboard", *(f"report_{name}" for name in plans())),
+    *("scoreboard", "summary_parts", *(f"report_{name}" for name in plans())),
 )
 
 

@@ -1,0 +1,128 @@
+"""One figure over all methods: what each part gains, in the papers and here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from page_tables import markdown
+from reidlib.experiments import Verdict, verdicts
+from reidlib.experiments.verdicts import each, points
+from verdict_charts import HERE, PAPER
+
+PARTS = {
+    "CALR": [
+        ("CALR-T3", "label refinement, weights", "label refinement"),
+        ("CALR-T3", "camera alignment, weights", "camera alignment"),
+        ("CALR-T3", "both, weights", "both: CALR"),
+    ],
+    "AFF_SCL": [
+        ("AFF-T4", "mean", "contrast with the mean"),
+        ("AFF-T4", "hard", "contrast with the hardest"),
+        ("AFF-T4", "total", "both: symmetric contrast"),
+        ("AFF-T7", "baseline + AFF", "attention (AFF)"),
+    ],
+    "CALS": [
+        ("CALS-F8", "DBSCAN, no attention, DCLS", "smaller network, DCLS"),
+        ("CALS-F8", "K-Means++, no attention, DCLS", "K-Means++"),
+        ("CALS-F8", "K-Means++, attention, DCLS", "local soft attention"),
+        ("CALS-F8", "K-Means++, attention, CALS", "context-aware smoothing"),
+    ],
+    "QAFM": [
+        ("QAFM-T4", "fixed 0.5", "attributes, equal weights"),
+        ("QAFM-T4", "learned", "learned weight"),
+    ],
+}
+"""For each paper table, row and name of a part; the plan says what it is beside."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a method gains.
+
+    Attributes:
+        paper: Method it belongs to.
+        name: Its name.
+        verdict: The paper's difference in mAP, and that of each city.
+    """
+
+    paper: str
+    name: str
+    verdict: Verdict
+
+
+def parts() -> list[Part]:
+    """Return all parts in the order of the book."""
+    found = {
+        table: {one.row: one for one in verdicts(table)}
+        for rows in PARTS.values()
+        for table, _, _ in rows
+    }
+    return [
+        Part(paper, name, found[table][row])
+        for paper, rows in PARTS.items()
+        for table, row, name in rows
+    ]
+
+
+def draw() -> Figure:
+    """Draw the papers' differences, those of the cities, and seed variance."""
+    every = parts()
+    figure, ax = plt.subplots(figsize=(7, 0.8 + 0.42 * (len(every) + len(PARTS))))
+    ax.axvline(0, color="0.5", lw=1)
+    level, ticks = 0.0, []
+    for paper in PARTS:
+        ax.text(0.01, level, paper, transform=ax.get_yaxis_transform(), va="center")
+        for part in (part for part in every if part.paper == paper):
+            level += 1
+            one = part.verdict
+            if math.isfinite(one.noise):
+                span = dict(color="0.5", alpha=0.25, lw=0)
+                ax.barh(level, 2 * one.noise, left=-one.noise, height=0.8, **span)
+            told = (
+                (list(one.paper.values()), PAPER, -0.17),
+                (list(one.here.values()), HERE, 0.17),
+            )
+            for values, colour, up in told:
+                at = np.full(len(values), level + up)
+                ax.plot(values, at, "o", color=colour, ms=4, alpha=0.5, mec="none")
+                mean = float(np.mean(values)) if values else math.nan
+                ax.plot(mean, level + up, "D", color=colour, ms=7, mec="none")
+            ticks.append((level, f"{part.name}  {one.sign}"))
+        level += 1.2
+    ax.set_yticks(*zip(*ticks, strict=True))
+    ax.set_ylim(level - 0.6, -0.7)
+    for colour, name in ((PAPER, "the papers"), (HERE, "here")):
+        ax.plot([], [], "D", color=colour, ms=7, mec="none", label=name)
+    ax.bar(0, 0, color="0.5", alpha=0.25, label="seed variance")
+    ax.set_xlabel("difference in mAP, percentage points")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+def table() -> str:
+    """Return the differences as a list that a screen reader can read."""
+    rows = [
+        [
+            part.paper,
+            part.name,
+            one.against,
+            one.in_paper,
+            points(one.mean),
+            each(one.here.values()),
+            one.sign,
+        ]
+        for part in parts()
+        for one in [part.verdict]
+    ]
+    header = ["paper", "part", "beside", "the paper", "here", "cities", ""]
+    return markdown(header, rows)
+
+
+CHARTS = {"summary_parts": draw}
+TABLES = {"summary_parts": table}
