@@ -168,12 +168,13 @@ def _write_parquet(
     columns = {name: pa.array(values) for name, values in rows.items()}
     content = pa.table({**columns, "features": vectors})
     head = {"reidlib": json.dumps(about)}
-    parquet.write_table(content.replace_schema_metadata(head), stream)
+    content = content.replace_schema_metadata(head)
+    parquet.write_table(content, stream, write_page_checksum=True)
 
 
 def _read_parquet(file: Path) -> dict[str, np.ndarray]:
     """Return the arrays that a ``.npz`` file of the same features would hold."""
-    content = _pyarrow(file).read_table(file)
+    content = _pyarrow(file).read_table(file, page_checksum_verification=True)
     metadata = content.schema.metadata or {}
     if b"reidlib" not in metadata:
         raise ValueError("it was not written by reidlib")
@@ -237,5 +238,6 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         # What a flipped byte makes of the head of a zip file, and of a compressed part.
         *(zipfile.BadZipFile, zlib.error, RuntimeError, ReIDError),
     ) as error:
-        raise DamagedError(f"{file} is damaged ({error}); {way_out}", file) from error
+        reason = str(error).partition("\n")[0]
+        raise DamagedError(f"{file} is damaged ({reason}); {way_out}", file) from error
     return Embeddings(torch.clone(features), table, *told)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reidlib.checks import Array, check_count, check_features, check_number
+from reidlib.checks import (
+    LARGEST_ID,
+    Array,
+    check_count,
+    check_features,
+    check_ids,
+    check_number,
+)
 from reidlib.data.check import contact_sheet
 from reidlib.data.table import NO_CAMERA, ImageTable, unlabelled
 from reidlib.deploy.embeddings import Embeddings
@@ -44,6 +52,15 @@ _JOURNAL = "adding.json"
 _FORGETTING = "forgetting.json"
 _TABLE = "people"
 _BATCH = 10_000
+_LONGEST = 36500  # days
+_DAY = time.min, time.max
+_SHAPE = {
+    **{"fingerprint": str, "dimensions": int, "model": str, "exact_up_to": int},
+    "keep_days": int | None,
+    "thresholds": dict | None,
+    "index": {"lists": int, "recall": int | float},
+}
+_NEEDED = ("fingerprint", "dimensions", "model", "exact_up_to")
 _COLUMNS = ("id", "person", "camera", "seen", "added", "source", "frame", "crop")
 
 
@@ -86,8 +103,16 @@ class Gallery:
     def _refresh(self) -> None:
         """Look at what other processes have written since."""
         file = self.folder / _ABOUT
-        shape = {"fingerprint": str, "dimensions": int, "model": str}
-        self.about = read_json(file, "restore it", shape, shape)
+        self.about = read_json(file, "restore it", _SHAPE, _NEEDED)
+        try:
+            days = self.about.get("keep_days")
+            if days is not None and not 0 < days <= _LONGEST:
+                raise ValueError(f"it keeps {days} days")
+            self.about["thresholds"] = _thresholds(self.about.get("thresholds"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"{file} is damaged ({error}); restore it", file) from (
+                error
+            )
         with _explained(self.folder):
             self._table = _connected(self.folder).open_table(_TABLE)
 
@@ -117,8 +142,12 @@ class Gallery:
         """
         where = "Gallery.create"
         target = user_path(folder)
-        if keep_days is not None and check_count(keep_days, "keep_days", where) > 36500:
-            raise ReIDError(f"{where}: keep_days is {keep_days}; give 36500 at most")
+        if keep_days is not None and (
+            check_count(keep_days, "keep_days", where) > _LONGEST
+        ):
+            raise ReIDError(
+                f"{where}: keep_days is {keep_days}; give {_LONGEST} at most"
+            )
         check_count(exact_up_to, "exact_up_to", where, least=256)
         if (target / _ABOUT).exists():
             raise ReIDError(f"{target} already holds a gallery; open it")
@@ -190,7 +219,7 @@ class Gallery:
         self._require(embeddings.fingerprint, embeddings.features.shape[1])
         if start is not None:
             start = _in_utc(start)
-        _check_columns(embeddings.table)
+        _check_columns(embeddings.table, start)
         with self._writing():
             before = self._count()
             total = len(embeddings.table)
@@ -306,8 +335,10 @@ class Gallery:
                 f"{where}: {len(query_cameras)} cameras for {len(matrix)} queries"
             )
         condition = _condition(cameras, after, before)
+        people = len(self)
+        k = min(k, people or 1)
         # The index knows nothing of conditions: of its lists few may hold such people.
-        exact = exact or bool(condition) or len(self) <= self.about["exact_up_to"]
+        exact = exact or bool(condition) or people <= self.about["exact_up_to"]
         lists = None if exact else self.about.get("index", {}).get("lists")
         found = []
         with _explained(self.folder):
@@ -373,16 +404,14 @@ class Gallery:
         """
         conditions = []
         if person is not None:
-            if not person.strip():
+            if not str(person).strip():
                 raise ReIDError("the name of the person is empty; give one")
-            conditions.append(f"person = {_quoted(person)}")
+            conditions.append(f"person = {_quoted(str(person))}")
         if camera is not None:
-            where = "Gallery.forget"
-            camera = check_count(camera, "camera", where, least=NO_CAMERA)
-            conditions.append(f"camera = {camera}")
+            conditions.append(f"camera = {_camera(camera, 'Gallery.forget')}")
         if day is not None:
-            first = datetime.combine(day, time(), UTC)
-            conditions.append(_condition(None, first, first + timedelta(days=1)))
+            first, last = (_timestamp(datetime.combine(day, t, UTC)) for t in _DAY)
+            conditions.append(f"seen BETWEEN {first} AND {last}")
         if before is not None:
             limit = _timestamp(before)
             conditions.append(f"coalesce(seen, added) < {limit}")
@@ -404,13 +433,21 @@ class Gallery:
     def _finish_forgetting(self) -> None:
         journal = self.folder / _FORGETTING
         shape = {"ids": list, "crops": list}
-        todo = read_json(journal, "remove it, and forget again", shape, shape)
+        way_out = "remove it, and forget again"
+        todo = read_json(journal, way_out, shape, shape)
+        named = all(isinstance(one, str) for one in todo["ids"])
+        if not named or _own_places(todo["crops"]) != [*filter(None, todo["crops"])]:
+            raise DamagedError(
+                f"{journal} is damaged (it names other things than people and crops); "
+                f"{way_out}",
+                journal,
+            )
         with _explained(self.folder, "what was to be forgotten is still there"):
             for first in range(0, len(todo["ids"]), 1000):
                 some = ", ".join(map(_quoted, todo["ids"][first : first + 1000]))
                 self._table.delete(f"id IN ({some})")
             self._rewrite()
-        for place in filter(None, todo["crops"]):
+        for place in _own_places(todo["crops"]):
             (self.folder / "crops" / place).unlink(missing_ok=True)
         journal.unlink()
 
@@ -488,7 +525,7 @@ class Gallery:
         if not journal.exists():
             return
         try:
-            places = json.loads(journal.read_text(encoding="utf-8"))
+            places = _own_places(json.loads(journal.read_text(encoding="utf-8")))
         except ValueError:
             places = []
         known = self._having([Path(place).stem for place in places])
@@ -637,28 +674,52 @@ def _explained(
         ) from error
 
 
+def _thresholds(kept: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return thresholds that were kept, with a row of numbers for each camera."""
+    if kept is None:
+        return None
+    cameras = [int(one) for one in kept["cameras"]]
+    rows = [[float(one) for one in row] for row in kept["threshold"]]
+    if [len(row) for row in rows] != [len(cameras)] * len(cameras):
+        raise ValueError(f"thresholds of {len(cameras)} cameras are no square")
+    default = float(kept["default"])
+    return {"default": default, "cameras": cameras, "threshold": rows}
+
+
+def _own_places(told: object) -> list[str]:
+    """Return the places of crops in a journal, without what leads elsewhere."""
+    listed = told if isinstance(told, list) else []
+    return [
+        one
+        for one in listed
+        if isinstance(one, str) and re.fullmatch(r"[^/.]+/[^/]+", one)
+    ]
+
+
 def _in_utc(moment: datetime) -> datetime:
     """Return a time in UTC: sums of local times ignore the change of the clock."""
-    if moment.tzinfo is None:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise ReIDError(f"{moment} has no time zone; give one")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ReIDError(f"{moment} is beyond the years 1 to 9999 in UTC") from None
 
 
-def _check_columns(table: ImageTable) -> None:
+def _check_columns(table: ImageTable, start: datetime | None) -> None:
     """Raise unless frames are whole numbers and times are seconds, or empty."""
     frames = table.attributes.get("frame", np.zeros(0, np.int64))
     if frames.dtype.kind not in "iu":
         raise ReIDError("the column frame holds other than whole numbers; mend it")
+    check_ids(frames, "the numbers in the column frame", "Gallery.add")
     for row, one in enumerate(table.attributes.get("time", ())):
         try:
-            good = one == "" or math.isfinite(float(one))
-        except ValueError:
-            good = False
-        if not good:
+            _seen(start or datetime.now(UTC), one)
+        except (ValueError, OverflowError):
             raise ReIDError(
-                f"the column time holds {one!r} in row {row}; give seconds, or leave "
-                "it empty"
-            )
+                f"the column time holds {str(one)!r} in row {row}; give seconds, or "
+                "leave it empty"
+            ) from None
 
 
 def _names(table: ImageTable, vectors: np.ndarray, crops: bool) -> list[str]:
@@ -694,11 +755,14 @@ def _seen(start: datetime | None, seconds: object) -> datetime | None:
         return None
     if seconds in ("", None):
         return start
-    return start + timedelta(seconds=float(str(seconds)))
+    text = str(seconds)
+    if "_" in text or not text.isascii():  # float() takes 1_0 for 10
+        raise ValueError(text)
+    return start + timedelta(seconds=float(text))
 
 
 def _timestamp(moment: datetime) -> str:
-    text = _in_utc(moment).strftime("%Y-%m-%d %H:%M:%S.%f")
+    text = _in_utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
     return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
@@ -707,15 +771,20 @@ def _condition(
 ) -> str:
     parts = []
     if cameras is not None:
-        where = "Gallery.search"
-        chosen = [check_count(one, "camera", where, least=NO_CAMERA) for one in cameras]
-        named = ", ".join(map(str, chosen))
+        named = ", ".join(str(_camera(one, "Gallery.search")) for one in cameras)
         parts.append(f"camera IN ({named})" if named else "false")
     if after is not None:
         parts.append(f"seen >= {_timestamp(after)}")
     if before is not None:
         parts.append(f"seen < {_timestamp(before)}")
     return " AND ".join(parts)
+
+
+def _camera(number: object, where: str) -> int:
+    camera = check_count(number, "camera", where, least=NO_CAMERA)
+    if camera > LARGEST_ID:
+        raise ReIDError(f"{where}: camera is {camera}; numbers go up to {LARGEST_ID}")
+    return camera
 
 
 def _quoted(text: str) -> str:

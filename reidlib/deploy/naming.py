@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reidlib.checks import check_count
+from reidlib.checks import check_count, check_seed
 from reidlib.data.images import read_image
 from reidlib.data.table import ImageTable
 from reidlib.deploy.embeddings import Embeddings
@@ -67,7 +67,7 @@ def naming_questions(
     where = "naming_questions"
     people = min(check_count(people, "people", where), len(table))
     count = check_count(candidates, "candidates", where, least=len(found)) // len(found)
-    rng = np.random.default_rng(seed)
+    rng = check_seed(seed, where)
     queries = _in_turn(table, people, rng)
     return [
         # In any order: a place must not tell which network found it.

@@ -101,8 +101,8 @@ def test_columns_as_pandas_has_them_are_read_again(tmp_path, table):
             save_embeddings(tmp_path / "y.npz", FEATURES, own, "f")
 
 
-def test_no_flipped_bit_gives_anything_but_a_line(tmp_path, table):
-    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+def test_no_flipped_bit_gives_anything_but_a_line(tmp_path, table, suffix):
+    file = save_embeddings(tmp_path / f"x{suffix}", FEATURES, table, "f")
     whole = file.read_bytes()
     for place in range(0, len(whole), 7):
         flipped = bytearray(whole)
@@ -114,6 +114,7 @@ def test_no_flipped_bit_gives_anything_but_a_line(tmp_path, table):
             continue
         assert torch.equal(found.features, FEATURES)
         assert found.table.pids.tolist() == table.pids.tolist()
+        assert found.table.camids.tolist() == table.camids.tolist()
 
 
 def test_a_damaged_file_is_named(tmp_path, table):
@@ -132,3 +133,22 @@ def test_a_damaged_file_is_named(tmp_path, table):
     for other in (tmp_path / "other.npz", tmp_path / "gone.npz"):
         with pytest.raises(DamagedError, match=other.name):
             load_embeddings(other)
+
+
+@pytest.mark.parametrize("paths", [[1, 2], [["a"], ["b"]], [b"a", b"b"]])
+def test_names_of_images_are_texts(tmp_path, table, paths):
+    file = save_embeddings(tmp_path / "x.npz", FEATURES, table, "f")
+    with np.load(file) as arrays:
+        np.savez(file, **{**arrays, "paths": np.array(paths)})
+    with pytest.raises(DamagedError, match=r"x\.npz is damaged .*paths hold"):
+        load_embeddings(file)
+
+
+def test_a_column_that_is_there_twice_is_told_in_one_line(tmp_path, table):
+    pq = pytest.importorskip("pyarrow.parquet")
+    file = save_embeddings(tmp_path / "x.parquet", FEATURES, table, "f")
+    content = pq.read_table(file)
+    pq.write_table(content.append_column("pid", content["pid"]), file)
+    with pytest.raises(DamagedError, match=r"x\.parquet is damaged") as caught:
+        load_embeddings(file)
+    assert "\n" not in str(caught.value)

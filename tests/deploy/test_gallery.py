@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -369,3 +370,102 @@ def test_a_full_disk_ends_an_add_and_nothing_is_lost(tmp_path, people, gallery, 
     assert len(again) == 430
     crops = [file for file in (gallery.folder / "crops").rglob("*") if file.is_file()]
     assert len(crops) == 430
+
+
+def test_times_at_the_ends_of_the_calendar(gallery, people):
+    query = people.features[:1]
+    assert len(gallery.search(query, after=datetime(1, 1, 1, tzinfo=UTC))) == 10
+    assert not len(gallery.search(query, before=datetime(900, 1, 1, tzinfo=UTC)))
+    assert gallery.forget(day=date.max) == gallery.forget(day=date.min) == 0
+    with pytest.raises(ReIDError, match="2026-05-01 has no time zone"):
+        gallery.search(query, after=date(2026, 5, 1))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5))),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+    ],
+)
+def test_times_beyond_the_calendar_are_refused(gallery, people, moment):
+    for use in (
+        lambda: gallery.search(people.features[:1], before=moment),
+        lambda: gallery.forget(before=moment),
+        lambda: gallery.add(people, start=moment),
+    ):
+        with pytest.raises(ReIDError, match="beyond the years 1 to 9999 in UTC"):
+            use()
+
+
+def test_a_day_ends_before_the_next(tmp_path):
+    seconds = np.array([0.0, 3599.999999, 3600.0])
+    people = embedded(tmp_path / "crops", 3, time=seconds)
+    gallery = Gallery.create(tmp_path / "seen", people)
+    gallery.add(people, start=START)
+    assert gallery.forget(day=date(2026, 5, 1)) == 2
+    assert rows_of(gallery)["frame"].tolist() == [2]
+
+
+@pytest.mark.parametrize("time", ["1_0", "٣", "1e300", "-1e12", "nan", "inf", " "])
+def test_times_are_seconds_as_they_are_written(tmp_path, people, time):
+    wrong = embedded(tmp_path / "crops", 2, time=np.array(["", time]))
+    gallery = Gallery.create(tmp_path / "seen", people)
+    with pytest.raises(ReIDError, match=f"time holds '{time}' in row 1; give seconds"):
+        gallery.add(wrong, start=START)
+
+
+def test_numbers_beyond_those_of_a_column(gallery, people, tmp_path):
+    assert len(gallery.search(people.features[:1], k=2**70)) == 30
+    for number in (2**63, 2**70):
+        with pytest.raises(ReIDError, match=f"camera is {number}; numbers go up to"):
+            gallery.search(people.features[:1], cameras=[number])
+        with pytest.raises(ReIDError, match=f"camera is {number}; numbers go up to"):
+            gallery.forget(camera=number)
+    frames = np.array([1, 2**63 + 5], np.uint64)
+    with pytest.raises(ReIDError, match=r"column frame are of type uint64 and go up"):
+        gallery.add(embedded(tmp_path / "more", 2, frame=frames))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"keep_days": "x"},
+        {"keep_days": 10**300},
+        {"keep_days": -5},
+        {"exact_up_to": "x"},
+        {"index": 5},
+        {"index": {"lists": "x"}},
+        {"thresholds": "x"},
+        {"thresholds": {}},
+        {"thresholds": {"default": None, "cameras": [], "threshold": []}},
+        {"thresholds": {"default": 1, "cameras": [0, 1], "threshold": [[0.5]]}},
+    ],
+)
+def test_a_damaged_description_is_named(gallery, damage):
+    file = gallery.folder / "gallery.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
+    with pytest.raises(DamagedError, match=r"gallery\.json is damaged .*; restore it"):
+        Gallery(gallery.folder)
+
+
+@pytest.mark.parametrize("content", ['[5, ["a"], null]', "5", '{"a": 1}', "["])
+def test_a_damaged_list_of_crops_is_left_out(gallery, people, content):
+    (gallery.folder / "adding.json").write_text(content)
+    assert gallery.add(people, start=START) == 0
+    assert len(list(gallery.folder.glob("crops/*/*"))) == 30
+
+
+@pytest.mark.parametrize("leads", ["{precious}", "../../{precious.name}", "../../x", 7])
+def test_no_journal_removes_what_is_no_crop(gallery, people, tmp_path, leads):
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    place = leads.format(precious=precious) if isinstance(leads, str) else leads
+    (gallery.folder / "adding.json").write_text(json.dumps([place]))
+    assert gallery.add(people, start=START) == 0
+    todo = {"ids": ["a"], "crops": [place]}
+    (gallery.folder / "forgetting.json").write_text(json.dumps(todo))
+    with pytest.raises(DamagedError, match=r"forgetting\.json is damaged"):
+        gallery.forget(camera=1)
+    assert precious.exists()
+    assert len(gallery) == 30
