@@ -167,6 +167,16 @@ def _whole(word: str) -> int:
     return number
 
 
+def _number(word: str) -> float:
+    """Return a number, written in ASCII: ``float`` would read 1_0 as 10."""
+    try:
+        if word.isascii() and "_" not in word:
+            return float(word)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{word!r} is not a number")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="reidlib", description="Person re-identification from the command line."
@@ -211,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     detect.add_argument(
         "--min-score",
-        type=float,
+        type=_number,
         help="lowest score of a person (default: that of the detector)",
     )
     detect.add_argument(
@@ -511,7 +521,7 @@ def _add_gallery(commands: Any) -> None:
         "features", type=Path, help="a file of reidlib embed, with identities"
     )
     calibrate.add_argument(
-        "--rate", type=float, default=0.01, help="false matches of different people"
+        "--rate", type=_number, default=0.01, help="false matches of different people"
     )
     forget = part("forget", "remove people, with their crops, from the disk")
     forget.add_argument("--person", help="everybody of this name")
@@ -1053,14 +1063,17 @@ def _configure(default: Any, words: list[str], program: str, preset: str) -> Any
 
 
 def _check_written_numbers(kind: type, words: list[str]) -> None:
-    """Raise where a number is written with underscores: Python reads 1_0 as 10."""
+    """Raise where a number is not written in ASCII digits: Python reads 1_0 as 10."""
     name = ""
     for part in itertools.chain.from_iterable(word.split("=", 1) for word in words):
         held: Any = kind  # by a name such as local.num_clusters: a recipe in another
         for field in name.replace("-", "_").split("."):
             held = get_type_hints(held).get(field) if isinstance(held, type) else None
-        if "_" in part and held in (int, float):
-            raise ReIDError(f"--{name} is {part!r}; write a number without underscores")
+        if held in (int, float) and ("_" in part or not part.isascii()):
+            raise ReIDError(
+                f"--{name} is {part!r}; write a number without underscores, in the "
+                "digits 0 to 9"
+            )
         name = part.removeprefix("--") if part.startswith("--") else ""
 
 

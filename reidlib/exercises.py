@@ -401,7 +401,7 @@ def check_exercise(name: str, function: Function) -> Answer:
         try:
             if not test(function):
                 failed[hint] = ""
-        except Exception as raised:  # whatever a first attempt raises
+        except (Exception, SystemExit) as raised:  # whatever a first attempt raises
             reason = str(raised).partition("\n")[0]
             failed[hint] = f"{type(raised).__name__}: {reason:.120}"
     return Answer(name, failed, len(EXERCISES[name].tests))

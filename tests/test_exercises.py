@@ -246,6 +246,8 @@ def test_what_cannot_be_checked_is_said(tmp_path):
     file.write_text("\n1 / 0\n")
     with pytest.raises(ReIDError, match="line 2: ZeroDivisionError"):
         check_file("overlap", file)
+    file.write_text("import sys\ndef overlap(a, b): sys.exit(0)")
+    assert len(check_file("overlap", file).failed) == 3
     file.write_text("def broken(:")
     with pytest.raises(ReIDError, match=r"cannot be executed .*SyntaxError"):
         check_file("overlap", file)

@@ -86,9 +86,10 @@ def crop_people(
         kind ``"csv"``.
 
     Raises:
-        ReIDError: If OpenCV or a source is missing, if a source cannot be decoded, if
-            none shows a person, if the folder already holds an index or an unfinished
-            search with other settings, or if a setting is out of range.
+        ReIDError: If OpenCV or a source is missing, if a source cannot be decoded or is
+            given twice, if none shows a person, if the folder is one of the sources,
+            holds an index or an unfinished search with other settings, or if a setting
+            is out of range.
 
     Warns:
         UserWarning: If frames or pictures cannot be read; the search goes on behind
@@ -115,6 +116,16 @@ def crop_people(
     for path in files:
         if not path.exists():
             raise ReIDError(f"there is no video {path}; correct the path")
+        if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            raise ReIDError(f"{path} is a pipe or a device; give a file or a folder")
+    places = [path.resolve() for path in files]
+    if len(set(places)) < len(places):
+        raise ReIDError(
+            f"{where}: a source is given twice, and its people would be seen by two "
+            "cameras; give it once"
+        )
+    if folder.resolve() in places:
+        raise ReIDError(f"{folder} holds the pictures; give another for the crops")
     if index.exists():
         raise ReIDError(f"{index} already exists; give another folder")
     if isinstance(detector, str | os.PathLike):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_videos_without_frames_or_people_are_refused(tmp_path):
     with refused("no person was found in 1 frames of .*empty.avi"):
         crop_people(empty, tmp_path / "nobody")
     assert [file.name for file in (tmp_path / "nobody").iterdir()] == [".lock"]
+
+
+def test_sources_that_would_wait_for_ever_or_count_twice_are_refused(tmp_path):
+    folder = tmp_path / "hall"
+    folder.mkdir()
+    Image.new("RGB", (160, 160)).save(folder / "a.jpg")
+    os.mkfifo(tmp_path / "live.avi")
+    with refused("live.avi is a pipe or a device; give a file or a folder"):
+        crop_people(tmp_path / "live.avi", tmp_path / "crops")
+    (tmp_path / "again").symlink_to(folder)
+    with refused("a source is given twice, and its people would be seen by two cam"):
+        crop_people([folder, tmp_path / "again"], tmp_path / "crops")
+    with refused("again holds the pictures; give another for the crops"):
+        crop_people(folder, tmp_path / "again")
+    assert [file.name for file in folder.iterdir()] == ["a.jpg"]
+    assert not (tmp_path / "crops").exists()
 
 
 @pytest.fixture(scope="module")
