@@ -56,6 +56,15 @@ def check_array(values: object, name: str, where: str) -> Tensor:
     """
     if isinstance(values, Tensor):
         tensor = values.detach()
+        kinds = {
+            "nested": tensor.is_nested,
+            "quantised": tensor.is_quantized,
+            "meta": tensor.is_meta,
+        }
+        for kind in filter(kinds.get, kinds):
+            raise ReIDError(
+                f"{where}: {name} are {kind}; give a dense tensor of numbers"
+            )
         tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
         if tensor.dtype in _UNSIGNED:
             return check_array(tensor.cpu().numpy(), name, where).to(tensor.device)

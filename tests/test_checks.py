@@ -163,6 +163,21 @@ def test_ids_that_are_no_whole_numbers_are_refused(ids, message):
     refused(f"^here: .*{message}", check_ids, ids, "pids", "here")
 
 
+@pytest.mark.filterwarnings("ignore:.*(prototype|deprecated)")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda eye: eye.to("meta"), "meta"),
+        (lambda eye: torch.quantize_per_tensor(eye, 1.0, 0, torch.qint8), "quantised"),
+        (lambda eye: torch.nested.nested_tensor([eye]), "nested"),
+    ],
+)
+def test_tensors_of_other_layouts_are_refused(make, kind):
+    told = f"^here: features are {kind}; give a dense tensor of numbers"
+    refused(told, check_features, make(torch.eye(3)), "here", normalised=True)
+    refused("are .*; give a dense", check_ids, make(torch.ones(3)), "pids", "here")
+
+
 def test_lengths_off_by_rounding_are_made_one_and_others_stay_bit_for_bit():
     features = torch.nn.functional.normalize(
         torch.randn(40, 512, generator=torch.Generator().manual_seed(0)), dim=1

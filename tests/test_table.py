@@ -39,6 +39,21 @@ def test_a_column_of_another_length_is_an_error(tmp_path):
         ImageTable(tmp_path, ("a.jpg", "b.jpg"), np.array([1, 2]), np.array([0]))
 
 
+@pytest.mark.parametrize("paths", ["ab", [1, 2], [b"a", b"b"], [["a"], ["b"]], None])
+def test_names_of_images_are_texts(tmp_path, paths):
+    with pytest.raises(ReIDError, match=r"image table of .*: paths hold .*; give a"):
+        ImageTable(tmp_path, paths, [1, 2], [0, 0])
+
+
+def test_names_and_columns_become_what_they_are_said_to_be(tmp_path):
+    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    table = ImageTable(str(tmp_path), paths, [1, 2], [0, 0], {"age": [30, 40]})
+    assert table.paths == (str(paths[0]), str(paths[1]))
+    assert table[[1]].attributes["age"].tolist() == [40]
+    with pytest.raises(ReIDError, match="column 'age' has 1 rows for 2 images"):
+        ImageTable(tmp_path, paths, [1, 2], [0, 0], {"age": 30})
+
+
 def test_ids_are_taken_as_people_have_them(tmp_path):
     paths = ("a.jpg", "b.jpg")
     table = ImageTable(

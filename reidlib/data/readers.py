@@ -64,10 +64,12 @@ _COLUMNS = {
     "pid": (
         *("pid", "vid", "person", "personid", "vehicle", "vehicleid", "identity"),
         *("label", "subject", "individual", "pedestrian", "people", "peopleid"),
+        *("identifier", "人物", "人物id", "行人", "行人id"),
     ),
     "camid": (
         *("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
-        *("kamera", "kameraid", "sensor", "sensorid"),
+        *("kamera", "kameraid", "sensor", "sensorid", "cctv", "telecamera"),
+        *("камера", "カメラ", "カメラid", "摄像头", "摄像头id", "相机", "相机id"),
     ),
     "split": ("split", "set", "subset", "partition"),
 }
@@ -498,14 +500,16 @@ def _check_header(index: Path, header: list[str]) -> None:
     A camera column by another name would be a further column, and a score would count
     the matches of one camera unseen.
     """
-    for column, near in _COLUMNS.items():
-        if header.count(column) > 1:
+    for name in filter(None, header):
+        if header.count(name) > 1:
             raise ReIDError(
-                f"{index} has {header.count(column)} columns {column!r}; keep one"
+                f"{index} has {header.count(name)} columns {name!r}; keep one"
             )
+    for column, near in _COLUMNS.items():
         for name in set(header) - set(_COLUMNS) if column not in header else ():
             plain = unicodedata.normalize("NFKD", name.lower())
-            words = re.sub("[^a-z]+", " ", re.sub("[\u0300-\u036f]", "", plain)).split()
+            plain = re.sub("[\u0300-\u036f]", "", plain)
+            words = re.sub(r"[\W\d_]+", " ", plain).split()
             word = "".join(words)
             if difflib.get_close_matches(word, near, n=1, cutoff=0.8) or (
                 column == "camid"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,17 +48,26 @@ class ImageTable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        object.__setattr__(self, "paths", tuple(self.paths))
+        where = f"image table of {self.root}"
+        given: object = self.paths
+        if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+            raise ReIDError(f"{where}: paths hold {given!r:.40}; give a list of texts")
+        paths = tuple(given)
+        for path in paths:
+            if not isinstance(path, str | os.PathLike):
+                raise ReIDError(f"{where}: paths hold {path!r:.40}; give a text each")
+        object.__setattr__(self, "paths", tuple(map(os.fspath, paths)))
+        further = {name: np.asarray(col) for name, col in self.attributes.items()}
+        object.__setattr__(self, "attributes", further)
         for name in ("pids", "camids"):
-            where = f"image table of {self.root}"
             column = check_ids(getattr(self, name), name, where)
             object.__setattr__(self, name, column)
-        columns = {"pids": self.pids, "camids": self.camids, **self.attributes}
+        columns = {"pids": self.pids, "camids": self.camids, **further}
         for name, column in columns.items():
-            if len(column) != len(self.paths):
+            if column.shape[:1] != (len(self.paths),):
                 raise ReIDError(
-                    f"image table of {self.root}: column {name!r} has {len(column)} "
-                    f"rows for {len(self.paths)} images; give one value per image"
+                    f"{where}: column {name!r} has {column.size} rows for "
+                    f"{len(self.paths)} images; give one value per image"
                 )
 
     def __len__(self) -> int:

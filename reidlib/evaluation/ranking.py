@@ -482,6 +482,8 @@ def _distance(
     """Return what computes the distances of some queries."""
     if rerank is not None:
         settings = {"k1": 20, "k2": 6, "lambda_value": 0.3}
+        if not isinstance(rerank, Mapping):
+            raise ReIDError(f"ranking: rerank is {rerank!r:.40}; give {settings}")
         for name in rerank:
             check_choice(name, "a setting of rerank", "ranking", settings)
         return Reranker(query, gallery, **{**settings, **rerank})

@@ -297,6 +297,7 @@ def test_the_published_counts_are_accepted_in_silence(tmp_path):
         ("path,fold\n1.jpg,train\n2.jpg,Test\n", "column 'fold' holds Test, train, so"),
         ("path,x\n1.jpg,query\n2.jpg,\n", "column 'x' holds query, so that all"),
         (f"path\n{'x' * 300}.jpg\n", "xx.jpg cannot be read"),
+        ("path,x,y,x\n1.jpg,1,2,3\n", "has 2 columns 'x'; keep one"),
         ("path,pid\n1.jpg,0\n", "have person id 0, which marks a distractor"),
     ],
 )
@@ -315,12 +316,13 @@ def test_csv_errors(write_images, text, message):
         (
             "camid",
             "cam CamID camera camera_id Camera-ID cams cmaid camid2 cam_no camnum cid "
-            "kamera sensor_id",
+            "kamera sensor_id caméra telecamera CCTV камера камера_id カメラ "
+            "摄像头 相机ID",
         ),
         (
             "pid",
             "PID id Id person person_id identity vehicleID pids vid label subject "
-            "people_id",
+            "people_id identifier 人物 行人ID",
         ),
         ("split", "Split splits set subset spilt"),
     ],

@@ -424,6 +424,7 @@ def test_bad_settings_are_refused():
     refused("at is 0; give", at=0)
     refused("there are no ranks", ranks=np.array([]))
     refused("setting of rerank is 'k3'; choose from k1, k2", rerank={"k3": 1})
+    refused("rerank is True; give {'k1': 20, 'k2': 6, ", rerank=True)
     refused("k1 is -1", rerank={"k1": -1})
     with pytest.raises(ReIDError, match="k is 0"):
         top_matches(*case(0), k=0)
