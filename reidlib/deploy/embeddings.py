@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -37,12 +38,26 @@ class Embeddings:
         fingerprint: SHA-256 of the weights of the network: features of two networks
             cannot be compared.
         model: Where the network came from, in words.
+        content: SHA-256 of the image files that the features are of; empty if unknown.
     """
 
     features: Tensor
     table: ImageTable
     fingerprint: str
     model: str = ""
+    content: str = ""
+
+    def require_unchanged(self) -> None:
+        """Raise if an image is another than when its features were made.
+
+        Raises:
+            ReIDError: If so. Where images are gone, nothing is compared.
+        """
+        if self.content and _content(self.table) not in ("", self.content):
+            raise ReIDError(
+                f"images in {self.table.root} were changed since their features were "
+                "made; write these again with reidlib embed"
+            )
 
 
 def save_embeddings(
@@ -83,6 +98,7 @@ def save_embeddings(
         "root": os.fspath(table.root.absolute()),
         "fingerprint": fingerprint,
         "model": model,
+        "content": _content(table),
     }
     further = {name: _plain(column) for name, column in table.attributes.items()}
     try:
@@ -107,6 +123,14 @@ def save_embeddings(
             "give another place"
         ) from error
     return file
+
+
+def _content(table: ImageTable) -> str:
+    """Return a hash of all image files; empty if one is gone."""
+    try:
+        return hashlib.sha256(" ".join(table.hashes()).encode()).hexdigest()
+    except ReIDError:
+        return ""
 
 
 def check_target(path: str | os.PathLike[str], table: ImageTable) -> Path:
@@ -232,7 +256,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         )
         if len(features) != len(table):
             raise ValueError(f"{len(features)} features for {len(table)} images")
-        told = str(about["fingerprint"]), str(about["model"])
+        told = [str(about[name]) for name in ("fingerprint", "model")]
+        told += [str(about.get("content", ""))]  # no file of an older version has it
     except (
         *(OSError, ValueError, KeyError, TypeError, EOFError),
         # What a flipped byte makes of the head of a zip file, and of a compressed part.

@@ -213,13 +213,16 @@ class Gallery:
             How many are new.
 
         Raises:
-            ReIDError: If the features are of another network, a crop is missing,
-                another process is writing, or the disk is full: what was added is kept.
+            ReIDError: If the features are of another network, a crop is missing or was
+                changed since, another process is writing, or the disk is full: what was
+                added is kept.
         """
         self._require(embeddings.fingerprint, embeddings.features.shape[1])
         if start is not None:
             start = _in_utc(start)
         _check_columns(embeddings.table, start)
+        if crops:
+            embeddings.require_unchanged()
         with self._writing():
             before = self._count()
             total = len(embeddings.table)

@@ -111,13 +111,16 @@ def naming_page(
         The file.
 
     Raises:
-        ReIDError: As `naming_questions`; or if the file cannot be written.
+        ReIDError: As `naming_questions`; or if a crop was changed since its features
+            were made, or the file cannot be written.
     """
     file = user_path(path)
     if file.suffix != ".html":
         raise ReIDError(f"{file} does not end in .html; give such a name")
     questions = naming_questions(found, people=people, candidates=candidates, seed=seed)
     table = (found if isinstance(found, Embeddings) else found[0]).table
+    for one in [found] if isinstance(found, Embeddings) else found:
+        one.require_unchanged()
     used = sorted({row for one in questions for row in (one.query, *one.candidates)})
     if len(used) > _MOST:
         raise ReIDError(

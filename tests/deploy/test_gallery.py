@@ -17,7 +17,13 @@ from PIL import Image
 from support import full_disk
 
 from reidlib.data.table import ImageTable
-from reidlib.deploy import Embeddings, Gallery
+from reidlib.deploy import (
+    Embeddings,
+    Gallery,
+    load_embeddings,
+    naming_page,
+    save_embeddings,
+)
 from reidlib.deploy.gallery import answer_sheet
 from reidlib.errors import DamagedError, ReIDError
 from reidlib.evaluation import camera_thresholds, nearest_features, pair_distances
@@ -469,3 +475,20 @@ def test_no_journal_removes_what_is_no_crop(gallery, people, tmp_path, leads):
         gallery.forget(camera=1)
     assert precious.exists()
     assert len(gallery) == 30
+
+
+def test_no_crop_stands_beside_the_features_of_another(gallery, people, tmp_path):
+    file = save_embeddings(
+        tmp_path / "x.npz", people.features, people.table, people.fingerprint
+    )
+    found = load_embeddings(file)
+    assert gallery.add(found, start=START) == 0
+    Image.new("RGB", (2, 4), "red").save(people.table.file(3))  # of another person
+    for use in (
+        lambda: gallery.add(found),
+        lambda: naming_page(found, tmp_path / "page.html"),
+    ):
+        with pytest.raises(ReIDError, match="were changed since their features were"):
+            use()
+    people.table.file(4).unlink()  # of features alone the images may be gone
+    Gallery.create(tmp_path / "bare", found).add(found, crops=False)
