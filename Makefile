@@ -45,7 +45,7 @@ RENDER = $(BIN)/jupyter-book build -W -n --keep-going --all
 EXECUTE = $(BIN)/python notebooks/execute.py --processes $(WORKERS)
 
 .DELETE_ON_ERROR:
-.PHONY: help book live cities test unit notebooks format lint types bench clean distclean
+.PHONY: help book pdf epub chromium live cities test unit notebooks format lint types bench clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,16 @@ book: $(INSTALLED) ## Render the book from the stored outputs
 	$(RENDER) .
 	REIDLIB_BOOK=$(HTML) $(BIN)/python -m pytest tests/book/test_pages.py
 	@echo "The book is ready: open $(CURDIR)/$(HTML)/index.html"
+
+pdf: chromium book ## Print the book as one PDF, solutions at the end
+	$(BIN)/python book/print/make_pdf.py $(HTML) _build/person-re-identification.pdf
+
+epub: chromium book ## Pack the book for electronic readers
+	$(BIN)/python book/print/make_epub.py $(HTML) _build/person-re-identification.epub
+
+# First, so that nobody waits for a book that cannot be printed then.
+chromium: $(INSTALLED)
+	@$(BIN)/python book/print/chromium.py
 
 # The executed copies are rendered from a folder of their own, in which all that they refer
 # to is linked; the stored outputs stay as they are.

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import async_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MACOS = (
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-MISSING = (
-    "no Chromium or Chrome was found to open the book with: install one (Debian and "
-    "Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), name one "
-    "in REIDLIB_BROWSER, or set REIDLIB_BROWSER=none to go without these tests"
-)
+import chromium
+from chromium import FLAGS
 
 
 def find_browser() -> str:
@@ -35,15 +18,10 @@ def find_browser() -> str:
 
     Without one the test fails, or is skipped where ``REIDLIB_BROWSER`` is ``none``.
     """
-    named = os.environ.get("REIDLIB_BROWSER")
-    if named == "none":
+    if os.environ.get("REIDLIB_BROWSER") == "none":
         pytest.skip("REIDLIB_BROWSER=none")
-    if named:
-        return named
-    found = [shutil.which(name) for name in NAMES]
-    found += [path for path in MACOS if Path(path).is_file()]
-    browser = next((path for path in found if path), None)
-    return browser or pytest.fail(MISSING)
+    without = "or set REIDLIB_BROWSER=none to go without these tests"
+    return chromium.find_browser() or pytest.fail(f"{chromium.MISSING}, {without}")
 
 
 async def visit(path: Path, javascript: bool, look: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -33,3 +34,7 @@ def find_browser() -> str | None:
     found = [shutil.which(name) for name in NAMES]
     found += [path for path in MACOS if Path(path).is_file()]
     return next((path for path in found if path), None)
+
+
+if __name__ == "__main__":
+    sys.exit(None if find_browser() else MISSING)

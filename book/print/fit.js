@@ -1,6 +1,8 @@
 // Makes everything as wide as the page at most, and lists what is broken.
 () => {
   const SMALLEST = 5.5; // points
+  const SHORT = 250; // pixels: code that is kept on one page
+  const FIGURES = 0.82;
   const points = (element) => parseFloat(getComputedStyle(element).fontSize) * 0.75;
   const problems = [];
 
@@ -12,6 +14,18 @@
       element.style.fontSize = `${size}pt`;
     }
     return width() <= 1;
+  }
+  const parts = /([._/:]+)/;
+  for (const code of document.querySelectorAll("td code, td a")) {
+    const walker = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) texts.push(walker.currentNode);
+    for (const text of texts) {
+      // Names may break behind their dots and lines.
+      const pieces = text.data.split(parts).flatMap((piece) =>
+        parts.test(piece) ? [piece, document.createElement("wbr")] : [piece]);
+      text.replaceWith(...pieces);
+    }
   }
   for (const table of document.querySelectorAll("table")) {
     const room = () => table.parentElement.clientWidth;
@@ -33,7 +47,12 @@
       code.style.whiteSpace = "pre-wrap";
     }
   }
+  for (const code of document.querySelectorAll("pre")) {
+    if (code.clientHeight < SHORT) code.classList.add("short");
+  }
+  // Letters in figures are as large as the text on a screen; smaller ones do on paper.
   for (const picture of document.images) {
+    if (!picture.style.width) picture.style.width = `${FIGURES * picture.naturalWidth}px`;
     if (!picture.naturalWidth) problems.push(`no picture: ${picture.src}`);
   }
   for (const error of document.querySelectorAll("mjx-merror")) {

@@ -19,7 +19,7 @@ import matplotlib as mpl
 from playwright.sync_api import Page, sync_playwright
 
 from chromium import FLAGS, MISSING, find_browser
-from volume import ABOUT, SOLUTIONS, Volume, new, read_volume
+from volume import ABOUT, SOLUTIONS, Volume, code_colours, new, read_volume
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -36,7 +36,11 @@ FONTS = {
     ("DejaVu Mono", "bold", "normal"): "DejaVuSansMono-Bold",
     ("DejaVu Mono", "normal", "italic"): "DejaVuSansMono-Oblique",
 }
-MATHJAX = {"options": {"processHtmlClass": "math", "enableMenu": False}}
+# A command that MathJax does not know is an error, and not a word in red.
+MATHJAX = {
+    "options": {"processHtmlClass": "math", "enableMenu": False},
+    "tex": {"packages": {"[-]": ["noundefined"]}},
+}
 # What a number of a page will take up, until it is known.
 UNKNOWN = 888
 PATIENCE = 1_800_000  # milliseconds
@@ -67,16 +71,24 @@ def running_heads(volume: Volume) -> str:
     return "\n".join(rules)
 
 
+def entry(name: str, title: str) -> str:
+    """Write a line of the table of contents."""
+    return (
+        f"<a href='#{name}'><span>{html.escape(title)}</span>"
+        "<span class='page-of'></span></a>"
+    )
+
+
 def contents(volume: Volume) -> str:
     """Write the table of contents: parts and chapters, with room for page numbers."""
     lines = []
     for part in volume.parts:
+        if part.title == SOLUTIONS:
+            lines.append(f"<p class='toc-part'>{entry(part.id, part.title)}</p>")
+            continue
         lines.append(f"<p class='toc-part'>{html.escape(part.title)}</p><ul>")
         for one in part.chapters:
-            lines.append(
-                f"<li><a href='#{one.id}'><span>{html.escape(one.title)}</span>"
-                "<span class='page-of'></span></a></li>"
-            )
+            lines.append(f"<li>{entry(one.id, one.title)}</li>")
         lines.append("</ul>")
     return "\n".join(lines)
 
@@ -104,8 +116,8 @@ def document(volume: Volume, static: Path) -> str:
 <head>
 <meta charset="utf-8">
 <title>{html.escape(volume.title)}</title>
-<link rel="stylesheet" href="{(static / "pygments.css").as_uri()}">
 <style>
+{code_colours(static)}
 {fonts()}
 {css}
 {running_heads(volume)}

@@ -31,7 +31,8 @@ ABOUT = (
 
 SCREEN_ONLY = (
     "a.headerlink, script, style, button, noscript, link, .toctree-wrapper, "
-    "details.hide.above-input"
+    # Folded code, and the copies of diagrams that are for telephones.
+    "details.hide.above-input, img[src$='_stacked.png']"
 )
 ANSWERS = "div.solution, details.sd-dropdown"
 
@@ -66,6 +67,15 @@ class Volume:
     author: str
     copyright: str
     parts: list[Part]
+
+
+def code_colours(static: Path) -> str:
+    """Return the CSS that colours code, on a light page; ``static``: ``_static``."""
+    light = 'html[data-theme="light"] '
+    lines = (static / "pygments.css").read_text(encoding="utf-8").split("\n")
+    return "\n".join(
+        line.removeprefix(light) for line in lines if line.startswith(light)
+    )
 
 
 def slug(text: str) -> str:
@@ -134,9 +144,9 @@ def read_page(
         raise ValueError(f"{file}: no article in this page; build it by `make book`")
     for gone in article.select(SCREEN_ONLY):
         gone.decompose()
-    for cell in article.select("div.cell"):
-        if not cell.get_text(strip=True) and not cell.find("img"):
-            cell.decompose()
+    for box in article.select("div.cell, figcaption p, figcaption .legend"):
+        if not box.decomposed and not box.get_text(strip=True) and not box.find("img"):
+            box.decompose()
     unique_ids(article, page)
     point_inside(article, page, printed)
     for image in article.select("img[src]"):
@@ -149,6 +159,9 @@ def read_page(
     title = title_tag.get_text(" ", strip=True)
     solved = take_solutions(article, page, title)
     unfold(article)
+    for old in article.select("table[border], th[valign]"):
+        old.attrs.pop("border", None)
+        old.attrs.pop("valign", None)
     body = new("section", id=anchor(page), class_="chapter")
     body.extend(list(article.contents))
     return Chapter(anchor(page), title, body), solved
@@ -217,12 +230,12 @@ def take_solutions(article: Tag, page: str, title: str) -> Chapter | None:
             solution = new("div", id=f"{name}--{answers}", class_="solution")
             question = f"{name}--question-{answers}"
             heading = new("p", class_="solution-title")
-            heading.append(new("a", f"Answer {answers}", href="#" + question))
+            heading.append(page_link(f"Answer {answers}", question))
             solution.append(heading)
             summary.decompose()
             solution.extend(list(found.contents))
             mark = new("p", id=question, class_="to-solution")
-            mark.append(solution_link(f"Answer {answers}", str(solution["id"])))
+            mark.append(page_link(f"Answer {answers}", str(solution["id"])))
             found.replace_with(mark)
         else:
             solution = copy.copy(found)
@@ -237,18 +250,19 @@ def take_solutions(article: Tag, page: str, title: str) -> Chapter | None:
                 raise ValueError(f"{page}: no exercise {link['href']}")
             text = link.get_text(" ", strip=True)
             link.string = re.sub(r"\s+", " ", text)
+            link.append(new("span", class_="page-of"))
             heading_found.clear()
             heading_found.append(link)
             mark = new("p", class_="to-solution")
-            mark.append(solution_link("Solution", str(solution["id"])))
+            mark.append(page_link("Solution", str(solution["id"])))
             exercise.append(mark)
             found.decompose()
         body.append(solution)
     return Chapter(name, title, body) if len(body.contents) > 1 else None
 
 
-def solution_link(text: str, target: str) -> Tag:
-    """Link to a solution; the page it is on can be written behind it."""
+def page_link(text: str, target: str) -> Tag:
+    """Link to an id; the page it is on can be written behind it."""
     link = new("a", text, href="#" + target)
     link.append(new("span", class_="page-of"))
     return link
