@@ -1252,7 +1252,8 @@ def _check_exercise(options: argparse.Namespace, rest: list[str]) -> None:
 
     if options.name is None:
         for name, exercise in EXERCISES.items():
-            print(f"{name}: write {exercise.signature}, {exercise.asks}")
+            print(f"{name} ({exercise.grade}; {exercise.chapter})")
+            print(f"    write {exercise.signature}, {exercise.asks}")
         return
     if options.file is None:
         raise ReIDError(f"no file is given; reidlib check {options.name} FILE.py")
