@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import ConsoleMessage, async_playwright
 
 import chromium
 from chromium import FLAGS
@@ -36,7 +36,12 @@ async def visit(path: Path, javascript: bool, look: Any) -> Any:
         page = await context.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text))
+
+        def said(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                errors.append(message.text)
+
+        page.on("console", said)
         await page.goto(path.as_uri())
         found = await look(page)
         await browser.close()

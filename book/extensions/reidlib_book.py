@@ -9,7 +9,8 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.writers.html5 import HTML5Translator
 
 FIGURES = Path(__file__).parents[1] / "figures"
 sys.path.append(str(FIGURES))
@@ -37,6 +38,28 @@ class Result(SphinxRole):
         return [nodes.inline(text, text, classes=["result"])], []
 
 
+class exercise_total(nodes.General, nodes.Element):
+    """The place where `progress.js` counts the ticks of all exercises."""
+
+
+class ExerciseTotal(SphinxDirective):
+    """The directive ``{exercise-total}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the place."""
+        return [exercise_total()]
+
+
+def visit_total(translator: HTML5Translator, node: nodes.Element) -> None:
+    """Write an empty paragraph that names all exercises of the book."""
+    registry = translator.builder.env.sphinx_exercise_registry
+    labels = [k for k, found in registry.items() if found["type"] == "exercise"]
+    attributes = {"class": "exercise-total", "hidden": "hidden"}
+    attributes["data-exercises"] = " ".join(sorted(labels))
+    translator.body.append(translator.starttag(node, "p", "", **attributes) + "</p>")
+    raise nodes.SkipNode
+
+
 def keep_whole_line(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
@@ -52,6 +75,8 @@ def keep_whole_line(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it to Sphinx."""
     app.add_role("result", Result())
+    app.add_node(exercise_total, html=(visit_total, None))
+    app.add_directive("exercise-total", ExerciseTotal)
     # Before napoleon, whose priority is the default 500.
     app.connect("autodoc-process-docstring", keep_whole_line, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

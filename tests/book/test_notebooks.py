@@ -138,6 +138,34 @@ def test_no_cell_ends_in_a_semicolon(notebook):
     assert ending == []
 
 
+def test_it_has_a_question_with_three_choices_and_one_right_answer(notebook):
+    text = "\n".join(
+        c.source for c in read(notebook).cells if c.cell_type == "markdown"
+    )
+    questions = text.split("**Check yourself.**")[1:]
+    assert questions
+    for question in questions:
+        choices = re.findall(
+            r"^```\{dropdown\} ([ABC])\. .*\n(Right|Wrong)\. ", question, re.M
+        )
+        assert [letter for letter, _ in choices] == ["A", "B", "C"]
+        assert sorted(judged for _, judged in choices) == ["Right", "Wrong", "Wrong"]
+
+
+def test_it_has_a_number_to_predict_that_is_folded_and_stable(notebook):
+    cells = read(notebook).cells
+    asked = [
+        i for i, c in enumerate(cells) if c.source.startswith("**Predict first.**")
+    ]
+    folded = [i for i, cell in enumerate(cells) if "hide-output" in tags(cell)]
+    assert asked
+    assert folded == [i + 1 for i in asked]
+    for i in folded:
+        assert "nbval-ignore-output" not in tags(cells[i])
+        printed = "".join(output.get("text", "") for output in cells[i].outputs)
+        assert re.search(r"\d", printed)
+
+
 def test_it_teaches_and_does_not_implement_the_library_again(notebook):
     classes = []
     for cell in code_cells(notebook):
