@@ -43,9 +43,8 @@ BANNER = """\
 ```{admonition} Executed on this machine
 :class: warning
 
-The outputs of this page were made by `make live` on the machine that built it. The text
-quotes the outputs that are stored in the repository; a training differs a little from
-machine to machine, and so may the numbers here.
+The outputs of this page, and their numbers in the text, were made by `make live` on the
+machine that built it. A training differs a little from machine to machine.
 ```"""
 
 
