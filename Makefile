@@ -45,7 +45,7 @@ RENDER = $(BIN)/jupyter-book build -W -n --keep-going --all
 EXECUTE = $(BIN)/python notebooks/execute.py --processes $(WORKERS)
 
 .DELETE_ON_ERROR:
-.PHONY: help book pdf epub chromium live cities test unit notebooks format lint types bench clean distclean
+.PHONY: help book pdf epub chromium live cities test unit notebooks times format lint types bench clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,9 @@ unit: $(INSTALLED) ## Run the unit tests alone
 
 notebooks: $(INSTALLED) cities ## Execute the notebooks in place: the outputs that are committed
 	$(EXECUTE) $(NOTEBOOKS)
+
+times: $(INSTALLED) cities ## Measure how long each chapter runs, for the chapters' cards
+	$(EXECUTE) --times $(NOTEBOOKS)
 
 format: $(INSTALLED) ## Format code and notebooks, mend what ruff can mend
 	$(BIN)/ruff check --fix-only .

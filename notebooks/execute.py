@@ -9,6 +9,12 @@ size that matplotlib gives them, so that a notebook stays below a megabyte.
 Notebooks run side by side with one thread each, and no cell has a time limit. What was
 executed is kept in ``_build/executed``: after a failure, a second call executes only
 those whose code, library, results or packages have changed since.
+
+With ``--times`` each is executed once more, alone, and how long it took is written into
+``notebooks/times.json``, from which the cards of the chapters take it: the time of one
+processor core, which does not depend on what else the machine does, or with a GPU the
+time that has passed. The first execution has filled the run cache, so trainings that
+the chapters share are not counted.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import base64
 import functools
 import hashlib
 import io
+import json
 import os
 import sys
 import time
@@ -33,6 +40,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 EXECUTED = ROOT / "_build" / "executed"
+TIMES = ROOT / "notebooks" / "times.json"
 
 # Neither sliders nor bars are stored: their scripts would come from the network. One
 # thread for each kernel, so that notebooks side by side do not slow each other down.
@@ -198,6 +206,36 @@ async def execute_all(
     return failures
 
 
+async def measure(paths: Sequence[Path]) -> None:
+    """Write how long notebooks take whose trainings are in the cache.
+
+    Args:
+        paths: The notebooks, which were executed before.
+    """
+    import torch  # takes seconds, which other uses need not wait
+
+    from reidlib.engine.manifest import environment
+
+    gpu = torch.cuda.is_available()
+    kind = "gpu" if gpu else "cpu"
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        start, before = time.monotonic(), os.times()
+        await execute(notebook, path.parent)
+        after, passed = os.times(), time.monotonic() - start
+        used = after.children_user + after.children_system
+        used -= before.children_user + before.children_system
+        known = json.loads(TIMES.read_text("utf-8")) if TIMES.is_file() else {}
+        known[kind] = {
+            "hardware": environment()["hardware"],
+            "what": "seconds passed" if gpu else "seconds of one processor core",
+            "seconds": known.get(kind, {}).get("seconds", {})
+            | {path.stem: round(passed if gpu else used, 1)},
+        }
+        TIMES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        print(f"{path.name}: {passed:.0f} s, {used:.0f} s of a core", flush=True)
+
+
 def failing_cell(notebook: NotebookNode) -> str:
     """Return the name of the last cell that was started."""
     started = [cell for cell in notebook.cells if cell.get("execution_count")]
@@ -218,10 +256,13 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--to", type=Path, help="folder of the executed copies")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--times", action="store_true", help="measure them as well")
     options = parser.parse_args()
     failures = asyncio.run(
         execute_all(options.notebooks, options.processes, options.to)
     )
+    if options.times and not failures:
+        asyncio.run(measure(options.notebooks))
     for name, told in sorted(failures.items()):
         print(f"{name} failed in {told}", file=sys.stderr)
     if failures:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -110,12 +110,13 @@ class Lane:
 
 @dataclass(frozen=True)
 class Diagram:
-    """A method as boxes by name, arrows, frames, and groups of boxes by name."""
+    """A method: boxes by name, arrows, frames, groups, and the boxes of chapters."""
 
     boxes: dict[str, Box]
     arrows: tuple[Arrow, ...]
     lanes: tuple[Lane, ...]
     groups: dict[str, list[str]]
+    chapters: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -167,6 +168,7 @@ def read_diagram(method: dict[str, Any]) -> Diagram:
         ),
         lanes=tuple(Lane(*lane) for lane in method["lanes"]),
         groups=method.get("groups", {}),
+        chapters=method.get("chapters", {}),
     )
 
 
@@ -185,6 +187,8 @@ ROW_GAP, CHANNEL, FRAME, TITLE = 11.0, 9.0, 6.0, 6.0
 TIGHT, BUS = 5.0, 8.0  # a stacked frame; from the last box to the line of gradients
 SHEETS = 3.4  # how far a pile of images shows behind the first
 QUIET_INK = "#4A4A4A"
+# What belongs to other chapters: ground, lines, letters.
+GREY, GREY_EDGE, GREY_INK = "#F7F7F3", "#BDBDB7", "#767670"
 # What a shape takes from the width of the text.
 CUT = {"network": 2.0, "features": 3.0, "memory": 3.5, "loss": 4.0, "label": 1.5}
 
@@ -248,8 +252,13 @@ class _Rect:
 class _Layout:
     """Where everything stands: columns side by side, or stacked for a narrow page."""
 
-    def __init__(self, diagram: Diagram, stacked: bool) -> None:
+    def __init__(
+        self, diagram: Diagram, stacked: bool, lit: Collection[str] | None = None
+    ) -> None:
         self.diagram, self.stacked = diagram, stacked
+        self.lit = set(diagram.boxes if lit is None else lit)
+        for name, members in diagram.groups.items():
+            self.lit |= {name} if self.lit.intersection(members) else set()
         rows, boxes = diagram.rows, diagram.boxes
         # A frame begins and ends between rows; a channel carries lines back.
         starts = {lane.first for lane in diagram.lanes}
@@ -351,7 +360,11 @@ class _Layout:
             stub = [(a.u1, a.v), (self.bus, a.v)]
             # Lines that share a way back share its line: dashes must not overlap.
             alike = [o for o in self.diagram.arrows if _same_way(o, arrow)]
-            if a.v0 > min(self.rects[other.start].v0 for other in alike):
+            lit = [self.rects[o.start] for o in alike if self.lights(o)]
+            if lit and not self.lights(arrow):  # grey as far as the colour
+                first = min(lit, key=lambda rect: rect.v0)
+                return stub if a.v > first.v else [*stub, (self.bus, first.v)]
+            if a.v0 > min(r.v0 for r in lit or [self.rects[o.start] for o in alike]):
                 return stub
             return [*stub, (self.bus, v), (b.u, v), (b.u, b.v1)]
         if arrow.route == "side":
@@ -376,6 +389,10 @@ class _Layout:
             return [(ends[0], v), (ends[1], v)]
         u = b.u0 - self.gap_u / 2
         return [(ends[0], a.v), (u, a.v), (u, b.v), (ends[1], b.v)]
+
+    def lights(self, arrow: Arrow) -> bool:
+        """Whether both ends of an arrow are in colour."""
+        return {arrow.start, arrow.end} <= self.lit
 
     def shift(self, arrow: Arrow) -> float:
         """Return how far an arrow stands beside another one between the same boxes."""
@@ -477,6 +494,9 @@ def _draw_box(ax: Axes, layout: _Layout, name: str) -> None:
         "joinstyle": "round",
         "linestyle": (0, (3, 2)) if box.optional else "-",
     }
+    lit = name in layout.lit
+    if not lit:
+        look |= {"fc": GREY, "ec": GREY_EDGE}
     if box.kind == "images":
         for step in (SHEETS, SHEETS / 2):
             sheet = _outline("", x0 + step, y0 - step, x1 + step, y1 - step)
@@ -504,29 +524,37 @@ def _draw_box(ax: Axes, layout: _Layout, name: str) -> None:
         if number >= 0:
             at += 2.0 + LINE * TAG * (number + 0.5)
         size, weight = (SIZE, "normal") if number < 0 else (TAG, "bold")
-        look = {"color": INK if number < 0 else QUIET_INK, "gid": f"text:{name}"}
+        ink = GREY_INK if not lit else INK if number < 0 else QUIET_INK
+        look = {"color": ink, "gid": f"text:{name}"}
         _write(ax, (middle, at), line, size, weight=weight, zorder=4, **look)
 
 
 def _draw_arrow(ax: Axes, layout: _Layout, arrow: Arrow) -> None:
     points = [layout.xy(*point) for point in layout.route(arrow)]
     look = STYLES[arrow.style]
+    lit = layout.lights(arrow)
+    if not lit:
+        look = look | {"color": GREY_EDGE}
     tip, before = np.array(points[-1]), np.array(points[-2])
     way = (tip - before) / np.hypot(*(tip - before))
     across = np.array([-way[1], way[0]])
     neck = tip - 5.0 * way
-    joins = arrow.route == "back" and len(points) == 2  # another arrow goes on
+    joins = arrow.route == "back" and len(points) < 5  # another arrow goes on
     line = _rounded([*points[:-1], tuple(tip if joins else neck + 0.5 * way)])
-    patch = PathPatch(line, fc="none", zorder=2, capstyle="butt", **_edge(look))
+    order = 2 if lit else 1.8
+    patch = PathPatch(line, fc="none", zorder=order, capstyle="butt", **_edge(look))
     patch.set_gid(f"arrow:{arrow.start}:{arrow.end}:{arrow.style}")
     ax.add_patch(patch)
     head = [tip, neck + 2.5 * across, neck - 2.5 * across]
     if not joins:
-        ax.add_patch(Polygon(head, closed=True, color=look["color"], lw=0, zorder=2.2))
+        look_head = {"color": look["color"], "lw": 0, "zorder": order + 0.2}
+        ax.add_patch(Polygon(head, closed=True, **look_head))
     if arrow.text:
         u0, u1 = layout.columns[COLUMNS.index("labels")]
         at = layout.xy((u0 + u1) / 2, layout.rows[arrow.row][1] + CHANNEL)
-        look = {"color": "#A04400", "bbox": {"fc": PAPER, "ec": "none", "pad": 1.2}}
+        shares = (o for o in layout.diagram.arrows if _same_way(o, arrow))
+        ink = "#A04400" if any(map(layout.lights, shares)) else GREY_INK
+        look = {"color": ink, "bbox": {"fc": PAPER, "ec": "none", "pad": 1.2}}
         turn = 90 if layout.stacked else 0
         _write(ax, at, arrow.text, TAG, weight="bold", zorder=5, rotation=turn, **look)
 
@@ -559,17 +587,18 @@ def _draw_lanes(ax: Axes, layout: _Layout) -> None:
             at, place = layout.xy(rect.u0 + 7, rect.v0), {"ha": "left", "bbox": ground}
             _write(ax, at, lane.text, SIZE - 0.4, zorder=2.4, **place, **look)
     for name in layout.diagram.groups:
-        edge = {"fc": PAPER, "ec": KINDS["network"]}
+        colour = KINDS["network"] if name in layout.lit else GREY_EDGE
+        edge = {"fc": PAPER, "ec": colour}
         _draw_frame(ax, layout, layout.rects[name], zorder=1.5, **edge)
 
 
 def _draw_legend(ax: Axes, layout: _Layout, top: float) -> float:
     """Draw what the lines mean; returns where it ends."""
     words = {"flow": "data", "gradient": "gradient", "update": "moves a memory"}
-    used = {arrow.style for arrow in layout.diagram.arrows}
+    used = {arrow.style for arrow in layout.diagram.arrows if layout.lights(arrow)}
     entries = [(style, text) for style, text in words.items() if style in used]
     entries += [("new", "what the paper adds")] * any(
-        box.new for box in layout.diagram.boxes.values()
+        box.new for name, box in layout.diagram.boxes.items() if name in layout.lit
     )
     x, y = 14.0, top + 9.0
     limit = layout.end_v if layout.stacked else layout.end_u
@@ -592,7 +621,9 @@ def _draw_legend(ax: Axes, layout: _Layout, top: float) -> float:
     return y + 8.0
 
 
-def plot_diagram(name: str, *, stacked: bool = False) -> Axes:
+def plot_diagram(
+    name: str, *, stacked: bool = False, chapter: str | None = None
+) -> Axes:
     """Draw a method of the course as a block diagram.
 
     Data passes from images to losses, through the same six columns in every diagram.
@@ -606,6 +637,8 @@ def plot_diagram(name: str, *, stacked: bool = False) -> Axes:
         name: Key of `DIAGRAMS`: ``"baseline"``, ``"calr"``, ``"aff_scl"``, ``"cals"``
             or ``"qafm"``.
         stacked: Put the columns one below the other, for a narrow page.
+        chapter: Draw in colour only what this chapter is about, the rest in grey; a key
+            of the diagram's ``chapters``.
 
     Returns:
         The axes, whose unit is the point and whose y axis points down.
@@ -615,7 +648,9 @@ def plot_diagram(name: str, *, stacked: bool = False) -> Axes:
         >>> sorted({text.get_text() for text in ax.texts if text.get_gid() == "lane"})
         ['each batch', 'once per epoch']
     """
-    layout = _Layout(DIAGRAMS[name], stacked)
+    diagram = DIAGRAMS[name]
+    lit = None if chapter is None else diagram.chapters[chapter]
+    layout = _Layout(diagram, stacked, lit)
     width, height = layout.xy(layout.end_u, layout.end_v)
     figure = plt.figure()
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))

@@ -75,17 +75,47 @@ REPORTED = "Market-1501, mAP / Rank-1, as reported"
 BIAS = ("nmi_cam", "nmi_pid", "same_camera_share")
 
 
-def save(figure: Figure, name: str, dpi: int = 100, **look: Any) -> Path:
-    """Write a figure as a PNG with a palette, a third of the size of full colour."""
+DRAWN = {
+    f"{kind}_{key}_{shape}": (name, chapter, shape == "stacked", dpi)
+    for name, diagram in DIAGRAMS.items()
+    for kind, key, chapter, dpi in (
+        ("paper", name, None, 200),
+        *(("chapter", chapter, chapter, 150) for chapter in diagram.chapters),
+    )
+    for shape in ("wide", "stacked")
+}
+"""Diagrams by file: method, chapter whose part is in colour, stacked, dots per inch."""
+
+
+def save(
+    figure: Figure, name: str, dpi: int = 100, *, flat: bool = False, **look: Any
+) -> Path:
+    """Write a figure as a PNG with a palette, a third of the size of full colour.
+
+    Args:
+        figure: What to write; it is closed.
+        name: Name of the file without its ending.
+        dpi: Dots per inch.
+        flat: Keep colours of few pixels, as a diagram has them.
+        **look: For ``savefig``.
+    """
     file = FOLDER / f"{name}.png"
     figure.savefig(file, dpi=dpi, **look)
     plt.close(figure)
     with Image.open(file) as image:
-        small = image.convert("RGB").quantize(160, dither=Image.Dither.NONE)
+        method = Image.Quantize.FASTOCTREE if flat else Image.Quantize.MEDIANCUT
+        rgb = image.convert("RGB")
+        small = rgb.quantize(160, method=method, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
     if file.stat().st_size > LIMIT:
         raise SystemExit(f"{file} has {file.stat().st_size} bytes, more than {LIMIT}")
     return file
+
+
+def draw_method(file: str) -> Figure:
+    """A diagram of `DRAWN`."""
+    name, chapter, stacked, _ = DRAWN[file]
+    return plot_diagram(name, stacked=stacked, chapter=chapter).figure
 
 
 def people() -> Figure:
@@ -492,11 +522,10 @@ def main() -> None:
     ):
         dpi = 200 if draw is sightings else 100
         report(save(draw(), name, dpi))
-    for name in DIAGRAMS:
-        for shape in ("wide", "stacked"):
-            figure = plot_diagram(name, stacked=shape == "stacked").figure
-            whole = {"bbox_inches": figure.bbox_inches, "pad_inches": 0}
-            report(save(figure, f"paper_{name}_{shape}", dpi=200, **whole))
+    for file, (*_, dpi) in DRAWN.items():
+        figure = draw_method(file)
+        whole = {"bbox_inches": figure.bbox_inches, "pad_inches": 0}
+        report(save(figure, file, dpi=dpi, flat=True, **whole))
 
 
 def report(file: Path) -> None:

@@ -116,7 +116,7 @@ def test_every_box_of_the_file_is_in_its_diagram():
     }
     assert {name: len(diagram.boxes) for name, diagram in DIAGRAMS.items()} == told
     ways = {"lanes", "flow", "corner", "side", "update", "gradient", "back", "groups"}
-    known = ways | set(module.PARTS)
+    known = ways | {"chapters"} | set(module.PARTS)
     assert [k for method in methods.values() for k in method if k not in known] == []
 
 
@@ -258,6 +258,49 @@ def test_what_a_paper_adds_stands_out_by_more_than_colour(name, stacked, axes):
         assert (patch.get_linestyle() in ("-", "solid")) != box.optional
     looks = {(s["linestyle"], s["color"]) for s in STYLES.values()}
     assert len({style for style, _ in looks}) == len(STYLES)
+
+
+CHAPTERS = [(n, chapter) for n, d in DIAGRAMS.items() for chapter in d.chapters]
+
+
+@pytest.mark.parametrize(("name", "chapter"), CHAPTERS)
+def test_what_a_chapter_is_about_is_in_colour_and_the_rest_grey(name, chapter):
+    diagram = DIAGRAMS[name]
+    lit = diagram.chapters[chapter]
+    assert (FILE.parents[2] / "notebooks" / f"{chapter}.ipynb").is_file()
+    assert set(lit) < set(diagram.boxes)
+    assert len(lit) == len(set(lit)) > 0
+    ax = plot_diagram(name, chapter=chapter)
+    plt.close(ax.figure)
+    inks: dict[str, set[str]] = {}
+    for text in ax.texts:
+        gid = text.get_gid() or ""
+        if gid.startswith("text:"):
+            inks.setdefault(gid.removeprefix("text:"), set()).add(text.get_color())
+    grey = {box for box, colours in inks.items() if colours == {module.GREY_INK}}
+    assert grey == set(diagram.boxes) - set(lit)
+    edges = {
+        patch.get_gid(): patch.get_edgecolor()[:3]
+        for patch in ax.patches
+        if (patch.get_gid() or "").startswith("arrow:")
+    }
+    for arrow in diagram.arrows:
+        ends = {m for e in (arrow.start, arrow.end) for m in diagram.groups.get(e, [e])}
+        colour = edges[f"arrow:{arrow.start}:{arrow.end}:{arrow.style}"]
+        if not ends & set(lit):
+            assert colour == to_rgb(module.GREY_EDGE)
+        if ends <= set(lit):
+            assert colour == to_rgb(STYLES[arrow.style]["color"])
+
+
+def test_a_gradient_in_colour_goes_all_the_way_back_alone():
+    lit = DIAGRAMS["calr"].chapters["camera_alignment"]
+    layout = module._Layout(DIAGRAMS["calr"], stacked=False, lit=lit)
+    ways = {a.start: layout.route(a) for a in DIAGRAMS["calr"].arrows if a.route}
+    network = layout.rects["network"]
+    assert ways["domain"][-1] == (network.u, network.v1)
+    # The grey one of the line above ends where the colour begins.
+    assert ways["inter"][-1] == ways["domain"][1]
 
 
 @every

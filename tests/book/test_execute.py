@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ def execute(tmp_path, monkeypatch, capsys):
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     monkeypatch.setattr(program, "EXECUTED", tmp_path / "executed")
+    monkeypatch.setattr(program, "TIMES", tmp_path / "times.json")
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["execute.py", *map(str, words)])
@@ -95,3 +98,21 @@ def test_copies_say_where_they_were_executed_and_the_original_stays(execute, tmp
     assert "Executed on this machine" in copy.cells[1].source
     assert output(tmp_path / "live" / chapter.name) == "42\n"
     assert "reidlib" not in copy.metadata
+
+
+def test_times_are_measured_for_what_is_named_and_others_are_kept(execute, tmp_path):
+    short = write(tmp_path / "01_short.ipynb", FINE)
+    long = write(
+        tmp_path / "02_long.ipynb", "while __import__('time').process_time() < 6: 0"
+    )
+    status, _ = execute("--times", long)
+    assert status == 0
+    status, told = execute("--times", short)
+    assert status == 0
+    assert "01_short.ipynb: 0 s" not in told
+    known = json.loads((tmp_path / "times.json").read_text(encoding="utf-8"))
+    (measured,) = known.values()
+    assert measured["hardware"]["cpu_cores"] == os.cpu_count()
+    seconds = measured["seconds"]
+    assert seconds["02_long"] >= 6
+    assert 0 < seconds["01_short"] < seconds["02_long"]
