@@ -48,6 +48,7 @@ def explore(
     controls: Controls,
     *,
     static: Sequence[Settings],
+    page: Callable[[], Any] | None = None,
     live: bool | None = None,
 ) -> None:
     """Let a reader choose the settings of a figure.
@@ -64,6 +65,8 @@ def explore(
         controls: For each control the values to choose from, in their order.
         static: Settings of the static form, each with a value for every control; the
             first is where the sliders start.
+        page: Makes what is shown instead where there is no kernel, such as a figure of
+            `figures.page`, which needs none.
         live: Sliders or not; None: as `is_live` says.
 
     Raises:
@@ -80,10 +83,14 @@ def explore(
     for setting in static:
         if any(setting[name] not in values for name, values in controls.items()):
             raise ValueError(f"static: {setting} is no choice of {dict(controls)}")
-    if is_live() if live is None else live:
+    live = is_live() if live is None else live
+    if live or page is not None:
         from IPython.display import display
 
-        display(make_explorer(draw, controls, start=static[0]))
+        if page is not None and not live:
+            display(page())
+        else:
+            display(make_explorer(draw, controls, start=static[0]))
         return
     for setting in static:
         _show(draw, setting)

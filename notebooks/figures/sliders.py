@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from IPython.display import HTML
 
-SCRIPT = Path(__file__).parents[2] / "book" / "interactive" / "sliders.js"
+from figures.page import page_figure, table
 
 
 @dataclass(frozen=True)
@@ -116,21 +114,14 @@ def slider_figure(
         "measures": [vars(measure) for measure in measures],
         "values": nested(()),
     }
-    # A closing tag inside of the data would end the script.
-    inlined = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    return HTML(
-        '<figure class="sliders">'
-        f"{_table(found[begin], measures, controls, start, show)}"
-        f"<figcaption>{html.escape(caption)}</figcaption>"
-        f'<script type="application/json">{inlined}</script>'
-        f"<script>{SCRIPT.read_text(encoding='utf-8')}</script></figure>"
-    )
+    static = _table(found[begin], measures, controls, start, show)
+    return page_figure("sliders", data, static, caption)
 
 
 def _shown(value: float, measure: Measure) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:.{measure.digits}f} {html.escape(measure.unit)}".rstrip()
+    return f"{value:.{measure.digits}f} {measure.unit}".rstrip()
 
 
 def _table(
@@ -144,18 +135,9 @@ def _table(
     settings = ", ".join(
         f"{label}: {show(start[name])}" for name, (label, _) in controls.items()
     )
-    head = "".join(f"<th>{html.escape(m.label)}</th>" for m in measures)
-    rows = "".join(
-        f"<tr><th>{html.escape(category)}</th>"
-        + "".join(
-            f"<td>{_shown(value, measure)}</td>"
-            for value, measure in zip(row, measures, strict=True)
-        )
-        + "</tr>"
+    rows = {
+        category: [_shown(value, measure) for value, measure in zip(row, measures)]
         for category, row in values.items()
-    )
-    return (
-        f'<div class="sliders-static"><p>{html.escape(settings)}</p>'
-        f"<table><thead><tr><th></th>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    }
+    head = ["", *(measure.label for measure in measures)]
+    return f"<p>{html.escape(settings)}</p>{table(head, rows)}"

@@ -68,6 +68,13 @@ def test_the_static_form_draws_and_prints_what_the_live_one_does(capsys):
     assert capsys.readouterr().out.replace("\x1b[2K\r", "") == printed
 
 
+def test_a_page_shows_a_figure_that_needs_no_kernel(capsys):
+    draw, static = Recorder(), [{"k1": 15, "eps": 0.5}]
+    explore(draw, CONTROLS, static=static, page=lambda: "figure", live=False)
+    assert draw.calls == []
+    assert capsys.readouterr().out == "figure\n"
+
+
 def test_an_error_in_draw_is_not_swallowed():
     def draw(eps):
         if eps > 0.4:
