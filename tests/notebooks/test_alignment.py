@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from figures.alignment import (
     PASSING,
@@ -87,6 +89,16 @@ def test_a_game_starts_with_the_points_and_learns_people():
     assert len(film) == 61
     assert film[-1][1] > max(film[0][1], 0.9)
     assert probe(film[-1][0], people) > 0.9
+
+
+def test_a_probe_is_a_classifier_by_nine_neighbours():
+    features, _, _ = play("all four", 1.0, steps=30)[-1]
+    _, people, cameras = make_toy("all four")
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    nearest = KNeighborsClassifier(9)
+    for classes in (people, cameras):
+        expected = cross_val_score(nearest, features, classes, cv=folds).mean()
+        assert probe(features, classes) == pytest.approx(expected)
 
 
 def test_a_reversal_of_zero_leaves_the_features_to_the_people():
