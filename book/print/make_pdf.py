@@ -234,6 +234,7 @@ def main() -> None:
     file.write_text(document(volume, options.html.absolute() / "_static"), "utf-8")
     pdf = print_pdf(file, browser)
     options.out.write_bytes(pdf)
+    file.unlink()
     print(
         f"{options.out}: {len(pdf) / 1e6:.1f} MB "
         f"in {time.monotonic() - started:.0f} seconds"

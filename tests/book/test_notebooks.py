@@ -80,6 +80,12 @@ def test_it_names_no_folder_of_the_machine_it_was_executed_on(notebook):
     assert re.findall(r"/(?:root|home|work|tmp|Users)/[\w.-]+", text) == []
 
 
+def test_no_line_of_its_text_is_a_comment(notebook):
+    # MyST leaves out a line that begins with a per cent sign.
+    text = [cell.source for cell in read(notebook).cells if cell.cell_type != "code"]
+    assert re.findall(r"^%.*", "\n".join(text), re.MULTILINE) == []
+
+
 def test_it_stores_no_times_widgets_or_error_stream(notebook):
     assert "widgets" not in read(notebook).metadata
     for cell in code_cells(notebook):
