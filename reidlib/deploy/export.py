@@ -162,9 +162,10 @@ def _read_onnx(file: Path) -> Callable[[Tensor], np.ndarray]:
 
 
 def _pt2(whole: nn.Module, crops: Tensor, file: Path, about: dict[str, str]) -> None:
-    with file.open("wb") as stream:
-        extra = {"reidlib.json": json.dumps(about)}
-        torch.export.save(_exported(whole, crops), stream, extra_files=extra)
+    content = io.BytesIO()  # a write that fails would end the process within torch
+    extra = {"reidlib.json": json.dumps(about)}
+    torch.export.save(_exported(whole, crops), content, extra_files=extra)
+    file.write_bytes(content.getbuffer())
 
 
 def _read_pt2(file: Path) -> Callable[[Tensor], np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import SMALL, few_people, train
+from support import SMALL, few_people, full_disk, train
 from torch import Tensor, nn
 
 import reidlib
@@ -72,6 +72,17 @@ def test_a_file_of_torch_export_needs_no_library(
         found = loaded(batch).numpy()
     np.testing.assert_allclose(found, features(network, batch), atol=TOLERANCE)
     assert json.loads(told["reidlib.json"])["run"] == "x"
+
+
+@pytest.mark.parametrize("name", ["a.pt2", "a.onnx"])
+def test_a_full_disk_ends_in_a_line(
+    network: nn.Module, tmp_path: Path, name: str
+) -> None:
+    if name == "a.onnx":
+        pytest.importorskip("onnxruntime")
+    with full_disk(10_000), pytest.raises(ReIDError, match="cannot be written"):
+        export_network(network, SIZE, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 class Undecided(nn.Module):

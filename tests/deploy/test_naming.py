@@ -251,6 +251,9 @@ def test_what_cannot_be_asked_is_refused(tmp_path, monkeypatch):
         naming_page(one, tmp_path / "no" / "where" / "name.html")
     with pytest.raises(ReIDError, match="no features"):
         naming_page([], tmp_path / "name.html")
+    for seed in (-1, 1.5, "x", None):
+        with pytest.raises(ReIDError, match=r"seed is .*; give a whole number from 0"):
+            naming_page(one, tmp_path / "name.html", seed=seed)
 
 
 def test_the_command_writes_the_page_and_says_what_comes_next(tmp_path, capsys):
