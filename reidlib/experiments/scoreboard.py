@@ -178,16 +178,14 @@ class Scoreboard:
             + "\n</tbody>"
             for paper, title in PAPERS.items()
         )
-        return "\n".join(
+        table = f"<thead><tr>{head}</tr></thead>\n{bodies}"
+        # Markdown takes what no blank line parts for one piece of HTML.
+        return "\n\n".join(
             [
                 f"<style>\n{style}\n</style>",
-                self.counts().html(),
-                f'<div class="board" data-signs="{escape(signs)}">',
-                '<table class="board-items">',
-                f"<thead><tr>{head}</tr></thead>",
-                bodies,
-                "</table>",
-                "</div>",
+                f'<div class="board-counts">\n{self.counts().html()}\n</div>',
+                f'<div class="board" data-signs="{escape(signs)}">\n'
+                f'<table class="board-items">\n{table}\n</table>\n</div>',
                 f"<script>\n{script}\n</script>",
             ]
         )
@@ -271,8 +269,7 @@ def _row(line: Line, linked: bool) -> str:
     cells = {
         "claim": claim,
         "paper": "<br>".join(
-            f"<span>{points(value)} {escape(dataset)}</span>"
-            for dataset, value in paper.items()
+            f"{points(value)} {escape(dataset)}" for dataset, value in paper.items()
         ),
         "here": here,
         "verdict": f"{line.sign} <small>{escape(SHORT[line.sign])}</small>",
@@ -308,7 +305,6 @@ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem
 .report th, .report td {{ padding: 0.2em 0.8em; text-align: left;
   border-bottom: 1px solid #8884; }}
 caption {{ text-align: left; font-weight: bold; }}
-@media (max-width: 30em) {{ .report th, .report td {{ padding: 0.2em 0.3em; }} }}
 </style>
 <h1>{title}</h1>
 {body}

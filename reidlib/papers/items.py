@@ -20,8 +20,8 @@ from reidlib.papers.tables import PAPERS
 ROOT = Path(__file__).resolve().parents[2]
 
 CHECKS = {
-    "loop": "equals a loop over what the paper says",
-    "known": "gives known answers",
+    "loop": "equal to a loop",
+    "known": "known answers",
     "runs": "shown again, from our own networks",
     "drawn": "drawn again",
     "quoted": "the paper's rows, quoted",

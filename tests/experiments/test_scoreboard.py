@@ -156,7 +156,7 @@ def look(page: Page) -> Any:
         await page.set_viewport_size({"width": 390, "height": 800})
         found = {"all": await shown(), "controls": await page.locator("select").count()}
         found["width"] = await page.evaluate("document.documentElement.scrollWidth")
-        cut = "[...document.querySelectorAll('.board *, .report:first-of-type *')]"
+        cut = "[...document.querySelectorAll('.board *, .board-counts *')]"
         cut += ".filter(e => e.getBoundingClientRect().right > 390).length"
         found["clipped"] = await page.evaluate(cut)
         if found["controls"]:
