@@ -149,7 +149,14 @@ def _git(*words: str) -> str | None:
 
 
 # What uses trained networks and is never used by a training.
-_ABOVE_TRAINING = ("cli.py", "deploy", "exercises.py", "papers", "plotting")
+_ABOVE_TRAINING = (
+    "cli.py",
+    "deploy",
+    "exercises.py",
+    "experiments",
+    "papers",
+    "plotting",
+)
 
 
 @cache
