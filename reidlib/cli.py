@@ -391,7 +391,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--scoreboard",
         action="store_true",
-        help="every difference that a paper reports, and whether it holds",
+        help="every item of the papers: its claim, and whether it holds",
     )
     report.set_defaults(command=_report)
     exercise = commands.add_parser(
