@@ -52,7 +52,7 @@ begin("film", (live, data, say) => {
     timer = setInterval(() => {
       if (state.step === data.steps.length - 1) stop();
       else move(state.step + 1);
-    }, 250);
+    }, 150);
     play.textContent = "■ Stop";
   }
   function stop() {

@@ -45,7 +45,7 @@ def film_figure(
     start: tuple[str, float],
     *,
     caption: str,
-    frames: int = 21,
+    frames: int = 41,
 ) -> HTML:
     """Return the game of `figures.alignment.play` with a slider over its steps.
 
