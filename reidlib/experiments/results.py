@@ -141,7 +141,7 @@ class Job:
     data: Data
     seed: int
 
-    @property
+    @functools.cached_property
     def config(self) -> Any:
         """The configuration of the run."""
         return self.row.config(self.preset, self.seed)
@@ -193,13 +193,16 @@ class Job:
         from their defaults: it stays when a setting is added, and when a version is
         raised.
         """
+        return results_dir() / self.row.recipe / self._name
+
+    @functools.cached_property
+    def _name(self) -> str:
         (target, _), *labelled = self.cities
         key: list[Any] = [changed(asdict(self.config), _defaults(self.row.recipe))]
         for city, seed in labelled:
             key += [changed(asdict(city.dials), asdict(Dials())), seed]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        name = f"{target.name}-s{self.seed}-{digest[:10]}.json"
-        return results_dir() / self.row.recipe / name
+        return f"{target.name}-s{self.seed}-{digest[:10]}.json"
 
     def read(self) -> dict[str, Any] | None:
         """Return the result file, or None if there is none.

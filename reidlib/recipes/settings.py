@@ -270,7 +270,7 @@ def restore(kind: type[T], saved: Mapping[str, Any]) -> T:
         saved: As `dataclasses.asdict` made it.
     """
     values = {}
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in saved:
             value, hint = saved[field.name], hints[field.name]
@@ -300,13 +300,23 @@ _SMALLEST = 1e-20
 """Smallest value of a number that is not 0: 1 over a smaller one may be infinite."""
 
 
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a class's settings, which are compiled once."""
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind)
+    return _HINTS[kind]
+
+
 def check_types(config: object) -> None:
     """Raise where a setting is not of its type, or a number is of no use.
 
     NaN, infinite and huge numbers are of none. Numbers of NumPy become those of Python,
     which can be written to a file.
     """
-    for name, kind in get_type_hints(type(config)).items():
+    for name, kind in _hints(type(config)).items():
         value: Any = getattr(config, name)
         shown = f"{name} is {' '.join(repr(value).split()):.60}"
         if get_origin(kind) is Literal:
