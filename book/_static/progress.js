@@ -6,8 +6,10 @@
   "use strict";
   const KEY = "reidlib-exercises";
   let ticked = new Set();
+  let kept = true;
 
   function read() {
+    if (!kept) return;
     try {
       const stored = JSON.parse(localStorage.getItem(KEY));
       ticked = new Set(Array.isArray(stored) ? stored : []);
@@ -20,7 +22,8 @@
     try {
       localStorage.setItem(KEY, JSON.stringify([...ticked]));
     } catch {
-      // Blocked or full.
+      // Blocked or full: from now on this page alone knows.
+      kept = false;
     }
   }
 

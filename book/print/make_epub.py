@@ -8,7 +8,9 @@ mathematics into MathML, which readers of EPUB show with their own letters.
 from __future__ import annotations
 
 import argparse
+import base64
 import datetime
+import hashlib
 import html
 import json
 import mimetypes
@@ -169,15 +171,23 @@ def texts_of(volume: Volume) -> list[Text]:
     return texts
 
 
-def take_pictures(texts: list[Text]) -> dict[str, Path]:
+def take_pictures(texts: list[Text]) -> dict[str, bytes]:
     """Return the pictures by their names in the EPUB, which the texts then use."""
-    pictures: dict[str, Path] = {}
+    pictures: dict[str, bytes] = {}
     for text in texts:
         for image in text.body.select("img"):
-            path = Path(unquote(urlsplit(str(image["src"])).path))
-            name = f"images/{slug(path.name)}"
-            if pictures.setdefault(name, path) != path:
-                raise ValueError(f"two pictures are called {path.name}")
+            source = str(image["src"])
+            if source.startswith("data:image/"):
+                kind, _, content = source.removeprefix("data:image/").partition(",")
+                data = base64.b64decode(content)
+                ending = kind.partition(";")[0]
+                name = f"{hashlib.sha256(data).hexdigest()[:16]}.{ending}"
+            else:
+                path = Path(unquote(urlsplit(source).path))
+                name, data = slug(path.name), path.read_bytes()
+            name = f"images/{name}"
+            if pictures.setdefault(name, data) != data:
+                raise ValueError(f"two pictures are called {name}")
             image["src"] = name
     return pictures
 
@@ -231,7 +241,7 @@ def navigation(volume: Volume) -> str:
     return xhtml("Contents", "\n".join(lines))
 
 
-def package(volume: Volume, texts: list[Text], pictures: dict[str, Path]) -> str:
+def package(volume: Volume, texts: list[Text], pictures: dict[str, bytes]) -> str:
     """Write the list of all files, with the title and the order of reading."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "version"
@@ -313,8 +323,8 @@ def write_epub(volume: Volume, static: Path, out: Path, browser: str) -> None:
         for text in texts:
             body = text.body.decode(formatter="minimal")
             file.writestr(f"EPUB/{text.name}", xhtml(text.title, body))
-        for name, path in pictures.items():
-            file.write(path, f"EPUB/{name}", zipfile.ZIP_STORED)
+        for name, data in pictures.items():
+            file.writestr(f"EPUB/{name}", data, zipfile.ZIP_STORED)
 
 
 def main() -> None:

@@ -150,9 +150,11 @@ def read_page(
     unique_ids(article, page)
     point_inside(article, page, printed)
     for image in article.select("img[src]"):
+        image.attrs.pop("loading", None)
+        if str(image["src"]).startswith("data:"):
+            continue
         path = file.parent / unquote(str(image["src"]))
         image["src"] = path.resolve().as_uri()
-        image.attrs.pop("loading", None)
     title_tag = article.select_one("h1")
     if title_tag is None:
         raise ValueError(f"{file}: the page has no title")

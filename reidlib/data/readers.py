@@ -64,7 +64,7 @@ _COLUMNS = {
     "pid": (
         *("pid", "vid", "person", "personid", "vehicle", "vehicleid", "identity"),
         *("label", "subject", "individual", "pedestrian", "people", "peopleid"),
-        *("identifier", "人物", "人物id", "行人", "行人id"),
+        *("人物", "人物id", "行人", "行人id"),
     ),
     "camid": (
         *("camid", "cam", "camera", "cameraid", "cameraname", "cameranumber"),
@@ -512,8 +512,10 @@ def _check_header(index: Path, header: list[str]) -> None:
             words = re.sub(r"[\W\d_]+", " ", plain).split()
             word = "".join(words)
             if difflib.get_close_matches(word, near, n=1, cutoff=0.8) or (
-                column == "camid"
-                and (word == "cid" or any(part.startswith("cam") for part in words))
+                # Alone, since a track and a frame have identifiers as well.
+                (column == "pid" and word == "identifier")
+                or (column == "camid" and word == "cid")
+                or (column == "camid" and any(part.startswith("cam") for part in words))
             ):
                 raise ReIDError(
                     f"{index} has a column {name!r} and no column {column!r}; rename "

@@ -14,6 +14,13 @@ _CHUNK = 64  # numbers that are compared at once, before one is looked at
 _ONE, _NONE = np.float32(1), np.float32(0)
 
 
+@kernel
+def _range(distance, row_margin, col_margin):
+    """Return what a distance is at least and at most, equal wherever it is asked."""
+    margin = row_margin + col_margin
+    return np.float32(distance - margin), np.float32(distance + margin)
+
+
 @partial(kernel, fastmath={"reassoc", "nsz"})
 def count_nearer(
     start, stop, distance, row_margin, col_margin, matches, num_matches, counts
@@ -43,9 +50,11 @@ def count_nearer(
             size = min(_CHUNK, distance.shape[1] - begin)
             found = _NONE
             for place in range(size):
-                margin = row_margin[row] + col_margin[begin + place]
-                least[place] = distance[row, begin + place] - margin
-                most[place] = distance[row, begin + place] + margin
+                least[place], most[place] = _range(
+                    distance[row, begin + place],
+                    row_margin[row],
+                    col_margin[begin + place],
+                )
                 found += _ONE if least[place] <= last else _NONE
             if found == 0:
                 continue
@@ -78,9 +87,7 @@ def count_pairs(
     """Count pairs by their exact distances where `count_nearer` could not tell."""
     for pair in range(len(rows)):
         row, col = rows[pair], cols[pair]
-        margin = row_margin[row] + col_margin[col]
-        least = np.float32(distance[row, col] - margin)
-        most = np.float32(distance[row, col] + margin)
+        least, most = _range(distance[row, col], row_margin[row], col_margin[col])
         for match in range(num_matches[row]):
             if least <= matches[row, match] <= most:
                 counts[row, match] += exact[pair] <= matches[row, match]

@@ -20,13 +20,11 @@ from reidlib.evaluation.rerank import Reranker
 from reidlib.neighbors.compiled import in_threads, is_wanted
 
 # Elements of a block of distances; all that is held for one is 4 bytes each, or some 20
-# without compiled kernels.
+# without compiled kernels. Where most pairs are near ties, it is 12 of whole rows.
 _BLOCK_CPU, _BLOCK_GPU = 1 << 21, 1 << 26
 # Gallery images of a block: a product of few queries with all images is slower by a
 # sixth than one of many queries with some.
 _TILE = 4096
-# Pairs that are looked up among the matches of their queries at once.
-_PAIRS = 1 << 16
 # Images that are computed exactly beyond those asked for: near ties of the last one.
 _SPARE = 8
 _DISTANCES = ("cosine", "squared_euclidean")
@@ -233,7 +231,7 @@ def camera_remark(number: int) -> str:
 
 def check_matches(query: ImageTable, gallery: ImageTable) -> None:
     """Raise `ReIDError` if no query has a match in the gallery."""
-    if not len(_pairs(query, gallery)[0][0]):
+    if not _People(query, gallery).num_matches.any():
         raise NoMatchError(_why_unmatched(query, gallery))
 
 
@@ -387,17 +385,17 @@ class _Search:
         # Re-ranking holds whole rows of its own.
         whole = gpu or rerank is not None
         self.tile = len(others) if whole else min(_TILE, len(others))
-        self._matches, self._removed = _pairs(query, gallery[self.kept])
+        self._people = _People(query, gallery[self.kept])
         self._cameras = None
         if other_cameras:
             self._cameras = query.camids, gallery.camids[self.kept]
+        self.num_matches = self._people.num_matches
         # Pairs of one person, under any two cameras.
-        self.num_same = len(self._matches[0]) + len(self._removed[0])
-        self.num_matches = np.bincount(self._matches[0], minlength=len(query))
+        self.num_same = int((self._people.last - self._people.first).sum())
 
-    def matches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def matches(self, rows: np.ndarray) -> Rows:
         """Return place in ``rows`` (which ascend) and column of each match."""
-        return _within(self._matches, rows)
+        return self._people.matches(rows)
 
     def parts(self, rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
         """Yield as many queries as fit into a block of ``width`` distances each."""
@@ -409,7 +407,7 @@ class _Search:
         """Yield some queries and their ``(B, G)`` distances, inf where left out."""
         for part in self.parts(rows, len(self.kept)):
             block = self.distance.exact(torch.from_numpy(part))
-            self._leave_out(part, block, _within(self._removed, part))
+            self._leave_out(part, block, self._people.same_camera(part))
             yield part, block
 
     def rough(self, rows: np.ndarray, *, matches: bool = True) -> Rough:
@@ -420,9 +418,9 @@ class _Search:
             matches: False to leave out the matches as well; inf stands there.
         """
         rough = self.distance.rough(torch.from_numpy(rows))
-        row, col = _within(self._removed, rows)
+        row, col = self._people.same_camera(rows)
         if not matches:
-            more = _within(self._matches, rows)
+            more = self.matches(rows)
             row, col = np.append(row, more[0]), np.append(col, more[1])
 
         def tile(cols: slice) -> Tensor:
@@ -445,35 +443,62 @@ class _Search:
             block[same.to(block.device)] = torch.inf
 
 
-def _pairs(query: ImageTable, gallery: ImageTable) -> tuple[Rows, Rows]:
-    """Return all pairs of one person, in the order of the queries.
+class _People:
+    """The pairs of one person, which are listed for some queries at a time.
 
-    Returns:
-        Rows of query and gallery of the matches, and of the pairs of one camera, which
-        the protocol leaves out.
+    Gallery images are sorted by person and then by camera, so that those of a query's
+    person are a range, and those of its camera a range inside::
+
+        person    3  7  7  7  7  7  9
+        camera    1  0  0  2  2  5  0
+                     first             last       a query of person 7
+                           own_first  own_last    under camera 2
     """
-    order = np.argsort(gallery.pids, kind="stable")
-    sorted_pids = gallery.pids[order]
-    start = np.searchsorted(sorted_pids, query.pids)
-    count = np.searchsorted(sorted_pids, query.pids, side="right") - start
-    count[query.pids <= DISTRACTOR] = 0
-    row = np.repeat(np.arange(len(query)), count)
-    place = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
-    col = order[np.repeat(start, count) + place]
-    camera = query.camids[row]
-    same = (camera == gallery.camids[col]) & (camera != NO_CAMERA)
-    return (row[~same], col[~same]), (row[same], col[same])
 
+    def __init__(self, query: ImageTable, gallery: ImageTable) -> None:
+        people, cameras = np.unique(gallery.pids), np.unique(gallery.camids)
+        number = max(1, len(cameras))
 
-def _within(pairs: Rows, rows: np.ndarray) -> Rows:
-    """Return the pairs of some queries, as places in ``rows`` and columns."""
-    row, col = pairs
-    first, last = np.searchsorted(row, [rows[0], rows[-1] + 1])
-    row, col = row[first:last], col[first:last]
-    place = np.searchsorted(rows, row)
-    # Queries in between that are not asked for have no pairs to rank.
-    asked = rows[place] == row
-    return place[asked], col[asked]
+        def key(table: ImageTable) -> tuple[np.ndarray, np.ndarray]:
+            person = np.searchsorted(people, table.pids) * number
+            return person, person + np.searchsorted(cameras, table.camids)
+
+        places = key(gallery)[1]
+        self.order = np.argsort(places, kind="stable")
+        places = places[self.order]
+        person, camera = key(query)
+        known = (query.pids > DISTRACTOR) & np.isin(query.pids, people)
+        self.first = np.searchsorted(places, person)
+        self.last = np.searchsorted(places, person + number)
+        self.last[~known] = self.first[~known]
+        own = known & (query.camids != NO_CAMERA) & np.isin(query.camids, cameras)
+        self.own_first = np.searchsorted(places, camera)
+        self.own_last = np.searchsorted(places, camera, side="right")
+        self.own_first[~own] = self.own_last[~own] = self.first[~own]
+        self.num_matches = self.last - self.first - (self.own_last - self.own_first)
+
+    def matches(self, rows: np.ndarray) -> Rows:
+        """Return place in ``rows`` and column of each match, ascending."""
+        return self._listed(
+            (self.first[rows], self.own_first[rows]),
+            (self.own_last[rows], self.last[rows]),
+        )
+
+    def same_camera(self, rows: np.ndarray) -> Rows:
+        """Return the pairs of one camera, which the protocol leaves out."""
+        return self._listed((self.own_first[rows], self.own_last[rows]))
+
+    def _listed(self, *ranges: Rows) -> Rows:
+        rows, cols = [], []
+        for first, last in ranges:
+            count = last - first
+            row = np.repeat(np.arange(len(count)), count)
+            start = np.repeat(first - (count.cumsum() - count), count)
+            rows.append(row)
+            cols.append(self.order[start + np.arange(len(row))])
+        row, col = np.concatenate(rows), np.concatenate(cols)
+        order = np.lexsort((col, row))
+        return row[order], col[order]
 
 
 def _distance(
@@ -574,7 +599,8 @@ def _count_others(
     unsure = (nearer != beyond) & distance.isfinite()
     place, col = unsure.nonzero(as_tuple=True)
     exact = rough.exact(place.cpu().numpy(), col.cpu().numpy() + cols.start)
-    for part in torch.arange(len(place), device=place.device).split(_PAIRS):
+    lists = torch.arange(len(place), device=place.device)
+    for part in lists.split(max(1, _BLOCK_CPU // most)):
         rows, at = place[part], col[part]
         nearer[rows, at] = torch.searchsorted(nearest[rows], exact[part][:, None])[:, 0]
     nearer += torch.arange(num_queries, device=place.device)[:, None] * (most + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import zipfile
 from pathlib import Path
@@ -46,6 +48,9 @@ NEED = r"""<section id="need"><h1>What you need</h1><p>What is 1 + 1?</p>
 </section>"""
 WIDE = "".join(f"<td><code>a_long_name_{n}</code></td>" for n in range(30))
 LONG = "x = " + " + ".join(f"number_{n}" for n in range(40))
+buffer = io.BytesIO()
+Image.new("RGB", (4, 4), "red").save(buffer, "png")
+INSIDE = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 ONE = rf"""<section class="mathjax_ignore" id="chapter"><h1>One: a &lt;chapter&gt;</h1>
 <section id="first"><h2>First</h2>
 <p>An <span id="id1"></span>equation, and the sign &amp;.</p>
@@ -57,7 +62,8 @@ href="#equation-e1">#</a></span>\[\mathbf c = \sum_i x_i < \mathcal L\]</div>
 <div class="cell_output">
 <img alt="a blue square" src="../_images/blue%20square.png"></div></div>
 <table border="1"><tbody><tr>{WIDE}</tr></tbody></table>
-<figure class="sliders"><div class="sliders-static"><p>alpha 0.4</p></div>
+<figure class="sliders"><div class="live-static"><p>alpha 0.4</p>
+<img alt="a red point" src="{INSIDE}"></div>
 <script>alert(1)</script></figure>
 <p id="id1">A second use of an id.<br></p></section>
 <section id="exercises"><h2>Exercises</h2>

@@ -6,6 +6,7 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from browser import visit
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,10 @@ Object.defineProperty(window, "localStorage", {
     throw new DOMException("blocked", "SecurityError");
   },
 })"""
+# As a browser whose storage is full: what is there can be read.
+FULL = """Storage.prototype.setItem = function () {
+  throw new DOMException("full", "QuotaExceededError");
+}"""
 
 
 def written() -> int:
@@ -72,9 +77,10 @@ def test_what_else_is_stored_under_the_name_does_no_harm(build):
     assert asyncio.run(visit(build.html / LANDING, True, look)) == [0, 0, 1]
 
 
-def test_where_storage_is_blocked_ticks_last_as_long_as_the_page(build):
+@pytest.mark.parametrize("storage", [BLOCKED, FULL], ids=["blocked", "full"])
+def test_where_storage_takes_nothing_ticks_last_as_long_as_the_page(build, storage):
     async def look(page):
-        await page.add_init_script(BLOCKED)
+        await page.add_init_script(storage)
         await page.reload()
         boxes, count = (
             page.locator(".exercise-tick input"),

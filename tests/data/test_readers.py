@@ -351,6 +351,8 @@ def test_further_columns_keep_what_they_hold(write_images):
         "gap": ([f"{2**53 + 1}", "nan"], [f"{2**53 + 1}", "nan"]),
         "long": ([f"{2**53}.0", f"{2**53 + 1}.0"], [f"{2**53}.0", f"{2**53 + 1}.0"]),
         "same": (["0.10", "0.1"], [0.1, 0.1]),
+        "track_identifier": (["3", "4"], [3, 4]),
+        "frame_id": (["5", "6"], [5, 6]),
     }
     lines = [",".join(["path", *columns])]
     for row in range(2):
