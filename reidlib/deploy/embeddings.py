@@ -205,6 +205,8 @@ def _read_parquet(file: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for name in content.column_names:
         column = content[name].combine_chunks()
+        if name in (*_COLUMNS, "features") and column.null_count:
+            raise ValueError(f"{column.null_count} rows have no {name!r}")
         if name == "features":
             flat = column.flatten().to_numpy()
             arrays[name] = flat.reshape(len(column), -1)

@@ -144,6 +144,16 @@ def test_names_of_images_are_texts(tmp_path, table, paths):
         load_embeddings(file)
 
 
+def test_empty_cells_are_no_names(tmp_path, table):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    file = save_embeddings(tmp_path / "x.parquet", FEATURES, table, "f")
+    names = pa.array(["a b.jpg", None])
+    pq.write_table(pq.read_table(file).set_column(0, "path", names), file)
+    with pytest.raises(DamagedError, match="1 rows have no 'path'"):
+        load_embeddings(file)
+
+
 def test_a_column_that_is_there_twice_is_told_in_one_line(tmp_path, table):
     pq = pytest.importorskip("pyarrow.parquet")
     file = save_embeddings(tmp_path / "x.parquet", FEATURES, table, "f")
