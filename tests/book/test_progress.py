@@ -20,7 +20,9 @@ Object.defineProperty(window, "localStorage", {
   },
 })"""
 # As a browser whose storage is full: what is there can be read.
-FULL = """Storage.prototype.setItem = function () {
+FULL = """const setItem = Storage.prototype.setItem;
+Storage.prototype.setItem = function (...item) {
+  if (!new Error().stack.includes("progress.js")) return setItem.apply(this, item);
   throw new DOMException("full", "QuotaExceededError");
 }"""
 
