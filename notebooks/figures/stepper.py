@@ -45,7 +45,8 @@ def steps_of(
     Example:
         >>> zeros, two = torch.zeros(3, dtype=torch.long), torch.tensor([0, 0, 1])
         >>> scores = torch.tensor([2.0, 0.0, 0.0])
-        >>> found = steps_of("ordered", torch.arange(3), zeros, two, scores, two, zeros)
+        >>> pids, members = two + 1, torch.arange(3)
+        >>> found = steps_of("ordered", members, zeros, two, scores, pids, zeros)
         >>> [step["gone"] for step in found], found[-1]["precision"]
         ([[], [2]], 1.0)
     """
