@@ -10,6 +10,7 @@ begin("film", (live, data, say) => {
     viewBox: `0 0 ${SIDE} ${SIDE}`, class: "live-small film-plane", role: "img",
     "aria-label": "Images of four people under two cameras, as points",
   });
+  const width = element(live, "p", { class: "live-told" });
   element(live, "p", { class: "live-told" },
     "● left camera   ▲ right camera; letters are people, in the middle of their images.");
   const update = bars(live, "", ["people found", "camera found by the game's classifier", "camera found by a fresh probe"]);
@@ -26,6 +27,7 @@ begin("film", (live, data, say) => {
       return [a * x + b * y + e, c * x + d * y + f];
     });
     const reach = Math.max(...moved.flat().map(Math.abs), 1e-9);
+    width.textContent = `Drawn to fill the picture, which is ${(2 * reach).toPrecision(2)} wide at this step.`;
     const at = ([x, y]) => [SIDE / 2 + (x / reach) * 148, SIDE / 2 - (y / reach) * 148];
     svg.textContent = "";
     moved.forEach((point, i) => {
