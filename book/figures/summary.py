@@ -16,8 +16,8 @@ from verdict_charts import HERE, PAPER
 
 PARTS = {
     "CALR": [
-        ("CALR-T3", "label refinement, weights", "label refinement"),
-        ("CALR-T3", "camera alignment, weights", "camera alignment"),
+        ("CALR-T3", "label refinement, weights", "label refinement with weights"),
+        ("CALR-T3", "camera alignment, weights", "camera alignment with weights"),
         ("CALR-T3", "both, weights", "both: CALR"),
     ],
     "AFF_SCL": [

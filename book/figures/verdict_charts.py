@@ -45,7 +45,8 @@ def draw(table: str) -> Figure:
     found = told(table)
     figure, ax = plt.subplots(figsize=(7, 0.9 + 0.42 * len(found)))
     noise = np.array([v.noise if math.isfinite(v.noise) else 0.0 for v in found])
-    band = {"color": "0.5", "alpha": 0.2, "lw": 0, "label": "seed variance"}
+    what = "deviation between cities" if found[0].shared else "seed variance"
+    band = {"color": "0.5", "alpha": 0.2, "lw": 0, "label": what}
     ax.barh(range(len(found)), 2 * noise, height=1, left=-noise, **band)
     ax.axvline(0, color="0.5", lw=1)
     for place, one in enumerate(found):

@@ -221,8 +221,7 @@ class Gallery:
         if start is not None:
             start = _in_utc(start)
         _check_columns(embeddings.table, start)
-        if crops:
-            embeddings.require_unchanged()
+        embeddings.require_unchanged()
         with self._writing():
             before = self._count()
             total = len(embeddings.table)

@@ -144,7 +144,8 @@ def seconds_of_runs(
         data: Data of the runs; the cities of the plan if not given.
 
     Returns:
-        Seconds times threads; rows that share a run have one entry.
+        Seconds times threads; rows that share a run have one entry, and runs on a GPU
+        none.
 
     Raises:
         ReIDError: If table or preset are unknown, or a result file is damaged.
@@ -159,6 +160,7 @@ def seconds_of_runs(
         file: float(result.get("seconds") or 0)
         * result.get("hardware", {}).get("threads", 1)
         for file, result in found.items()
+        if not str(result.get("device", "cpu")).startswith("cuda")
     }
 
 

@@ -165,13 +165,21 @@ def _differences(found: list[Verdict], title: str) -> Report:
             line += [one.in_paper or "no figure", one.sign]
         cells.append(tuple(line))
     notes = []
-    known = [one.noise for one in found if math.isfinite(one.noise)]
-    if known:
-        least, most = (f"{found(known):.1f}" for found in (min, max))
-        moved = most if least == most else f"{least} to {most}"
-        notes.append(
-            f"Seed variance moves a mean by {moved} points (one standard deviation)."
-        )
+    for shared, what in (
+        (False, "Seed variance moves a mean"),
+        (
+            True,
+            "Rows of one training share its luck; the deviation between cities moves "
+            "the mean of their differences",
+        ),
+    ):
+        known = [
+            v.noise for v in found if v.shared is shared and math.isfinite(v.noise)
+        ]
+        if known:
+            least, most = (f"{limit(known):.1f}" for limit in (min, max))
+            moved = most if least == most else f"{least} to {most}"
+            notes.append(f"{what} by {moved} points (one standard deviation).")
     notes += remarks(found)
     signs = {one.sign for one in found} if in_paper else set()
     if signs:

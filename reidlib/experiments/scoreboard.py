@@ -28,7 +28,8 @@ CHECKED = "="
 CONTRADICTS = "▲"
 BOARD_SIGNS = {
     **SIGNS,
-    CHECKED: "no difference to judge: checked in another way",
+    CHECKED: "what it computes or shows was checked; whether its claim holds was not "
+    "judged",
     CONTRADICTS: "besides, the paper contradicts itself",
 }
 """What a sign says of an item; it has one of them, and perhaps the last."""
@@ -39,7 +40,7 @@ SHORT = {
     "○": "no effect",
     "✕": "opposite",
     "–": "not run, or no figure",
-    CHECKED: "checked otherwise",
+    CHECKED: "checked, not judged",
     CONTRADICTS: "contradicts itself",
 }
 """A sign in a word or two."""
@@ -118,11 +119,14 @@ class Scoreboard:
         every = [one for found in self.found.values() for one in found]
         of_rows = Counter(one.sign for one in every)
         told = ", ".join(f"{of_rows[sign]} {sign}" for sign in SIGNS if of_rows[sign])
+        shared = sum(one.shared for one in every)
         notes = (
             "; ".join(f"{sign} {words}" for sign, words in BOARD_SIGNS.items()) + ".",
             "An item with several differences has the sign of the row that decides "
-            f"about its claim. All {len(every)} differences of rows: {told or 'none'}.",
-            f"The runs took {self.seconds / 3600:.0f} hours of one core.",
+            f"about its claim. All {len(every)} differences of rows: "
+            f"{told or 'none'}; {shared} of them compare scores of one training.",
+            f"The runs took {self.seconds / 3600:.0f} hours of one core; those on a "
+            "GPU are not counted.",
             *remarks(every),
         )
         title = f"What became of the items of the papers ({self.about})"
@@ -269,7 +273,8 @@ def _row(line: Line, linked: bool) -> str:
     cells = {
         "claim": claim,
         "paper": "<br>".join(
-            f"{points(value)} {escape(dataset)}" for dataset, value in paper.items()
+            f"{points(value)} {escape(dataset)}".strip()
+            for dataset, value in paper.items()
         ),
         "here": here,
         "verdict": f"{line.sign} <small>{escape(SHORT[line.sign])}</small>",

@@ -55,6 +55,8 @@ class Verdict:
             version of the method than now.
         failed: Runs of either row that broke down: they have no difference.
         without_camera: Test images without a camera, on which scores may be too high.
+        shared: Whether both rows are scores of one training in each city. Its luck is
+            theirs, and the noise is the deviation of the difference between cities.
     """
 
     row: str
@@ -65,6 +67,7 @@ class Verdict:
     stale: bool = False
     failed: int = 0
     without_camera: int = 0
+    shared: bool = False
 
     @property
     def found(self) -> str:
@@ -135,11 +138,10 @@ def verdicts(
         seeds = map(int, apart.index.to_list())
         here = {seed: float(value) for seed, value in zip(seeds, points, strict=True)}
         paper = paper_difference(rows[name], rows[against])
-        # Scores of one run share its luck.
         shared = rows[name].shares_run(rows[against])
         noise = seed_noise(here.values(), math.nan if shared else spread)
         state = _state(frame, (name, against))
-        told.append(Verdict(name, against, here, paper, noise, *state))
+        told.append(Verdict(name, against, here, paper, noise, *state, shared))
     return told
 
 

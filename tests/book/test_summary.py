@@ -7,6 +7,8 @@ import math
 import pytest
 
 import summary
+from reidlib.experiments import paired_differences
+from reidlib.experiments.verdicts import luck, seed_noise
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +22,12 @@ def signed(parts, sign):
 
 def test_the_parts_that_help_and_hurt_are_those_of_the_text(parts):
     assert signed(parts, "●") == {
-        "label refinement",
+        "label refinement with weights",
         "contrast with the mean",
         "attributes, equal weights",
     }
     assert signed(parts, "✕") == {
-        "camera alignment",
+        "camera alignment with weights",
         "both: CALR",
         "contrast with the hardest",
         "learned weight",
@@ -45,6 +47,17 @@ def test_what_cannot_be_told_lies_within_seed_variance(parts):
         assert math.isfinite(one.noise)
         assert len(one.here) == 3
         assert (part.name in unclear) == (abs(one.mean) <= one.noise)
+
+
+def test_without_weights_refinement_and_alignment_move_less_than_chance():
+    rows = {"label refinement": "Baseline", "camera alignment": "Baseline"}
+    named = {name: (name, against) for name, against in rows.items()}
+    found = paired_differences("CALR-T3", named, measure="mAP")
+    for name in rows:
+        cities = found.loc[name].drop(["mean", "std"])
+        assert abs(found.loc[name, "mean"]) < seed_noise(cities, luck()), name
+    weights = paired_differences("CALR-T3", {"w": ("weights", "Baseline")})
+    assert (weights.loc["w"].drop(["mean", "std"]) > 0).sum() == 2
 
 
 def test_both_memories_lose_what_the_mean_gains(parts):

@@ -486,6 +486,7 @@ def test_no_crop_stands_beside_the_features_of_another(gallery, people, tmp_path
     Image.new("RGB", (2, 4), "red").save(people.table.file(3))  # of another person
     for use in (
         lambda: gallery.add(found),
+        lambda: gallery.add(found, crops=False),
         lambda: naming_page(found, tmp_path / "page.html"),
     ):
         with pytest.raises(ReIDError, match="were changed since their features were"):

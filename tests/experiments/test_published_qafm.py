@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from reidlib.experiments import by_seed, load_results, plan, verdicts
+import numpy as np
+import pytest
+
+from reidlib.experiments import by_seed, load_results, plan, report, verdicts
 from reidlib.papers import load_table
 
 
@@ -29,6 +32,16 @@ def test_every_row_of_the_paper_is_read_from_one_training_a_city():
             assert scores.loc[row.name, seed] == 100 * of_alpha
             printed = load_table("QAFM-T4").to_frame().loc[row.name, "alpha"]
             assert float(alpha) == printed
+
+
+def test_scores_of_one_training_are_judged_by_the_deviation_between_cities():
+    for one in verdicts("QAFM-T4"):
+        assert one.shared
+        cities = np.array(list(one.here.values()))
+        assert one.noise == pytest.approx(cities.std(ddof=1) / 3**0.5)
+    notes = " ".join(report("QAFM-T4").differences.notes)
+    assert "the deviation between cities moves the mean" in notes
+    assert "Seed variance" not in notes
 
 
 def test_fusing_helps_and_learning_the_weight_does_not():
