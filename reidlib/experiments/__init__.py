@@ -19,13 +19,14 @@ from reidlib.experiments.runner import (
     reproduce,
     reproduce_all,
 )
-from reidlib.experiments.scoreboard import Scoreboard, scoreboard
+from reidlib.experiments.scoreboard import BoardLine, Scoreboard, scoreboard
 from reidlib.experiments.verdicts import SIGNS, Verdict, verdicts
 from reidlib.experiments.verify import Verification, verified, verify
 
 __all__ = [
     "NUM_SEEDS",
     "SIGNS",
+    "BoardLine",
     "Data",
     "Job",
     "Outcome",

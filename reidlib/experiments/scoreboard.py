@@ -47,7 +47,7 @@ SHORT = {
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """An item, and what became of its claim.
 
     Attributes:
@@ -102,7 +102,7 @@ class Scoreboard:
         about: Preset and data, in words.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[BoardLine, ...]
     found: dict[str, list[Verdict]]
     seconds: float
     about: str
@@ -237,7 +237,7 @@ def _line(
     told: Mapping[str, list[Verdict]],
     taken: Mapping[str, dict[Path, float]],
     found: Mapping[str, list[Verdict]],
-) -> Line:
+) -> BoardLine:
     table = item.plan or item.id
     verdict, here = None, CHECKS.get(item.check, "not run")
     if item.row:
@@ -248,7 +248,7 @@ def _line(
         elif table in plans() and table not in told:
             here = "not run: its rows ask for cities or settings of their own"
     rows = tuple(one.sign for one in found.get(item.id, []))
-    return Line(item, verdict, rows, here, sum(taken.get(table, {}).values()))
+    return BoardLine(item, verdict, rows, here, sum(taken.get(table, {}).values()))
 
 
 def _items() -> dict[str, Item]:
@@ -258,7 +258,7 @@ def _items() -> dict[str, Item]:
 _COLUMNS = ("item", "claim", "paper", "here", "verdict", "where", "minutes")
 
 
-def _row(line: Line, linked: bool) -> str:
+def _row(line: BoardLine, linked: bool) -> str:
     """Return an item as a row of the table."""
     item = line.item
     claim = escape(item.claim)
