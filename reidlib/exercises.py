@@ -393,7 +393,7 @@ EXERCISES: dict[str, Exercise] = {
         15,
         "hardest(features, labels, bank)",
         "for each image of a batch the row of the image of its label that is least "
-        "similar to the label's centroid, (B,) int64",
+        "similar to the mean key of that label, (B,) int64",
         {
             "The answer of an image has the image's label.": lambda f: _close(
                 _BATCH[1][torch.as_tensor(f(*_BATCH, _unit(4, 5)))], _BATCH[1]
@@ -581,8 +581,8 @@ EXERCISES: dict[str, Exercise] = {
             "the power or the mean?": lambda f: _close(
                 f(_LAMP, 3.0), _pooled(_LAMP, 3.0), 1e-3
             ),
-            "Negative answers have no power of 2.5, and vanish at 2: look at what is "
-            "below 1e-6.": lambda f: all(
+            "Negative answers have no power of 2.5, and squaring makes them positive: "
+            "raise everything below 1e-6 to 1e-6 first.": lambda f: all(
                 _close(f(_random(2, 3, 8, 4), p), _pooled(_random(2, 3, 8, 4), p), 1e-4)
                 for p in (2.0, 2.5, 3.0)
             ),
@@ -737,7 +737,8 @@ EXERCISES: dict[str, Exercise] = {
         2,
         20,
         "interval(gains, people, draws)",
-        "the 95 % interval (low, high) of the mean gain over queries; gains is (N,), "
+        "the interval (low, high) of the mean gain over queries that leaves out one "
+        "draw in forty at each end; gains is (N,), "
         "NaN where a query was not scored, people (N,); a row of draws, (R, P), holds "
         "P numbers from 0 of the people, in rising order, who were drawn",
         {

@@ -151,7 +151,7 @@ def running(chapter: str) -> str:
         if seconds is not None:
             where = f"{spoken(seconds)}{'' if told else ' to run'} on one {name}"
             told += f" and {where}" if told else f", {where}"
-    return told
+    return told + " once its trainings are stored" if told else ""
 
 
 def spoken(seconds: float) -> str:

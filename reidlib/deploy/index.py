@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from reidlib.checks import check_choice, whole_number
 from reidlib.data.readers import image_files, is_litter, open_dataset
@@ -17,6 +19,8 @@ from reidlib.files import partial
 from reidlib.paths import check_utf8, user_path
 
 _LAYOUTS = ("flat", "folder-per-person")
+# Seconds that a pattern may take for one file name.
+_PATIENCE = 5.0
 
 
 def write_index(
@@ -126,7 +130,7 @@ def _cameras(names: list[str], pattern: str | None) -> list[str]:
             f"camera {pattern!r} has {expression.groups} groups; put the camera, and "
             "nothing else, into parentheses: 'c([0-9]+)'"
         )
-    found = [expression.search(name) for name in names]
+    found = _search(expression, names)
     missed = [
         name for name, one in zip(names, found, strict=True) if not (one and one[1])
     ]
@@ -136,6 +140,32 @@ def _cameras(names: list[str], pattern: str | None) -> list[str]:
             f"names, the first is {missed[0]}"
         )
     return [one[1] for one in found if one]
+
+
+def _search(expression: re.Pattern[str], names: list[str]) -> list[Any]:
+    """Return the match of each name; of a nested repeat it may take years."""
+    clock = getattr(signal, "setitimer", None)  # not on Windows
+    if clock is None or threading.current_thread() is not threading.main_thread():
+        return [expression.search(name) for name in names]
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    found: list[Any] = []
+    try:
+        for name in names:
+            clock(signal.ITIMER_REAL, _PATIENCE)
+            found.append(expression.search(name))
+    except TimeoutError:
+        raise ReIDError(
+            f"camera {expression.pattern!r} takes more than {_PATIENCE:.0f} seconds "
+            f"for {names[len(found)]}; write it without a repeat inside a repeat"
+        ) from None
+    finally:
+        clock(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return found
 
 
 def _numbers(names: list[str], least: int, what: str) -> list[int | str]:

@@ -55,11 +55,14 @@ def test_only_what_was_measured_is_told(book, monkeypatch, tmp_path):
     assert book.running("one") == ""
     measured = {"cpu": {"seconds": {"one": 40.0, "two": 130.0}}}
     times.write_text(json.dumps(measured))
-    assert book.running("one") == ", half a minute to run on one processor core"
+    stored = " once its trainings are stored"
+    assert (
+        book.running("one") == f", half a minute to run on one processor core{stored}"
+    )
     assert book.running("three") == ""
     times.write_text(json.dumps({**measured, "gpu": {"seconds": {"two": 30.0}}}))
     told = ", 2 minutes to run on one processor core and half a minute on one GPU"
-    assert book.running("two") == told
+    assert book.running("two") == told + stored
 
 
 def test_the_picture_is_the_first_panel_of_a_figure(book):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from reidlib.data import NO_CAMERA, UNKNOWN, open_dataset
-from reidlib.deploy import write_index
+from reidlib.deploy import index, write_index
 from reidlib.errors import ReIDError
 
 
@@ -128,3 +129,14 @@ def test_an_index_is_never_replaced(tmp_path):
     assert index.read_bytes() == before
     with pytest.raises(ReIDError, match="no folder"):
         write_index(tmp_path / "gone", "flat")
+
+
+def test_a_pattern_that_would_take_years_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_PATIENCE", 0.3)
+    before = signal.getsignal(signal.SIGALRM)
+    name = f"{'a' * 60}.png"
+    Image.new("RGB", (4, 8)).save(tmp_path / name)
+    with pytest.raises(ReIDError, match=f"for {name}; write it without a repeat"):
+        write_index(tmp_path, "flat", camera="^(?:(?:a+)+)+([0-9])$")
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -34,6 +34,8 @@ from reidlib.experiments.scoreboard import BOARD_SIGNS
 from reidlib.experiments.verdicts import paper_difference
 from reidlib.papers import PAPERS, coverage_items, load_table
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def board() -> Scoreboard:
@@ -52,6 +54,13 @@ def test_counts_are_those_of_the_lines(board: Scoreboard) -> None:
         for sign, number in zip(BOARD_SIGNS, counted, strict=True):
             assert number == sum(sign in line.signs for line in lines)
     assert rows["all"][-1] == sum(bool(i.contradiction) for i in coverage_items()) > 20
+
+
+def test_no_item_as_a_whole_agrees_as_the_page_says(board: Scoreboard) -> None:
+    page = (ROOT / "book" / "scoreboard.md").read_text(encoding="utf-8")
+    assert "No item as a whole has a ●" in page
+    assert "●" not in {line.sign for line in board.lines}
+    assert "●" in {sign for line in board.lines for sign in line.rows}
 
 
 def test_the_differences_are_those_of_the_verdicts(board: Scoreboard) -> None:
