@@ -82,6 +82,29 @@ def readings(row: str) -> list[dict[str, Any]]:
     return found
 
 
+def test_accumulated_gradients_gain_and_the_published_code_loses_appearance():
+    frame = load_results("QAFM-READINGS", partial=True)
+
+    def of(row: str) -> dict[int, dict[str, Any]]:
+        part = frame[frame["row"] == row]
+        return {int(seed): r["metrics"] for seed, r in zip(part.seed, part.result)}
+
+    base, summed, code = map(
+        of, ("QAFM", "accumulated gradients", "the published code")
+    )
+    assert set(base) == set(summed) == set(code) == {0, 1, 2}
+    for seed in base:
+        alone = {
+            end: [100 * one[seed]["fixed_alpha"][end]["mAP"] for one in (base, summed)]
+            for end in ("0.0", "1.0")
+        }
+        gains = {end: after - before for end, (before, after) in alone.items()}
+        assert summed[seed]["mAP"] > base[seed]["mAP"] + 0.05
+        assert gains["1.0"] > 1 > gains["0.0"]
+        assert code[seed]["mAP"] < summed[seed]["mAP"]
+        assert code[seed]["fixed_alpha"]["0.0"]["mAP"] < 0.04
+
+
 def test_attributes_must_be_right():
     rows = ("QAFM", "attributes of another person", "no attributes")
     for right, other, none in zip(*map(readings, rows), strict=True):
