@@ -240,6 +240,21 @@ def whole_number(text: str) -> int | None:
     return -int(digits) if text.startswith("-") else int(digits)
 
 
+def decimal_number(text: str) -> float | None:
+    """Return the number that a text is, or None if it is something else.
+
+    `float` also takes underscores (``1_0`` is 10) and the digits of all scripts.
+
+    Example:
+        >>> decimal_number("1e-3"), decimal_number("1_0")
+        (0.001, None)
+    """
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
 def check_ids(ids: object, name: str, where: str) -> np.ndarray:
     """Return whole numbers, person ids for instance, as int64 ``(N,)``.
 

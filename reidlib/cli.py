@@ -168,13 +168,13 @@ def _whole(word: str) -> int:
 
 
 def _number(word: str) -> float:
-    """Return a number, written in ASCII: ``float`` would read 1_0 as 10."""
-    try:
-        if word.isascii() and "_" not in word:
-            return float(word)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{word!r} is not a number")
+    """Return a number; `argparse` needs an error of its own."""
+    from reidlib.checks import decimal_number
+
+    number = decimal_number(word)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,14 +7,12 @@ mathematics into MathML, which readers of EPUB show with their own letters.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import datetime
 import hashlib
 import html
 import json
 import mimetypes
-import sys
 import tomllib
 import unicodedata
 import uuid
@@ -26,8 +24,8 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import sync_playwright
 
-from chromium import FLAGS, MISSING, find_browser
-from make_pdf import LOGO, MATHJAX, PATIENCE, ROOT, fonts
+from chromium import FLAGS
+from make_pdf import LOGO, MATHJAX, PATIENCE, ROOT, asked, fonts
 from volume import ABOUT, SOLUTIONS, Volume, code_colours, new, read_volume, slug
 
 HERE = Path(__file__).parent
@@ -329,15 +327,9 @@ def write_epub(volume: Volume, static: Path, out: Path, browser: str) -> None:
 
 def main() -> None:
     """Make the EPUB."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("html", type=Path, help="folder of the built book")
-    parser.add_argument("out", type=Path, help="EPUB to write")
-    options = parser.parse_args()
-    browser = find_browser() or sys.exit(MISSING)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    volume = read_volume(options.html, ROOT)
-    write_epub(volume, options.html / "_static", options.out, browser)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    html_folder, out, browser = asked(__doc__, "EPUB")
+    write_epub(read_volume(html_folder, ROOT), html_folder / "_static", out, browser)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -220,25 +220,33 @@ def print_pdf(file: Path, browser: str) -> bytes:
     return pdf
 
 
-def main() -> None:
-    """Make the PDF."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def asked(about: str | None, what: str) -> tuple[Path, Path, str]:
+    """Return the built book, the file to write, and a browser, or end with a message.
+
+    Args:
+        about: What the command does, for its help.
+        what: What it writes.
+    """
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("html", type=Path, help="folder of the built book")
-    parser.add_argument("out", type=Path, help="PDF to write")
+    parser.add_argument("out", type=Path, help=f"{what} to write")
     options = parser.parse_args()
     browser = find_browser() or sys.exit(MISSING)
-    started = time.monotonic()
-    volume = read_volume(options.html, ROOT)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    file = options.out.with_suffix(".html").absolute()
-    file.write_text(document(volume, options.html.absolute() / "_static"), "utf-8")
+    return options.html, options.out, browser
+
+
+def main() -> None:
+    """Make the PDF."""
+    html_folder, out, browser = asked(__doc__, "PDF")
+    started = time.monotonic()
+    volume = read_volume(html_folder, ROOT)
+    file = out.with_suffix(".html").absolute()
+    file.write_text(document(volume, html_folder.absolute() / "_static"), "utf-8")
     pdf = print_pdf(file, browser)
-    options.out.write_bytes(pdf)
+    out.write_bytes(pdf)
     file.unlink()
-    print(
-        f"{options.out}: {len(pdf) / 1e6:.1f} MB "
-        f"in {time.monotonic() - started:.0f} seconds"
-    )
+    print(f"{out}: {len(pdf) / 1e6:.1f} MB in {time.monotonic() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

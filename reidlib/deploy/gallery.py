@@ -31,6 +31,7 @@ from reidlib.checks import (
     check_features,
     check_ids,
     check_number,
+    decimal_number,
 )
 from reidlib.data.check import contact_sheet
 from reidlib.data.table import NO_CAMERA, ImageTable, unlabelled
@@ -757,10 +758,10 @@ def _seen(start: datetime | None, seconds: object) -> datetime | None:
         return None
     if seconds in ("", None):
         return start
-    text = str(seconds)
-    if "_" in text or not text.isascii():  # float() takes 1_0 for 10
-        raise ValueError(text)
-    return start + timedelta(seconds=float(text))
+    number = decimal_number(str(seconds))
+    if number is None:
+        raise ValueError(str(seconds))
+    return start + timedelta(seconds=number)
 
 
 def _timestamp(moment: datetime) -> str:
