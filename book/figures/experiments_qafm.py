@@ -94,10 +94,10 @@ def qafm_readings_table() -> str:
             cell([m["alpha"]["mean"] for m in found], 2),
         ]
         gain = ["–"] if name == "QAFM" else [each_city(gains.loc[name])]
-        rows.append([name, *figures, *gain])
-    header = ["mAP", "appearance alone", "attributes alone", "attributes, balanced"]
-    last = ["mean alpha", "mAP against QAFM, city by city"]
-    return markdown(["reading", *header, *last], rows)
+        rows.append([name, figures[0], *gain, *figures[1:]])
+    header = ["reading", "mAP", "against QAFM, city by city", "appearance alone"]
+    more = ["attributes alone", "attributes, balanced", "mean alpha"]
+    return markdown([*header, *more], rows)
 
 
 def qafm_alpha_table() -> str:
