@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
+from reidlib.models.folding import fold_batch_norms
 from reidlib.paths import user_path
 
 logger = logging.getLogger(__name__)
@@ -147,10 +148,7 @@ class Backbone(nn.Module):
         Raises:
             ReIDError: If they are no floats of shape (B, 3, H, W).
         """
-        images = self._prepared(images)
-        for stage in self.stages:
-            images = stage(images)
-        return images
+        return _through(self.stages, self._prepared(images))
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map of stride 16 and the last one, of stride 16 or 32.
@@ -163,13 +161,8 @@ class Backbone(nn.Module):
         Returns:
             ``(B, middle_channels, H / 16, W / 16)`` and ``(B, C, h, w)``.
         """
-        middle = self._prepared(images)
-        for stage in self.stages[: self._middle]:
-            middle = stage(middle)
-        last = middle
-        for stage in self.stages[self._middle :]:
-            last = stage(last)
-        return middle, last
+        middle = _through(self.stages[: self._middle], self._prepared(images))
+        return middle, _through(self.stages[self._middle :], middle)
 
     def _prepared(self, images: Tensor) -> Tensor:
         """Return the images in the type and the order of memory that is wanted."""
@@ -187,6 +180,23 @@ class Backbone(nn.Module):
         images = images.to(next(self.parameters()).dtype)
         # The channels of a pixel side by side: 1.3 to 1.6 times as fast on a CPU.
         return images.contiguous(memory_format=torch.channels_last)
+
+
+def _through(stages: nn.ModuleList, x: Tensor) -> Tensor:
+    """Pass maps through stages, those that learn nothing as for extraction."""
+    learns = torch.is_grad_enabled()
+    for stage in stages:
+        if (
+            not learns
+            or x.requires_grad
+            or torch.compiler.is_compiling()  # it folds by itself
+            or any(weight.requires_grad for weight in stage.parameters())
+        ):
+            x = stage(x)
+        else:
+            with torch.no_grad():
+                x = stage(x)
+    return x
 
 
 def build_backbone(
@@ -257,7 +267,7 @@ def build_backbone(
         state, source = _read_weights(user_path(weights)), f"file {weights}"
     elif pretrained:
         state, source = _SOURCES[name](name)
-    backbone = _BUILDERS[name](name, state, last_stride, source)
+    backbone = fold_batch_norms(_BUILDERS[name](name, state, last_stride, source))
     backbone.name = name
     logger.info("%s: weights: %s", name, source)
     return backbone
