@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -217,6 +218,24 @@ def _at_least_labels(
     return labels
 
 
+def _of_backward_convolution(
+    grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: Any
+) -> int:
+    """Return the operations of the gradients of a convolution, from shapes.
+
+    Those of images and those of weights take as many as the convolution itself.
+    PyTorch's own formula takes each group for a whole convolution, which is C times too
+    many for the weights of a depthwise one.
+    """
+    transposed, needed = rest[4], rest[7]  # behind bias, stride, padding, dilation
+    places = math.prod((x if transposed else grad)[2:])
+    once = 2 * x[0] * places * math.prod(weight)
+    return once * sum(needed[:2])
+
+
+_FORMULAS = {torch.ops.aten.convolution_backward: _of_backward_convolution}
+
+
 class _TimedRun(Run):
     """A run that knows how long its parts take."""
 
@@ -282,7 +301,7 @@ class _TimedRun(Run):
         with contextlib.suppress(StopIteration):
             while True:
                 item = self.timed("data", next, waiting)
-                counter = FlopCounterMode(display=False)
+                counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
                 first = self.epoch == 0 and not self.num_steps
                 with counter if first else contextlib.nullcontext():
                     yield item
