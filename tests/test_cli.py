@@ -25,13 +25,14 @@ from reidlib.data import JUNK, UNKNOWN, open_dataset
 from reidlib.deploy import load_embeddings
 from reidlib.recipes import RECIPES
 from reidlib.recipes.steps import result_of
-from reidlib.synthcity import ensure_synthcity
+from reidlib.synthcity import Size, ensure_synthcity, make_synthcity
 
 QUICK = [
     *("--preset", "quick", "--height", "64", "--width", "32", "--device", "cpu"),
     *("--backbone", "tiny", "--frozen-stages", "4", "--epochs", "1"),
     *("--iterations", "3"),
 ]
+VILLAGE = Size(20, 10, 6, 80, 160, 40, 60, 2, 4)
 
 
 @pytest.fixture(scope="module")
@@ -837,12 +838,20 @@ def test_options_are_written_in_full(trained, capsys):
     assert "--iter" in failing(["train", "baseline", "--iter", "3"], capsys)
 
 
+@pytest.fixture(scope="module")
+def village(tmp_path_factory) -> Path:
+    """The folder of a city of 30 people, whose images are few."""
+    return make_synthcity(
+        tmp_path_factory.mktemp("village") / "city", VILLAGE, workers=1, progress=False
+    )
+
+
 @pytest.mark.parametrize("recipe", ["direct", "aff_scl", "cals", "qafm"])
-def test_a_run_in_mixed_precision_is_scored_in_it(recipe, tiny_root, tmp_path, capsys):
+def test_a_run_in_mixed_precision_is_scored_in_it(recipe, village, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "figures.json"
     words = ["train", recipe, "--preset", "quick", "--device", "cpu", "--quiet"]
     words += ["--backbone", "tiny", "--height", "64", "--width", "32"]
-    words += ["--root", str(tiny_root), "--precision", "bf16-mixed"]
+    words += ["--root", str(village), "--precision", "bf16-mixed"]
     if recipe != "direct":
         words += ["--epochs", "1", "--iterations", "2", "--frozen-stages", "1"]
     if recipe == "qafm":
