@@ -193,7 +193,7 @@ PRESETS = {
     "paper": Config(**_LARGE),
     "code": Config(**{**_LARGE, **_CODE}),
 }
-PRESET_NOTES = {"code": "what its published code does, where that differs"}
+PRESET_NOTES = {"code": "the settings of its published code, where they differ"}
 
 
 def network(config: Config, pretrained: bool = True) -> FusedNet:

@@ -184,3 +184,35 @@ def test_it_teaches_and_does_not_implement_the_library_again(notebook):
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and lines > 30:
                 classes.append(f"{cell.id}: {node.name}")
     assert classes == []
+
+
+HIDDEN = {"hide-input", "remove-input", "remove-cell", "hide-cell"}
+TWO_METHODS = ("from_features_to_pseudo_labels", "soft_biometrics")
+
+
+def test_it_is_short_enough_to_be_finished(notebook):
+    """Words before the exercises, code cells, and the code that a reader sees."""
+    code = code_cells(notebook)
+    assert len(code) <= 25
+    visible = [
+        line
+        for cell in code
+        if not HIDDEN & set(tags(cell))
+        for line in cell.source.split("\n")
+        if line.strip()
+    ]
+    assert len(visible) <= 200
+    assert [line for line in visible if len(line) > 76] == []
+    most = 4000 if notebook.stem in TWO_METHODS else 2500
+    assert len(words_of(notebook)) <= most
+
+
+def words_of(notebook: Path) -> list[str]:
+    """Return the words of the prose: no formula, directive, table or reference."""
+    text = "\n".join(
+        cell.source for cell in read(notebook).cells if cell.cell_type == "markdown"
+    ).partition("## Exercises")[0]
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$", " ", text, flags=re.DOTALL)
+    text = re.sub(r"^(```|:|\||\().*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\{[\w:]+\}`[^`]*`", " ", text)
+    return re.findall(r"[^\W\d_][\w'’-]*", text)

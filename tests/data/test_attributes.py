@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from reidlib.data import ImageTable, attributes, read_market_attributes
 from reidlib.data.attributes import (
@@ -107,6 +107,29 @@ def test_synthcity_describes_everyone_it_draws(tiny):
     assert set(attributes.train) == set(tiny.train.pids)
     assert set(attributes.test) == set(tiny.query.pids)
     assert (classes[:, :10] >= 0).all()
+
+
+@pytest.mark.parametrize("split", ["train", "query", "gallery"])
+def test_every_image_has_the_attributes_of_its_person_in_the_file(tiny, split):
+    table = getattr(tiny, split)
+    _values, classes = read_market_attributes(tiny.root).for_table(table)
+    raw = loadmat(tiny.root / "market_attribute.mat", simplify_cells=True)
+    part = raw["market_attribute"]["train" if split == "train" else "test"]
+    column = {int(pid): n for n, pid in enumerate(part["image_index"])}
+    assert set(table.pids) - {0, -1} <= set(column)
+    for row, pid in enumerate(table.pids):
+        if pid not in column:  # junk and distractors
+            assert (classes[row] == -1).all()
+            continue
+        at = column[pid]
+        for group, (name, names) in enumerate(ATTRIBUTE_GROUPS.items()):
+            if group < 10:
+                expected = part[name][at] - 1
+            else:
+                prefix = name.removesuffix("colour")
+                worn = [part[prefix + colour][at] == 2 for colour in names]
+                expected = worn.index(True) if sum(worn) == 1 else -1
+            assert classes[row, group] == expected, (split, row, name)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,36 @@ def test_what_each_of_the_four_losses_reaches(gradients, shared):
         assert reached["attributes"] == own
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_optimiser_moves_its_own_weights_and_all_of_them(shared, people, tmp_path):
+    config = small(shared_encoder=shared, fixed_alpha=0.5)
+    parts = {
+        "appearance": ("encoder", "appearance", "heads.appearance", "heads.stripes"),
+        "attributes": ("attribute_encoder", "attributes"),
+        "fusion": ("fusion.layer", "heads.fused"),
+        "weight": ("fusion.weight",),
+    }
+    with open_run(qafm, config, people, tmp_path / "run") as run:
+        model = qafm.network(config)
+        heads = qafm.Classifiers(model, 3)
+        model, heads, _, optimizers = qafm.start(config, run, model, heads)
+        weights = {n: w for n, w in model.module.named_parameters() if w.requires_grad}
+        weights |= {f"heads.{n}": w for n, w in heads.module.named_parameters()}
+        left = dict(weights)
+        assert list(optimizers) == list(parts)
+        for part, optimizer in optimizers.items():
+            for weight in weights.values():
+                weight.grad = torch.ones_like(weight)
+            before = {name: weight.detach().clone() for name, weight in weights.items()}
+            optimizer.step()
+            for name, weight in weights.items():
+                own = name.startswith(tuple(f"{one}." for one in parts[part]))
+                assert torch.equal(weight, before[name]) == (not own), (part, name)
+                if own:
+                    del left[name]
+    assert left == {}
+
+
 @pytest.mark.parametrize("activation", [False, True])
 def test_the_identity_loss_of_alpha_moves_alpha_alone(activation):
     config = small(alpha_loss="identity", activation=activation)
