@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.errors import ReIDError
-from reidlib.models.folding import fold_batch_norms
+from reidlib.models.folding import fold_batch_norms, folding
 from reidlib.paths import user_path
 
 logger = logging.getLogger(__name__)
@@ -183,19 +183,10 @@ class Backbone(nn.Module):
 
 
 def _through(stages: nn.ModuleList, x: Tensor) -> Tensor:
-    """Pass maps through stages, those that learn nothing as for extraction."""
-    learns = torch.is_grad_enabled()
+    """Pass maps through stages."""
     for stage in stages:
-        if (
-            not learns
-            or x.requires_grad
-            or torch.compiler.is_compiling()  # it folds by itself
-            or any(weight.requires_grad for weight in stage.parameters())
-        ):
+        with folding(stage, x):
             x = stage(x)
-        else:
-            with torch.no_grad():
-                x = stage(x)
     return x
 
 

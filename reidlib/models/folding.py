@@ -3,23 +3,25 @@
 In eval mode a batch norm multiplies each channel by a number and adds another. A
 convolution with other weights does both at once:
 
->>> x = torch.tensor([[[[3.0]]]])
->>> pair = fold_batch_norms(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))).eval()
->>> _ = nn.init.constant_(pair[0].weight, 2.0), nn.init.zeros_(pair[0].bias)
->>> _ = pair[1].running_mean.fill_(4.0), pair[1].running_var.fill_(1.0)
->>> pair(x).item()  # with gradients: 6, and then (6 - 4) / 1
-1.9999...
->>> with torch.no_grad():
-...     pair[0](x.expand(8, 1, 1, 1))[0].item()  # the convolution does both
-1.9999...
+>>> conv, norm = nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1, eps=0)
+>>> pair = fold_batch_norms(nn.Sequential(conv, norm)).eval()
+>>> _ = nn.init.constant_(conv.weight, 2.0), norm.running_mean.fill_(4.0)
+>>> pair(torch.full((8, 1, 1, 1), 3.0))[0].item()  # 6, and then (6 - 4) / 1
+2.0
+>>> with torch.no_grad(), folding(pair, torch.zeros(8, 1, 1, 1)):
+...     conv(torch.full((8, 1, 1, 1), 3.0))[0].item()  # the convolution does both
+2.0
 
-The sweep over every map that a batch norm costs is saved: on a CPU a third of the time
-of extraction.
+The sweep over every map that a batch norm costs is saved: on a CPU two fifths of the
+time of extraction with EfficientNet-Lite0.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, TypeVar
 
@@ -31,14 +33,15 @@ Model = TypeVar("Model", bound=nn.Module)
 FEWEST = 8
 """Images from which on folding costs less than what it saves."""
 
+_CONVOLUTIONS = ("Conv2d", "Conv2dSame")
+_NORMS = ("BatchNorm2d", "BatchNormAct2d")
+_PAIRS: ContextVar[dict[nn.Module, Any]] = ContextVar("pairs", default={})  # noqa: B039
+
 
 def fold_batch_norms(model: Model) -> Model:
-    """Let each convolution apply the batch norm that follows it, where it can.
+    """Prepare the convolutions and batch norms of a network for `folding`.
 
-    It does so in eval mode, without gradients, for 8 images or more. Weights are folded
-    anew in each pass, so they may change in any way. Results are those of before but
-    for rounding, and so are the keys of the state dict. A batch norm that is replaced,
-    and a convolution that is replaced or has a hook, work as they always do.
+    Alone it changes nothing, nor the keys of the state dict.
 
     Args:
         model: Network, changed in place, in which a convolution and a batch norm of its
@@ -47,81 +50,125 @@ def fold_batch_norms(model: Model) -> Model:
     Returns:
         The same model.
     """
-    for parent in list(model.modules()):
-        children = itertools.pairwise(parent.named_children())
-        for (_, conv), (name, norm) in children:
-            if (
-                isinstance(conv, nn.Conv2d)
-                and isinstance(norm, nn.BatchNorm2d)
-                and conv.out_channels == norm.num_features
-                and norm.affine
-            ):
-                pair: tuple[Any, Any] = conv, norm
-                # In a tuple, or the parent would be a module of its child.
-                pair[0].followed_by = (parent, name)
-                pair[0].__class__ = _with(_FoldingConvolution, type(conv))
-                pair[1].__class__ = _with(_FoldedNorm, type(norm))
+    for module in model.modules():
+        kind: Any = type(module)
+        if kind.__module__.startswith(("torch.nn.", "timm.layers.")):
+            own: Any = module
+            if kind.__name__ in _CONVOLUTIONS:
+                own.__class__ = _with(_FoldingConvolution, kind)
+            elif kind.__name__ in _NORMS:
+                own.__class__ = _with(_FoldedNorm, kind)
     return model
 
 
-class _Picklable:
+@contextmanager
+def folding(stage: nn.Module, x: Tensor) -> Iterator[None]:
+    """Let convolutions apply the batch norms that follow them, where they can.
+
+    They do where neither the input nor a weight of the stage learns, in eval mode, on a
+    CPU, for 8 images or more. Weights are folded anew in each pass, so they may change
+    in any way, and no module is changed, so other threads may use the network. Features
+    are those of before but for rounding; bfloat16, which would round weights to eight
+    bits again, is left alone. So is a pair of which one is replaced or has a hook.
+
+    Args:
+        stage: Part of a network that `fold_batch_norms` has prepared.
+        x: Its input, ``(B, C, h, w)``.
+    """
+    learns = torch.is_grad_enabled() and (
+        x.requires_grad or any(weight.requires_grad for weight in stage.parameters())
+    )
+    if (
+        torch.compiler.is_compiling()  # first: a batch may have no length yet
+        or learns
+        or len(x) < FEWEST
+        or x.device.type != "cpu"
+    ):
+        yield
+        return
+    token = _PAIRS.set(dict(_pairs(stage)))
+    try:
+        yield
+    finally:
+        _PAIRS.reset(token)
+
+
+def _pairs(stage: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+    """Yield the convolutions that can apply the batch norm that follows, with it."""
+    for parent in stage.modules():
+        for conv, norm in itertools.pairwise(parent._modules.values()):
+            if (
+                isinstance(conv, _FoldingConvolution)
+                and isinstance(norm, _FoldedNorm)
+                and _is_plain(conv)
+                and _is_plain(norm)
+                and not norm.training
+                and norm.running_var is not None
+                and conv.out_channels == norm.num_features
+                and conv.weight.dtype is not torch.bfloat16
+            ):
+                yield conv, norm
+
+
+def _is_plain(module: Any) -> bool:
+    """Return whether nothing was put around a module or its weight."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and module._parameters.get("weight") is not None
+
+
+class _Prepared(nn.Module):
     """What classes made by `_with` share."""
 
-    mixin: type
-    unfolded: type[nn.Module]
+    mixin: Any
+    unfolded: Any
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if type(self) is not _with(self.mixin, self.unfolded):
+            return super().__reduce_ex__(protocol)
         return _empty, (self.mixin, self.unfolded), self.__dict__
 
 
-class _FoldingConvolution(_Picklable):
-    """Mixed into a convolution: apply the batch norm that follows, where it can."""
+class _FoldingConvolution(_Prepared):
+    """Mixed into a convolution: apply the batch norm that follows, where it may."""
 
-    followed_by: tuple[nn.Module, str]
+    out_channels: int
     weight: Tensor
     bias: Tensor | None
-    _forward_hooks: dict[int, Any]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, and normalise where nothing is learned."""
-        parent, name = self.followed_by
-        norm: Any = parent._modules.get(name)
-        if (
-            torch.is_grad_enabled()
-            or torch.compiler.is_compiling()  # first: a batch may have no length yet
-            or getattr(norm, "mixin", None) is not _FoldedNorm
-            or norm.training
-            or norm.running_var is None
-            or len(x) < FEWEST
-            or self._forward_hooks
-        ):
-            made: Tensor = super().forward(x)  # type: ignore[misc]
+        """Convolve, and normalise if this is a pass in which the norm is folded."""
+        norm = _PAIRS.get().get(self)
+        if norm is None:
+            made: Tensor = super().forward(x)
             return made
         kind = self.weight.dtype
         precise = torch.promote_types(kind, torch.float32)
-        variance = norm.running_var.to(precise)
-        scale = norm.weight / (variance + norm.eps).sqrt()
+        scale = norm.weight / (norm.running_var.to(precise) + norm.eps).sqrt()
         shift = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias * scale
         weight = self.weight * scale.view(-1, 1, 1, 1)
-        # A twin that shares all but the weights: other threads may use the network.
-        twin: Any = object.__new__(self.unfolded)
+        # A twin that shares all but the weights: the network itself stays as it is.
+        twin = object.__new__(self.unfolded)
         folded = {"weight": weight.to(kind), "bias": shift.to(kind)}
         twin.__dict__ = {**self.__dict__, "_parameters": folded}
-        made = twin(x)
+        made = self.unfolded.forward(twin, x)
         made.normalised_by = norm  # type: ignore[attr-defined]
         return made
 
 
-class _FoldedNorm(_Picklable):
+class _FoldedNorm(_Prepared):
     """Mixed into a batch norm: leave alone what its convolution has normalised."""
+
+    num_features: int
+    running_var: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, unless it is done; then the activation of timm's batch norms."""
         if getattr(x, "normalised_by", None) is not self:
-            made: Tensor = super().forward(x)  # type: ignore[misc]
+            made: Tensor = super().forward(x)
             return made
+        del x.normalised_by  # type: ignore[attr-defined]
         for name in ("drop", "act"):
             x = getattr(self, name, _same)(x)
         return x
@@ -137,9 +184,10 @@ def _with(mixin: Any, plain: Any) -> Any:
 
 @cache
 def _made(mixin: Any, plain: Any) -> Any:
-    name = f"{mixin.__name__.strip('_')}{plain.__name__}"
-    return type(name, (mixin, plain), {"mixin": mixin, "unfolded": plain})
+    # The module's name makes it a leaf for torch.fx, as the plain class is.
+    about = {"mixin": mixin, "unfolded": plain, "__module__": plain.__module__}
+    return type(f"{mixin.__name__.strip('_')}{plain.__name__}", (mixin, plain), about)
 
 
-def _empty(mixin: type, plain: type[nn.Module]) -> Any:
+def _empty(mixin: Any, plain: Any) -> Any:
     return object.__new__(_with(mixin, plain))

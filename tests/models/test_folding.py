@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidlib.models import BACKBONES, build_backbone, split_batch_norm
-from reidlib.models.folding import fold_batch_norms
+from reidlib.models.folding import fold_batch_norms, folding
 
 IMAGES = torch.rand(8, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -50,26 +52,33 @@ def unfolded(net: nn.Module, images: torch.Tensor = IMAGES) -> torch.Tensor:
     """The map as it is with gradients, where nothing is folded."""
     with Called() as called:
         made = net(images.clone().requires_grad_())
-    assert called.batch_norms
+    assert called.batch_norms or isinstance(net, nn.Sequential)
     return made.detach()
 
 
-def folded(net: nn.Module, images: torch.Tensor = IMAGES) -> torch.Tensor:
-    """The map as it is for extraction."""
+def extracted(net: nn.Module, images: torch.Tensor = IMAGES) -> tuple[Any, int]:
+    """The map as it is for extraction, and how many batch norms were computed."""
     with torch.no_grad(), Called() as called:
         made = net(images)
-    folded.batch_norms = called.batch_norms
-    return made
+    return made, called.batch_norms
+
+
+def check(net: nn.Module, batch_norms: int, expected: Any = None) -> None:
+    """Extraction gives what gradients give, with so many batch norms."""
+    expected = unfolded(net) if expected is None else expected
+    found, computed = extracted(net)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert computed == batch_norms
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, "efficientnet_lite2", "tiny"])
 def test_maps_are_those_of_the_batch_norms(name):
     net = network(name)
     expected = unfolded(net)
-    difference = (folded(net) - expected).abs().max()
-    assert difference < 1e-5 * expected.abs().max()
+    found, batch_norms = extracted(net)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     # Of a half with instance norm and a half with batch norm, neither is folded.
-    assert folded.batch_norms == (26 if name == "resnet50_ibn_a" else 0)
+    assert batch_norms == (26 if name == "resnet50_ibn_a" else 0)
 
 
 def test_no_name_of_a_weight_changes():
@@ -82,7 +91,7 @@ def test_no_name_of_a_weight_changes():
 
 def test_weights_that_change_in_any_way_are_the_ones_in_use():
     net = network()
-    before = folded(net)
+    before = extracted(net)[0]
     norm = net.stages[2][1]
     for change in (
         lambda: norm.weight.data.mul_(2),
@@ -91,61 +100,138 @@ def test_weights_that_change_in_any_way_are_the_ones_in_use():
         lambda: net.load_state_dict(network().state_dict()),
     ):
         change()
-        torch.testing.assert_close(folded(net), unfolded(net), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(folded(net), before)
+        check(net, 0)
+    torch.testing.assert_close(extracted(net)[0], before)
 
 
 def test_a_bias_and_a_batch_norm_without_weights():
     torch.manual_seed(0)
     pair = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     bare = nn.Sequential(nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5, affine=False))
-    net = fold_batch_norms(nn.Sequential(pair, bare))
+    net = fold_batch_norms(fold_batch_norms(nn.Sequential(pair, bare)))
     net(torch.rand(16, 3, 9, 9))  # the statistics are no longer 0 and 1
     net.eval()
-    torch.testing.assert_close(folded(net), unfolded(net), rtol=1e-4, atol=1e-5)
-    assert folded.batch_norms == 1
-
-
-def test_what_is_replaced_or_watched_works_as_it_always_does():
-    net = network()
-    seen = []
-    hook = net.stages[3][0].register_forward_hook(lambda *a: seen.append(a[2]))
     expected = unfolded(net)
-    torch.testing.assert_close(folded(net), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(seen[1], seen[0].detach(), rtol=1e-4, atol=1e-4)
-    assert folded.batch_norms == 1
-    hook.remove()
-    net.stages[1][1] = nn.SyncBatchNorm.convert_sync_batchnorm(net.stages[1][1])
-    own = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
-    own.load_state_dict(net.stages[3][0].state_dict())
-    net.stages[3][0] = own
-    torch.testing.assert_close(folded(net), expected, rtol=1e-4, atol=1e-4)
-    assert folded.batch_norms == 2
+    with torch.no_grad(), folding(net, IMAGES):
+        check(net, 1, expected)
+    check(net, 2, expected)  # outside of it, all is as always
+
+
+class Wrapped(nn.Module):
+    """A convolution with an adapter that adds nothing yet."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, x):
+        """Convolve, and add nothing."""
+        return self.base(x) + 0
+
+
+def own_convolution(stage: nn.Sequential) -> nn.Module:
+    """Replace a convolution by one of the user's."""
+    own = nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False)
+    own.load_state_dict(stage[0].state_dict())
+    return nn.Sequential(own, *stage[1:])
+
+
+def fused(stage: nn.Sequential) -> nn.Module:
+    """Fold a batch norm for good, by PyTorch's own function."""
+    own = fuse_conv_bn_eval(stage[0], stage[1])
+    return nn.Sequential(own, nn.Identity(), *stage[2:])
 
 
 @pytest.mark.parametrize(
-    "again", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))]
+    ("change", "batch_norms"),
+    [
+        (lambda s: nn.Sequential(Wrapped(s[0]), *s[1:]), 1),
+        (lambda s: nn.Sequential(s[0], nn.Identity(), *s[1:]), 1),
+        (nn.SyncBatchNorm.convert_sync_batchnorm, 1),
+        (own_convolution, 1),
+        (fused, 0),
+    ],
 )
+def test_what_is_put_around_or_replaced_works_as_it_always_does(change, batch_norms):
+    net = network()
+    expected = unfolded(net)
+    net.stages[1] = change(net.stages[1]).eval()
+    check(net, batch_norms, expected)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook"])
+def test_hooks_see_and_change_what_they_always_did(kind, place):
+    net, seen = network(), []
+
+    def hook(_module, given, made=None):
+        seen.append((given[0] if made is None else made).detach())
+        return given[0] * 2 if made is None else made * 2
+
+    getattr(net.stages[3][place], f"register_{kind}")(hook)
+    check(net, 1)
+    first, second = seen
+    torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-4)
+
+
+def test_a_part_alone_is_what_it_always_was():
+    conv = network().stages[0][0]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            conv(IMAGES), nn.functional.conv2d(IMAGES, conv.weight, None, 2, 1)
+        )
+
+
+def test_statistics_are_updated_without_gradients_too():
+    net, other = network().train(), network().train()
+    made, batch_norms = extracted(net)
+    assert batch_norms == 5
+    torch.testing.assert_close(made, other(IMAGES).detach())
+    torch.testing.assert_close(net.state_dict(), other.state_dict())
+
+
+def test_what_would_lose_is_left_alone():
+    net = network()
+    assert extracted(net, IMAGES[:7])[1] == 5
+    wide = copy.deepcopy(net).double()
+    torch.testing.assert_close(extracted(wide), (unfolded(wide), 0))
+    assert extracted(net.to(torch.bfloat16))[1] == 5
+
+
+def test_a_map_holds_nothing_of_the_network(tmp_path):
+    for name in ("tiny", "efficientnet_lite0"):
+        made = extracted(network(name))[0]
+        assert vars(made) == {}
+        torch.save(made, tmp_path / "map.pth")
+        torch.testing.assert_close(torch.load(tmp_path / "map.pth"), made)
+
+
+def pickled(net: nn.Module) -> nn.Module:
+    """Write a network, and read it."""
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
 def test_a_copy_has_convolutions_and_batch_norms_of_its_own(again):
     net = network()
     other = again(net)
-    torch.testing.assert_close(folded(other), folded(net))
-    assert folded.batch_norms == 0
+    torch.testing.assert_close(extracted(other), extracted(net))
+    check(other, 0)
     for weight in net.state_dict().values():
         weight.zero_()
-    torch.testing.assert_close(folded(other), unfolded(other), rtol=1e-4, atol=1e-4)
-    assert folded(other).abs().max() > 0
+    check(other, 0)
+    assert extracted(other)[0].abs().max() > 0
 
 
-def test_a_batch_norm_in_chunks_is_folded_too():
+def test_a_batch_norm_in_chunks_is_folded_too_and_stays_in_chunks():
     net = network()
-    expected = folded(net)
+    expected = extracted(net)[0]
     split_batch_norm(net, 2)
-    torch.testing.assert_close(folded(net), expected)
-    assert folded.batch_norms == 0
-    with torch.no_grad(), Called() as called:
-        net.train()(IMAGES)
-    assert called.batch_norms == 10  # five, each in two chunks
+    check(net, 0, expected)
+    other = copy.deepcopy(net)
+    found = extracted(net.train())
+    assert found[1] == 10  # five, each in two chunks
+    torch.testing.assert_close(extracted(other.train()), found)
 
 
 def test_frozen_stages_are_folded_in_training_and_gradients_are_the_same():
@@ -164,7 +250,7 @@ def test_frozen_stages_are_folded_in_training_and_gradients_are_the_same():
     assert len(found) == 6  # of two stages
     other, x = frozen(), IMAGES
     for stage in other.stages:
-        x = stage(x)  # with gradients: nothing is folded
+        x = stage(x)  # one by one, nothing is folded
     torch.testing.assert_close(found, gradients(other, x), rtol=1e-3, atol=1e-4)
     forward = [name for name in called.names if "backward" not in name]
     assert sum("batch_norm" in name for name in forward) == 2
@@ -176,3 +262,12 @@ def test_gradients_reach_images_through_frozen_stages():
     images = IMAGES.clone().requires_grad_()
     net(images).sum().backward()
     assert images.grad.abs().max() > 0
+
+
+def test_a_hook_in_a_frozen_stage_may_learn():
+    net = network()
+    net.freeze(5)
+    learned = nn.Parameter(torch.zeros(1))
+    net.stages[2].register_forward_hook(lambda _module, _given, made: made + learned)
+    net(IMAGES).sum().backward()
+    assert learned.grad.abs() > 0
