@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from page_tables import each_city, markdown, spread
 from reidlib.experiments import load_results, paired_differences, plans
+from reidlib.experiments.results import results_dir
 from reidlib.papers import load_table
 from reidlib.recipes.alphas import RIVALS
 
@@ -167,7 +169,26 @@ def qafm_gains_table() -> str:
     return markdown(["city", *header, "chosen in other cameras"], rows)
 
 
+def qafm_range_table() -> str:
+    """How far each score differs between the images of a city, at each dial."""
+    rows = []
+    measured = json.loads((results_dir() / "quality_range.json").read_text())["rows"]
+    for city in dict.fromkeys(one["city"] for one in measured):
+        cities = [one["scores"] for one in measured if one["city"] == city]
+        told = []
+        for name in cities[0]:
+            if not name.startswith("anchor"):
+                told.append(cell([one[name]["mean"] for one in cities]))
+                share = [one[name]["std"] / one[name]["mean"] for one in cities]
+                told.append(cell([100 * value for value in share]))
+        rows.append([city, *told])
+    names = [name for name in cities[0] if not name.startswith("anchor")]
+    header = [text for name in names for text in (name, "deviation (% of it)")]
+    return markdown(["city", *header], rows)
+
+
 TABLES = {
+    "qafm_range": qafm_range_table,
     "qafm_readings": qafm_readings_table,
     "qafm_alpha": qafm_alpha_table,
     "qafm_failure": qafm_failure_table,

@@ -36,7 +36,7 @@ TABLES = (
     *(f"calr_{name}" for name in ("alignment", "beta", "quality", "judges", "shift")),
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
-    *(f"qafm_{name}" for name in ("readings", "alpha", "gains", "failure")),
+    *(f"qafm_{name}" for name in ("readings", "alpha", "range", "gains", "failure")),
     *("scoreboard", "summary_parts", *(f"report_{name}" for name in plans())),
 )
 

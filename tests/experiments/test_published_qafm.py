@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from reidlib.experiments import by_seed, load_results, plan, report, verdicts
+from reidlib.experiments.results import results_dir
 from reidlib.papers import load_table
 
 ACTIVATION = "batch norm and ReLU behind the last layer"
@@ -268,3 +270,19 @@ def test_the_distance_ranks_failures_and_the_scores_do_not():
             assert areas["distance"] > others + 0.05
             if row == "wide quality":
                 assert areas["sharpness"] > areas["pairs"] + 0.02
+
+
+def test_identifiability_hardly_notices_blur():
+    rows = json.loads((results_dir() / "quality_range.json").read_text())["rows"]
+    found = {(row["city"], row["seed"]): row["scores"] for row in rows}
+    theirs = load_table("QAFM-DATA").to_frame().loc[("all images", "all")]
+    share = theirs["deviation"] / theirs["mean"]
+    for seed in (0, 1, 2):
+        narrow, wide = found["narrow quality", seed], found["wide quality", seed]
+        ratio = narrow["sharpness"]["mean"] / wide["sharpness"]["mean"]
+        assert 8.5 < ratio < 10
+        for size in ("64 x 32", "128 x 64"):
+            one, other = (city[f"pairs, {size}"] for city in (narrow, wide))
+            assert 0.95 < other["mean"] / one["mean"] < 1
+            for score in (one, other):
+                assert share < score["std"] / score["mean"] < 0.085
