@@ -178,12 +178,8 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _with(mixin: Any, plain: Any) -> Any:
-    return _made(mixin, plain)
-
-
 @cache
-def _made(mixin: Any, plain: Any) -> Any:
+def _with(mixin: Any, plain: Any) -> Any:
     # The module's name makes it a leaf for torch.fx, as the plain class is.
     about = {"mixin": mixin, "unfolded": plain, "__module__": plain.__module__}
     return type(f"{mixin.__name__.strip('_')}{plain.__name__}", (mixin, plain), about)

@@ -281,6 +281,8 @@ def test_identifiability_hardly_notices_blur():
         narrow, wide = found["narrow quality", seed], found["wide quality", seed]
         ratio = narrow["sharpness"]["mean"] / wide["sharpness"]["mean"]
         assert 8.5 < ratio < 10
+        for city in (narrow, wide):
+            assert 0.5 < city["sharpness"]["std"] / city["sharpness"]["mean"] < 0.7
         for size in ("64 x 32", "128 x 64"):
             one, other = (city[f"pairs, {size}"] for city in (narrow, wide))
             assert 0.95 < other["mean"] / one["mean"] < 1
