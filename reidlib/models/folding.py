@@ -12,8 +12,8 @@ convolution with other weights does both at once:
 ...     conv(torch.full((16, 1, 1, 1), 3.0))[0].item()  # the convolution does both
 2.0
 
-The sweep over every map that a batch norm costs is saved: on a CPU a third of the
-time of extraction with EfficientNet-Lite0.
+The sweep over every map that a batch norm costs is saved, and so are those of ReLU6 and
+of TensorFlow's padding: on a CPU half of the time of extraction with Lite0.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -35,6 +36,8 @@ FEWEST = 16
 
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d")
+# Convolves and clamps in one sweep, to the same numbers; not in every build of PyTorch.
+_CLAMPED: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 _PAIRS: ContextVar[dict[nn.Module, Any]] = ContextVar("pairs", default={})  # noqa: B039
 
 
@@ -106,14 +109,19 @@ def _pairs(stage: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
                 and norm.running_var is not None
                 and conv.out_channels == norm.num_features
                 and conv.weight.dtype is not torch.bfloat16
+                and conv.padding_mode == "zeros"
+                and (conv.dilation == (1, 1) or conv.unfolded.__name__ == "Conv2d")
             ):
                 yield conv, norm
 
 
 def _is_plain(module: Any) -> bool:
     """Return whether nothing was put around a module or its weight."""
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and module._parameters.get("weight") is not None
+    return not _has_hooks(module) and module._parameters.get("weight") is not None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class _Prepared(nn.Module):
@@ -147,12 +155,8 @@ class _FoldingConvolution(_Prepared):
         shift = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias * scale
-        weight = self.weight * scale.view(-1, 1, 1, 1)
-        # A twin that shares all but the weights: the network itself stays as it is.
-        twin = object.__new__(self.unfolded)
-        folded = {"weight": weight.to(kind), "bias": shift.to(kind)}
-        twin.__dict__ = {**self.__dict__, "_parameters": folded}
-        made = self.unfolded.forward(twin, x)
+        weight = (self.weight * scale.view(-1, 1, 1, 1)).to(kind)
+        made = _normalised(self, norm, x, weight, shift.to(kind))
         made.normalised_by = norm  # type: ignore[attr-defined]
         return made
 
@@ -169,13 +173,51 @@ class _FoldedNorm(_Prepared):
             made: Tensor = super().forward(x)
             return made
         del x.normalised_by  # type: ignore[attr-defined]
-        for name in ("drop", "act"):
-            x = getattr(self, name, _same)(x)
         return x
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+def _normalised(
+    conv: Any, norm: Any, x: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    """Convolve with folded weights, and apply what timm's batch norm has behind it."""
+    padding = conv.padding
+    if conv.unfolded.__name__ == "Conv2dSame":
+        weight, padding = _padding_kernel(conv, x, weight)
+    behind = (getattr(norm, name, None) for name in ("drop", "act"))
+    parts = [p for p in behind if p is not None and not _is_only(p, nn.Identity)]
+    clamps = len(parts) == 1 and _is_only(parts[0], nn.ReLU6)
+    if clamps and _CLAMPED and x.dtype is torch.float32 and padding != "same":
+        place = map(list, (padding, conv.stride, conv.dilation))
+        made: Tensor = _CLAMPED(
+            x, weight, bias, *place, conv.groups, "hardtanh", [0.0, 6.0], ""
+        )
+        return made
+    made = F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+    for part in parts:
+        made = part(made)
+    return made
+
+
+def _is_only(part: nn.Module, kind: type) -> bool:
+    return type(part) is kind and not _has_hooks(part)
+
+
+def _padding_kernel(
+    conv: Any, x: Tensor, weight: Tensor
+) -> tuple[Tensor, tuple[int, int]]:
+    """Return a kernel that needs no padded copy of the map, and its padding.
+
+    Where a map of even size is halved, TensorFlow pads one row more at the end than at
+    the start. The same comes of as many rows at both, and a kernel that begins with a
+    row of zeros, in a third of the time.
+    """
+    sizes = zip(x.shape[-2:], weight.shape[-2:], conv.stride, strict=True)
+    # What is needed so that all of -(-n // step) windows fit.
+    wanted = [max((-(-n // step) - 1) * step + k - n, 0) for n, k, step in sizes]
+    height, width = wanted
+    if height % 2 or width % 2:
+        weight = F.pad(weight, (width % 2, 0, height % 2, 0))
+    return weight, ((height + 1) // 2, (width + 1) // 2)
 
 
 @cache

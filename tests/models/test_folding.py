@@ -81,6 +81,45 @@ def test_maps_are_those_of_the_batch_norms(name):
     assert batch_norms == (26 if name == "resnet50_ibn_a" else 0)
 
 
+@pytest.mark.parametrize("size", [(64, 32), (65, 33), (50, 31), (36, 18)])
+def test_padding_and_clamping_cost_no_sweep_at_any_size(size):
+    net = network("efficientnet_lite0")
+    images = torch.rand(16, 3, *size, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad(), Called() as called:
+        found = net(images)
+    torch.testing.assert_close(found, unfolded(net, images), rtol=1e-4, atol=1e-4)
+    assert not [n for n in called.names if "hardtanh" in n or "clamp" in n]
+    # Of the four halvings a kernel may be padded, which costs nothing.
+    assert sum("pad" in n for n in called.names) <= 4
+
+
+def test_a_hook_on_an_activation_sees_its_map():
+    net, seen = network("efficientnet_lite0"), []
+    act = net.stages[1][0].bn1.act
+    act.register_forward_hook(lambda _module, _given, made: seen.append(made.max()))
+    expected = unfolded(net)
+    torch.testing.assert_close(extracted(net)[0], expected, rtol=1e-4, atol=1e-4)
+    first, second = seen
+    torch.testing.assert_close(second, first.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_tensorflows_padding_is_that_of_timm(stride, kernel, dilation):
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    conv = Conv2dSame(3, 4, kernel, stride, dilation=dilation, bias=False)
+    pair = nn.Sequential(conv, nn.BatchNorm2d(4)).eval()
+    for size in ((12, 7), (9, 10), (5, 5)):
+        images = torch.rand(16, 3, *size)
+        expected = pair(images).detach()
+        prepared = fold_batch_norms(copy.deepcopy(pair))
+        with torch.no_grad(), folding(prepared, images):
+            torch.testing.assert_close(prepared(images), expected)
+
+
 def test_no_name_of_a_weight_changes():
     from torchvision.models import resnet50
 
