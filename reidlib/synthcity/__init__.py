@@ -23,6 +23,7 @@ from reidlib.synthcity.world import (
     draw_person,
     draw_shot,
     plan_world,
+    shot_strength,
     split_sizes,
 )
 from reidlib.synthcity.writer import (
@@ -54,6 +55,7 @@ __all__ = [
     "people_grid",
     "plan_world",
     "raw_pixels",
+    "shot_strength",
     "split_sizes",
     "synthcity_path",
     "turning_grid",

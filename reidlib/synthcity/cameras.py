@@ -10,7 +10,7 @@ viewpoint and JPEG quality.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,13 @@ GROUND_ROW = 236
 """Row at which the ground meets the wall."""
 CAMERA_HEIGHT = 3.7
 """Height of the cameras over the ground, in metres."""
+
+RUINED_RESOLUTION = 0.125
+"""Factor on the resolution of a ruined image."""
+RUINED_NOISE = 45.0
+"""Deviation of the noise that a ruined image has in addition, in levels of 255."""
+RUINED_JPEG = 8
+"""JPEG quality of a ruined image."""
 
 GROUNDS = ("tiles", "grass", "asphalt", "brick", "sand", "planks")
 WALLS = ("facade", "hedge", "shops", "bricks", "glass", "concrete")
@@ -123,6 +130,27 @@ class Camera:
             bent = value * value * (3.0 - 2.0 * value)
             rows.append(value + self.contrast * (bent - value))
         return np.clip(np.stack(rows), 0.0, 1.0).astype(np.float32)
+
+    def worse(self, strength: float) -> Camera:
+        """Return this camera for an image that is worse than its own.
+
+        Args:
+            strength: 0, which changes nothing, to 1, at which hardly anything can be
+                seen: an eighth of the resolution, heavy noise and strong compression.
+
+        Example:
+            >>> camera = draw_cameras(2, np.random.default_rng(0), Dials())[0]
+            >>> camera.worse(1.0).jpeg < camera.worse(0.5).jpeg < camera.jpeg
+            True
+        """
+        if not strength:
+            return self
+        return replace(
+            self,
+            resolution=self.resolution * RUINED_RESOLUTION**strength,
+            noise=self.noise + RUINED_NOISE * strength,
+            jpeg=round(self.jpeg + (RUINED_JPEG - self.jpeg) * strength),
+        )
 
 
 def draw_cameras(

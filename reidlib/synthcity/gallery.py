@@ -82,6 +82,7 @@ def turning_grid(
         image_quality=1.0,
         misalignment=0.0,
         lighting=0.0,
+        quality_spread=0.0,
     )
     camera = plan_world(world.size, world.seed, clean).cameras[0]
     angles = np.linspace(0.0, 2.0 * np.pi, views, endpoint=False)

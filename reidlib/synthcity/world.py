@@ -40,10 +40,11 @@ IMAGE_SIZE = (128, 64)
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 
 # The purposes of random generators; the first number of a generator's key.
-_PLAN, _IDENTITY, _CAMERAS, _TRACK, _IMAGE, _FRAME = range(6)
+_PLAN, _IDENTITY, _CAMERAS, _TRACK, _IMAGE, _FRAME, _QUALITY = range(7)
 _PASSERS = 100_000  # first identity of a companion
 _STRANGERS = 200_000  # first identity of a person among the distractors
 _NUM_PASSERS = 40
+_RUINED_BLUR = 14.0  # pixels of motion blur of an image of 64 columns
 
 
 @dataclass(frozen=True)
@@ -457,6 +458,59 @@ def _draw_crop(
     )
 
 
+def own_strength(dials: Dials, rng: np.random.Generator) -> float:
+    """Draw how much worse an image is than the dial of quality says.
+
+    Args:
+        dials: ``quality_spread`` applies.
+        rng: Of the image.
+
+    Returns:
+        Uniform from 0 to ``quality_spread``.
+
+    Example:
+        >>> own_strength(Dials(), generator(0, 1))
+        0.0
+    """
+    return float(dials.quality_spread * rng.random())
+
+
+def shot_strength(world: World, shot: Shot) -> float:
+    """Return how much worse a picture is than the dial of quality says, 0 to 1.
+
+    Args:
+        world: The planned world.
+        shot: One of its pictures.
+
+    Example:
+        >>> world = plan_world("tiny")
+        >>> shot_strength(world, world.shots[0])
+        0.0
+    """
+    key = (shot.identity, shot.camera, shot.track, _number(shot))
+    return own_strength(world.dials, generator(world.seed, _QUALITY, *key))
+
+
+def _number(shot: Shot) -> int:
+    """Return the number of a picture in its track, apart for junk."""
+    return shot.key + (500 if shot.pid < 0 else 0)
+
+
+def shot_camera(world: World, shot: Shot) -> Camera:
+    """Return the camera of a shot as the picture shows it, with its own quality.
+
+    Args:
+        world: The planned world.
+        shot: One of its pictures.
+
+    Example:
+        >>> world = plan_world("tiny")
+        >>> shot_camera(world, world.shots[0]) == world.cameras[world.shots[0].camera]
+        True
+    """
+    return world.cameras[shot.camera].worse(shot_strength(world, shot))
+
+
 def draw_shot(
     world: World, shot: Shot, size: tuple[int, int] = IMAGE_SIZE
 ) -> np.ndarray:
@@ -479,7 +533,7 @@ def draw_shot(
     camera = world.cameras[shot.camera]
     place = (shot.identity, shot.camera, shot.track)
     track = draw_track(camera, generator(seed, _TRACK, *place), dials)
-    rng = generator(seed, _IMAGE, *place, shot.key + (500 if shot.pid < 0 else 0))
+    rng = generator(seed, _IMAGE, *place, _number(shot))
     scenery = camera
     # With a low camera_shift, the background may come from any camera.
     if rng.random() > 2.0 * dials.camera_shift:
@@ -497,6 +551,7 @@ def draw_shot(
     )
     poor = 1.0 - dials.image_quality
     blur = float(rng.uniform(2.0, 5.0)) if rng.random() < 0.35 * poor else 0.0
+    blur += _RUINED_BLUR * shot_strength(world, shot)
     if shot.identity == 0:
         people: list[Figure] = []
         tall = rng.uniform(0.7, 1.5) * 190.0
@@ -523,7 +578,7 @@ def draw_shot(
             )
         )
     return _draw_crop(
-        camera,
+        shot_camera(world, shot),
         scenery,
         people,
         box,
@@ -587,7 +642,15 @@ def draw_person(
             )
         )
     box = _crop_box(figure, rng, dials.misalignment, size)
-    return _draw_crop(camera, camera, people, box, track, rng, rng, 0.0, size)
+    own = own_strength(dials, generator(seed, _QUALITY, identity.pid, camera.index))
+    return _draw_crop(
+        camera.worse(own),
+        camera,
+        people,
+        box,
+        track,
+        *(rng, rng, _RUINED_BLUR * own, size),
+    )
 
 
 def draw_frame(
@@ -603,7 +666,7 @@ def draw_frame(
         camera: The camera.
         identities: The people in the frame.
         seed: Seed of positions, directions and light.
-        dials: Lighting and image quality apply.
+        dials: Lighting and image quality apply; a frame is as good as its camera.
 
     Returns:
         The ``(540, 960, 3)`` uint8 picture, and ``(N, 5)`` int64 boxes: left, top,

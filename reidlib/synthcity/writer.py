@@ -41,6 +41,7 @@ from reidlib.synthcity.world import (
     World,
     draw_shot,
     plan_world,
+    shot_camera,
 )
 from reidlib.terminal import watched
 
@@ -105,8 +106,7 @@ def _draw_chunk(
     world = plan_world(size, seed, dials)
     written = []
     for shot in shots:
-        quality = world.cameras[shot.camera].jpeg
-        data = encode(draw_shot(world, shot), quality)
+        data = encode(draw_shot(world, shot), shot_camera(world, shot).jpeg)
         (Path(folder) / (shot.folder + _UNFINISHED) / shot.name).write_bytes(data)
         written.append((f"{shot.folder}/{shot.name}", hashlib.sha256(data).hexdigest()))
     return written
@@ -186,7 +186,7 @@ def _draw_all(
 def _identity(counts: Size, seed: int, dials: Dials) -> dict[str, Any]:
     """Return the part of the manifest that determines the pictures."""
     known = {"size_counts": asdict(counts), "seed": seed}
-    return {**known, "dials": asdict(dials), "drawing": DRAWING}
+    return {**known, "dials": dials.as_key(), "drawing": DRAWING}
 
 
 def _total(folder: Path, hashes: Iterable[tuple[str, str]]) -> str:
@@ -404,6 +404,6 @@ def synthcity_path(
     """
     dials = dials or Dials()
     counts = plan_world(size, seed, dials).size
-    key = json.dumps([asdict(counts), seed, asdict(dials), DRAWING])
+    key = json.dumps([asdict(counts), seed, dials.as_key(), DRAWING])
     name = f"{_size_name(size)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return cache_dir() / "synthcity" / name

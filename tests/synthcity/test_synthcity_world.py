@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import spearmanr
 
 from reidlib.errors import ReIDError
+from reidlib.quality import sharpness
 from reidlib.synthcity import (
     SIZES,
     Dials,
@@ -21,7 +24,7 @@ from reidlib.synthcity import (
     split_sizes,
     turning_grid,
 )
-from reidlib.synthcity.world import draw_track, generator
+from reidlib.synthcity.world import draw_track, generator, shot_camera, shot_strength
 
 SMALL = Size(6, 6, 6, 36, 72, 36, 72, 2, 4)
 
@@ -194,6 +197,54 @@ def test_image_quality_and_misalignment_show():
     assert askew > aligned
 
 
+def train_pictures(spread, **dials):
+    """Pictures of a city with a spread of quality, and the strength of each."""
+    world = plan_world(SMALL, 2, Dials(quality_spread=spread, **dials))
+    shots = shots_of(world, "bounding_box_train")
+    pictures = np.stack([draw_shot(world, shot) for shot in shots])
+    return pictures, np.array([shot_strength(world, shot) for shot in shots])
+
+
+def test_a_spread_of_quality_gives_each_image_a_strength_of_its_own():
+    world = plan_world("tiny", 0, Dials(quality_spread=0.6))
+    strengths = np.array([shot_strength(world, shot) for shot in world.shots])
+    assert len(set(strengths)) == len(world.shots)
+    assert strengths.min() >= 0
+    assert strengths.max() < 0.6
+    assert abs(strengths.mean() - 0.3) < 0.02
+    # Neither of a camera nor of a track: images of one differ as much as all do.
+    groups = defaultdict(list)
+    for shot, strength in zip(world.shots, strengths):
+        groups[shot.camera].append(strength)
+        groups[shot.identity, shot.camera, shot.track].append(strength)
+    within = [np.var(one, ddof=1) for one in groups.values() if len(one) > 1]
+    assert abs(np.mean(within) / strengths.var() - 1) < 0.1
+
+
+def test_a_spread_of_quality_degrades_each_image_by_its_strength():
+    usual, none = train_pictures(0.0)
+    mixed, strengths = train_pictures(1.0)
+    assert not none.any()
+    world = plan_world(SMALL, 2, Dials(quality_spread=1.0))
+    for shot in world.shots[::9]:
+        own, camera = shot_camera(world, shot), world.cameras[shot.camera]
+        assert own.noise > camera.noise
+        assert own.resolution < camera.resolution
+        assert own.jpeg <= camera.jpeg
+        assert own.curve().tolist() == camera.curve().tolist()
+    # What is in a picture stays: those that are hardly degraded are hardly changed.
+    changed = np.abs(mixed.astype(float) - usual).mean(axis=(1, 2, 3))
+    assert spearmanr(changed, strengths).statistic > 0.8
+    assert changed[strengths < 0.1].max() < changed[strengths > 0.7].min()
+
+    def spread_of(pictures):
+        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        logs = sharpness(pixels).log()
+        return float(logs.std())
+
+    assert spread_of(mixed) > 1.3 * spread_of(usual)
+
+
 def test_draw_person_obeys_size_and_yaw():
     world = plan_world("tiny")
     someone, camera = world.identity(1), world.cameras[0]
@@ -257,6 +308,7 @@ def test_grids_have_one_row_per_setting_and_person():
         ("images_per_camera", 0.0),
         ("misalignment", "much"),
         ("image_quality", True),
+        ("quality_spread", 1.1),
     ],
 )
 def test_a_dial_out_of_range_is_named(dial, value):

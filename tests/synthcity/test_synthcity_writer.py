@@ -216,6 +216,29 @@ def test_the_cache_tells_worlds_apart(tmp_path, monkeypatch):
         ensure_synthcity("none")
 
 
+def test_a_dial_of_later_leaves_the_names_and_manifests_of_before(small, tmp_path):
+    """Those of the cities that were drawn before there was a spread of quality."""
+    assert synthcity_path("tiny").name == "tiny-c23ccaf6a7a34503"
+    assert (
+        "quality_spread"
+        not in json.loads((small / "manifest.json").read_text())["dials"]
+    )
+    mixed = Dials(quality_spread=1.0)
+    assert synthcity_path(SMALL, 1, mixed) != synthcity_path(SMALL, 1)
+    options = {"workers": 1, "progress": False}
+    city = make_synthcity(tmp_path / "mixed", SMALL, 1, mixed, **options)
+    dials = json.loads((city / "manifest.json").read_text())["dials"]
+    assert dials["quality_spread"] == 1.0
+    assert digest(city).keys() == digest(small).keys()
+    assert not set(digest(city).values()) & set(digest(small).values())
+    # The worst are compressed the most: their tables of quantisation are coarser.
+    coarse = [
+        [sum(Image.open(file).quantization[0]) for file in sorted(c.rglob("*.jpg"))]
+        for c in (small, city)
+    ]
+    assert max(coarse[1]) > 3 * max(coarse[0])
+
+
 def first(folder: Path) -> Path:
     return sorted((folder / "query").iterdir())[0]
 
