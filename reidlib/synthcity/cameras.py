@@ -29,7 +29,7 @@ GROUND_ROW = 236
 CAMERA_HEIGHT = 3.7
 """Height of the cameras over the ground, in metres."""
 
-RUINED_RESOLUTION = 0.125
+RUINED_RESOLUTION = 1 / 16
 """Factor on the resolution of a ruined image."""
 RUINED_NOISE = 45.0
 """Deviation of the noise that a ruined image has in addition, in levels of 255."""
@@ -136,7 +136,7 @@ class Camera:
 
         Args:
             strength: 0, which changes nothing, to 1, at which hardly anything can be
-                seen: an eighth of the resolution, heavy noise and strong compression.
+                seen: a sixteenth of the resolution, heavy noise, strong compression.
 
         Example:
             >>> camera = draw_cameras(2, np.random.default_rng(0), Dials())[0]
