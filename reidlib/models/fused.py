@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TestTransform
+from reidlib.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TestTransform,
+    TrainTransform,
+)
 from reidlib.models.appearance import AppearanceBranch
 from reidlib.models.attributes import AttributeBranch
 from reidlib.models.backbones import Backbone, build_backbone
@@ -43,14 +49,15 @@ class Branches(NamedTuple):
 class QualityEncoder(nn.Module):
     """The fixed network that measures identifiability (the IQA branch of QAFM).
 
-    Its weights are never trained; what it sees are images, their perturbed versions,
-    and nothing of the identities.
+    Its weights do not change while the branches are trained.
 
     Args:
-        backbone: Network with ImageNet weights; its map is averaged over all places.
+        backbone: Trained network; its map is averaged over all places.
         size: Height and width of what it sees; None leaves the images as they are.
         definition: Of the score, see `identifiability`.
         views: How many views are encoded at once, at most.
+        augment: Augmentation that each view passes through, as in the published code;
+            its size is ``size``. None normalises alone.
 
     Example:
         >>> images = torch.zeros(2, 3, 32, 16, dtype=torch.uint8)
@@ -65,12 +72,25 @@ class QualityEncoder(nn.Module):
         size: tuple[int, int] | None = None,
         definition: Definition = "pairs",
         views: int = 560,
+        augment: TrainTransform | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
         self.size = size
         self.definition = definition
         self.views = views
+        self.augment = augment
+
+    def preparation(self, seed: int = 0) -> Callable[[Tensor], Tensor]:
+        """Return what makes the encoder's input of ``(B, 3, H, W)`` uint8 views.
+
+        Args:
+            seed: Of the augmentation, which is drawn anew at each call of it.
+        """
+        if self.augment is None:
+            return TestTransform()
+        drawn = torch.Generator().manual_seed(seed)
+        return partial(self.augment, generator=drawn)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return ``(B, D)`` raw features of normalised images."""
@@ -83,11 +103,13 @@ class QualityEncoder(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             fits = min(self.views, views_at_once(images, self.size))
             some = images.split(max(1, fits // (1 + len(PERTURBATIONS))))
-            return torch.cat([self._measure(part, fits) for part in some])
+            prepare = self.preparation()
+            return torch.cat([self._measure(part, fits, prepare) for part in some])
 
-    def _measure(self, images: Tensor, fits: int) -> Tensor:
+    def _measure(
+        self, images: Tensor, fits: int, prepare: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         views = torch.cat([images[:, None], perturb(images)], dim=1)
-        prepare = TestTransform()
         features = [
             self.encode(prepare(resize(part, self.size)))
             for part in views.flatten(0, 1).split(fits)

@@ -12,7 +12,7 @@ gives the figures of every fixed alpha as well.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,12 +24,15 @@ from torch.optim import Optimizer
 from reidlib.data.attributes import (
     ATTRIBUTE_FILE,
     ATTRIBUTE_GROUPS,
+    ATTRIBUTE_NAMES,
     MarketAttributes,
     attributes_hash,
     read_market_attributes,
 )
 from reidlib.data.images import ImageSource
 from reidlib.data.table import ReIDDataset
+from reidlib.engine.cache import cached_run
+from reidlib.engine.checkpoint import random_states, set_random_states
 from reidlib.engine.processes import own_splits
 from reidlib.engine.run import Run, in_precision
 from reidlib.errors import ReIDError
@@ -40,6 +43,7 @@ from reidlib.models.backbones import Backbone, build_backbone, check_backbone
 from reidlib.models.batch_norm import split_batch_norm
 from reidlib.models.dual_branch import PartClassifiers
 from reidlib.models.fused import FusedNet, QualityEncoder
+from reidlib.recipes import supervised
 from reidlib.recipes.alphas import (
     RIVALS,
     Batch,
@@ -67,6 +71,7 @@ from reidlib.recipes.steps import (
     diagnose_features,
     end_epoch,
     extract,
+    load_model,
     log_weights,
     open_split,
     open_training_images,
@@ -131,6 +136,13 @@ class Config(FusionConfig):
     quality_backbone: str = "resnet50"
     """Network that measures the quality, with ImageNet weights: those of ``weights`` if
     it is the same network as ``backbone``."""
+    quality_learns: Literal["nothing", "identities"] = "nothing"
+    """What that network learns first: nothing more than ImageNet, as in the published
+    code, or the identities of the training split, as the paper says (a `supervised`
+    training with the epochs and steps of stage 2)."""
+    quality_views: Literal["normalised", "augmented"] = "normalised"
+    """What it sees of an image and of its perturbed versions: each as it is, or
+    augmented as for training, drawn anew for each, as in the published code."""
     quality_height: int = 384
     """Height of the images that it sees."""
     quality_width: int = 128
@@ -207,10 +219,13 @@ def network(config: Config, pretrained: bool = True) -> FusedNet:
     pretrained = pretrained and config.weights != "random"
     size = config.quality_height, config.quality_width
     quality = quality_backbone(config, pretrained)
+    augment = None
+    if config.quality_views == "augmented":
+        augment = replace(config.augmentation(), size=size)
     return FusedNet(
         config.backbone,
         [len(values) for values in ATTRIBUTE_GROUPS.values()],
-        QualityEncoder(quality, size, config.identifiability),
+        QualityEncoder(quality, size, config.identifiability, augment=augment),
         shared_encoder=config.shared_encoder,
         pretrained=pretrained,
         frozen_stages=config.frozen_stages,
@@ -250,6 +265,45 @@ def quality_backbone(config: Config, pretrained: bool) -> Backbone:
             "efficientnet_lite0, whose weights are installed, or set it and --backbone "
             "to one network and give the file of its weights with --weights"
         ) from error
+
+
+def learn_quality(
+    model: FusedNet, dataset: ReIDDataset, config: Config, run: Run
+) -> None:
+    """Let the network that measures the quality learn the training identities.
+
+    Runs that ask for the same training share it: it is kept in the cache.
+
+    Args:
+        model: Network, changed in place.
+        dataset: Data with identities.
+        config: Settings.
+        run: For its device.
+    """
+    names = [
+        *("seed", "precision", "extract_batch", "memory_budget", "bn_splits"),
+        *("epochs", "iterations", "num_labels", "num_instances", "replacement"),
+        *("lr", "weight_decay", "flip", "pad", "erasing", "jitter"),
+        *("smoothing", "margin", "classifier_lr"),
+    ]
+    if config.quality_backbone == config.backbone:
+        names += ["weights", "frozen_stages"]
+    settings = supervised.Config(
+        **{name: getattr(config, name) for name in names},
+        backbone=config.quality_backbone,
+        height=config.quality_height,
+        width=config.quality_width,
+        pooling="gap",
+        last_stride=2,
+        lr_step=max(20, config.epochs // 3),
+    )
+    alone = replace(dataset, query=dataset.query[:0], gallery=dataset.gallery[:0])
+    run.log("the network that measures the quality learns the identities")
+    states = random_states(run.device)  # as if this training were in the cache
+    _, folder = cached_run(supervised.train, settings, alone, device=str(run.device))
+    set_random_states(states, run.device)
+    learned: Any = load_model(folder)[0]
+    model.quality.backbone.load_state_dict(learned.backbone.state_dict())
 
 
 class Classifiers(nn.Module):
@@ -332,6 +386,8 @@ def train(config: Config, dataset: ReIDDataset, run: Run) -> dict[str, Any]:
     augment = config.augmentation()
     model = network(config)
     heads = Classifiers(model, int(people.max()) + 1)
+    if config.quality_learns == "identities":
+        learn_quality(model, dataset, config, run)
     every = quality_scores(model.to(run.device), dataset, config, run)
     scores = every[config.identifiability]
     model.fusion.weight.normalise.fit(scores["train"])
@@ -605,4 +661,40 @@ def judge_attributes(
     logits = found[name].cpu().split(sizes, dim=1)
     scored = score_attributes(list(logits), truth)
     balanced = dict(zip(ATTRIBUTE_GROUPS, scored.balanced.tolist(), strict=True))
-    return {**scored.means(), "balanced": balanced, "split": name}
+    each = score_each_attribute(list(logits), truth)
+    return {**scored.means(), "balanced": balanced, "each": each, "split": name}
+
+
+def score_each_attribute(
+    logits: list[Tensor], classes: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Return how well each of the 27 attributes is predicted.
+
+    A colour is an attribute of its own: it is predicted where no other is more likely.
+
+    Args:
+        logits: Of the 12 heads, each ``(N, classes of the group)``.
+        classes: ``(N, 12)``, -1 where one is unknown.
+
+    Returns:
+        By the name of the attribute what `score_attributes` says of it.
+    """
+    heads: list[Tensor] = []
+    columns: list[np.ndarray] = []
+    for group, given, truth in zip(ATTRIBUTE_GROUPS, logits, classes.T, strict=True):
+        if not group.endswith("colour"):
+            heads.append(given)
+            columns.append(truth)
+            continue
+        likely = given.softmax(dim=1)
+        for value in range(likely.shape[1]):
+            others = likely.index_fill(1, torch.tensor(value), -1.0).amax(dim=1)
+            heads.append(torch.stack([others, likely[:, value]], dim=1))
+            columns.append(np.where(truth < 0, -1, truth == value))
+    scored = score_attributes(heads, np.stack(columns, axis=1))
+    scores = scored.accuracy, scored.balanced, scored.average_precision
+    names = "accuracy", "balanced_accuracy", "average_precision"
+    return {
+        attribute: dict(zip(names, map(float, found), strict=True))
+        for attribute, *found in zip(ATTRIBUTE_NAMES, *scores, strict=True)
+    }

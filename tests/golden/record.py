@@ -151,6 +151,11 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
             **_QAFM,
             **{"attributes": "shuffled", "alpha_loss": "none", "fixed_alpha": 0.3},
         },
+        "accumulated": {**_QAFM, "gradients": "accumulated"},
+        "rivals": {**_QAFM, "rivals": True},
+        "no attributes": {**_QAFM, "attributes": "none"},
+        "score by a trained network": {**_QAFM, "quality_learns": "identities"},
+        "score of augmented views": {**_QAFM, "quality_views": "augmented"},
     },
     "aff_scl": {
         "predictions": {**_SMALL, **_JACCARD},
@@ -349,7 +354,7 @@ def differences(
         limit = later if number else TOLERANCES["first"]
         if len(one) != len(two):
             found.append(f"epoch {number + 1}: {len(one)} steps then, {len(two)} now")
-        elif one and (off := np.max(np.abs(np.divide(two, one) - 1))) > limit:
+        elif one and (off := _largest_change(one, two)) > limit:
             found.append(f"epoch {number + 1}: losses differ by {off:.2g}")
     if len(then["discarded"]) != len(now["discarded"]) or any(
         abs(a - b) > TOLERANCES["discarded"]
@@ -361,6 +366,12 @@ def differences(
     ):
         found.append(f"mAP: {then['mAP']} then, {now['mAP']} now")
     return found
+
+
+def _largest_change(then: Iterable[float], now: Iterable[float]) -> float:
+    """Return the largest relative difference; of zero any other number is far."""
+    one, two = (np.array([*losses], dtype=float) for losses in (then, now))
+    return float(np.max(np.abs(two - one) / np.maximum(np.abs(one), 1e-9)))
 
 
 def golden_file(recipe: str) -> Path:

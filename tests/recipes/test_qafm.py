@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from support import (
     SMALL,
     Interrupted,
@@ -22,9 +23,9 @@ from support import (
 )
 
 from reidlib.data import ReIDDataset, open_dataset, read_market_attributes
-from reidlib.data.attributes import attributes_hash
+from reidlib.data.attributes import ATTRIBUTE_NAMES, attributes_hash
 from reidlib.data.transforms import TestTransform
-from reidlib.engine.cache import run_key
+from reidlib.engine.cache import cached_run, run_key
 from reidlib.engine.checkpoint import load_checkpoint
 from reidlib.errors import ReIDError
 from reidlib.evaluation import evaluate
@@ -33,7 +34,7 @@ from reidlib.models.appearance import stripe_loss
 from reidlib.models.attributes import attribute_loss
 from reidlib.models.backbones import build_backbone
 from reidlib.quality import weigh, weight_loss
-from reidlib.recipes import qafm
+from reidlib.recipes import qafm, supervised
 from reidlib.recipes.alphas import (
     ALPHAS,
     RIVALS,
@@ -307,6 +308,138 @@ def test_the_result_has_each_fixed_alpha_and_the_learned_one(trained, people):
     assert metrics["alpha"]["oracle_mAP"] >= best
     assert metrics["attributes"]["split"] == "query"
     assert 0 <= metrics["attributes"]["balanced_accuracy"] <= 1
+
+
+def test_each_of_the_27_attributes_is_scored(trained, people):
+    result, folder = trained
+    each = result["metrics"]["attributes"]["each"]
+    assert tuple(each) == ATTRIBUTE_NAMES
+    # Of a group that is one attribute these are its scores, and their mean is known.
+    balanced = result["metrics"]["attributes"]["balanced"]
+    for name in ("hat", "age"):
+        assert each[name]["balanced_accuracy"] == balanced[name]
+    model, config = load_model(folder)
+    (batch,) = open_split(people.query, config, CPU).batches(
+        [torch.arange(len(people.query))]
+    )
+    with torch.inference_mode():
+        upper = model.branches(TestTransform()(batch)).logits[10]
+    values = read_market_attributes(people.root).for_table(people.query)[0]
+    colour = ATTRIBUTE_NAMES.index("upwhite")
+    truth = values[:, colour] == 2
+    said = upper.argmax(dim=1).numpy() == colour - 10
+    known = qafm_known(people)
+    expected = accuracy_score(truth[known], said[known])
+    assert each["upwhite"]["accuracy"] == pytest.approx(expected)
+    expected = balanced_accuracy_score(truth[known], said[known])
+    assert each["upwhite"]["balanced_accuracy"] == pytest.approx(expected)
+
+
+def qafm_known(people):
+    """Rows of the query whose upper colour is known."""
+    classes = read_market_attributes(people.root).for_table(people.query)[1]
+    return classes[:, 10] >= 0
+
+
+def test_distractors_are_left_out_of_a_gallery_of_its_own(trained, people):
+    result, folder = trained
+    model, config = load_model(folder)
+    query, gallery = extract_test(model, people, config, CPU)
+    # Among the gallery of these people there are none.
+    assert result["metrics"]["without_distractors"] == {
+        "mAP": result["metrics"]["mAP"],
+        "rank_1": result["metrics"]["cmc"]["1"],
+        "rank_5": result["metrics"]["cmc"]["5"],
+    }
+    # With other people in place of some the others are scored as if these were gone.
+    pids = people.gallery.pids.copy()
+    pids[::5] = 0
+    table = dataclasses.replace(people.gallery, pids=pids)
+    dataset = dataclasses.replace(people, gallery=table)
+    made = {"query": query.repeat(1, 2), "gallery": gallery.repeat(1, 2)}
+    scores = {name: torch.rand(len(one)) for name, one in made.items()}
+    whole, told, _ = score_alphas(
+        torch.sigmoid, lambda a, b, _: a + b, made, scores, dataset
+    )
+    left = np.flatnonzero(pids)
+    expected = evaluate(query, gallery[left], people.query, people.gallery[left])
+    assert told["without_distractors"]["mAP"] == pytest.approx(expected.mAP, abs=1e-6)
+    assert told["without_distractors"]["mAP"] > whole.mAP
+
+
+@pytest.fixture(scope="module")
+def learned(people, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learned") / "run"
+    return train(qafm, small(quality_learns="identities"), people, folder), folder
+
+
+def test_the_network_of_the_score_learns_identities_and_no_more(
+    learned, trained, people
+):
+    folder = learned[1]
+    own, before = (
+        {n: w for n, w in states(one).items() if n.startswith("quality")}
+        for one in (folder, trained[1])
+    )
+    assert own.keys() == before.keys()
+    assert not all(torch.equal(own[name], before[name]) for name in own)
+    # The branches are those of the other run: they see nothing of the score.
+    for name, weight in states(folder).items():
+        if not name.startswith(("quality", "fusion")):
+            assert torch.equal(weight, states(trained[1])[name]), name
+    alone = supervised.Config(
+        **{
+            **{**SMALL, "lr": 1e-2, "height": 32, "width": 16, "pooling": "gap"},
+            **{"epochs": 2, "last_stride": 2, "classifier_lr": 3.5e-4},
+        }
+    )
+    no_test = {"query": people.query[:0], "gallery": people.gallery[:0]}
+    _, kept = cached_run(
+        supervised.train, alone, dataclasses.replace(people, **no_test), device="cpu"
+    )
+    expected = load_model(kept)[0].backbone.state_dict()
+    for name, weight in expected.items():
+        assert torch.equal(weight, own[f"quality.backbone.{name}"]), name
+    ours, theirs = (one[0]["metrics"]["failure"] for one in (learned, trained))
+    assert ours["areas"]["pairs"] != theirs["areas"]["pairs"]
+    assert ours["areas"]["sharpness"] == pytest.approx(
+        theirs["areas"]["sharpness"], abs=0.2
+    )
+
+
+def test_with_a_trained_score_it_is_resumed(learned, people, tmp_path):
+    config = small(quality_learns="identities")
+    with pytest.raises(KeyboardInterrupt):
+        train(qafm, config, people, tmp_path, Interrupted, before_step=4)
+    result = train(qafm, config, people, tmp_path, resume=True)
+    assert losses(result) == losses(learned[0])
+    assert result["metrics"] == learned[0]["metrics"]
+
+
+def test_augmented_views_are_drawn_anew_and_by_the_seed(people, tmp_path):
+    plain, augmented = (small(quality_views=v) for v in ("normalised", "augmented"))
+    torch.manual_seed(0)
+    model, other = qafm.network(plain), qafm.network(augmented)
+    other.load_state_dict(model.state_dict())
+    table = dataclasses.replace(people, train=people.train[:8])
+    for name in ("query", "gallery"):
+        table = dataclasses.replace(table, **{name: getattr(people, name)[:0]})
+
+    def scores(network, config):
+        return quality_scores(network, table, config)["pairs"]["train"]
+
+    normal = scores(model, plain)
+    one, again = scores(other, augmented), scores(other, augmented)
+    assert torch.equal(one, again)
+    third = scores(other, dataclasses.replace(augmented, seed=augmented.seed + 1))
+    assert (one != third).all()
+    # Every pair of views differs by luck as well.
+    assert one.mean() > 1.05 * normal.mean()
+    (batch,) = open_split(table.train, plain, CPU).batches([torch.arange(8)])
+    assert (
+        other.quality.eval()(batch) > model.quality.eval()(batch)
+    ).float().mean() > 0.7
+    assert torch.equal(other.quality(batch), other.quality(batch))
 
 
 def test_the_network_by_itself_gives_what_the_recipe_scored(trained, people):
