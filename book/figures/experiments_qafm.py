@@ -173,18 +173,17 @@ def qafm_range_table() -> str:
     """How far each score differs between the images of a city, at each dial."""
     rows = []
     measured = json.loads((results_dir() / "quality_range.json").read_text())["rows"]
-    for city in dict.fromkeys(one["city"] for one in measured):
-        cities = [one["scores"] for one in measured if one["city"] == city]
-        told = []
-        for name in cities[0]:
-            if not name.startswith("anchor"):
-                told.append(cell([one[name]["mean"] for one in cities]))
-                share = [one[name]["std"] / one[name]["mean"] for one in cities]
-                told.append(cell([100 * value for value in share]))
-        rows.append([city, *told])
-    names = [name for name in cities[0] if not name.startswith("anchor")]
-    header = [text for name in names for text in (name, "deviation (% of it)")]
-    return markdown(["city", *header], rows)
+    for name in measured[0]["scores"]:
+        for city in dict.fromkeys(one["city"] for one in measured):
+            found = [one["scores"][name] for one in measured if one["city"] == city]
+            told = [
+                cell([one["mean"] for one in found]),
+                cell([100 * one["std"] / one["mean"] for one in found]),
+                cell([one.get("follows") for one in found], 2),
+            ]
+            rows.append([name, city, *told])
+    header = ["score", "city", "mean", "deviation (% of it)"]
+    return markdown([*header, "r with the damage"], rows)
 
 
 TABLES = {

@@ -33,9 +33,9 @@ def load_results(
 
     Returns:
         A frame with ``row``, ``seed``, ``status`` (``"complete"`` or ``"failed"``),
-        ``stale`` (what has changed since, empty if nothing has), ``Rank-1`` and ``mAP``
-        in percent, the diagnosis of the features, ``seconds`` and ``result``, the whole
-        file as a dict. The figures of a failed run are nan.
+        ``stale`` (what has changed since, empty if nothing has), ``Rank-1``, ``Rank-5``
+        and ``mAP`` in percent, the diagnosis of the features, ``seconds`` and
+        ``result``, the whole file as a dict. The figures of a failed run are nan.
 
     Raises:
         ReIDError: If there is no such plan or preset, a file is damaged, or a row has
@@ -176,6 +176,11 @@ def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
     return [job for job in jobs if job.file.is_file()]
 
 
+def _matched(metrics: dict[str, Any], k: int) -> float | None:
+    found: float | None = metrics.get("cmc", {}).get(str(k))
+    return found
+
+
 def _line(job: Job) -> dict[str, Any]:
     result = job.read() or {}
     line = {
@@ -190,11 +195,12 @@ def _line(job: Job) -> dict[str, Any]:
         metrics = metrics.get(name, {})
     diagnosis = metrics.get("diagnosis", {})
     kmeans = diagnosis.get("kmeans", {})
-    rank_1 = metrics.get("rank_1", metrics.get("cmc", {}).get("1"))
-    mean_precision = metrics.get("mAP")
+    shares = {
+        **{f"Rank-{k}": metrics.get(f"rank_{k}", _matched(metrics, k)) for k in (1, 5)},
+        "mAP": metrics.get("mAP"),
+    }
     figures = {
-        "Rank-1": math.nan if rank_1 is None else 100 * rank_1,
-        "mAP": math.nan if mean_precision is None else 100 * mean_precision,
+        **{n: math.nan if x is None else 100 * x for n, x in shares.items()},
         "NMI identity": kmeans.get("nmi_pid", math.nan),
         "NMI camera": kmeans.get("nmi_cam", math.nan),
         "same camera": diagnosis.get("same_camera_share", math.nan),

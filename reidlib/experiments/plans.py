@@ -85,6 +85,7 @@ class Plan:
         title: What it shows.
         rows: Its rows.
         size: Size of the cities of SynthCity that it is made on.
+        measures: What its report shows of each row, columns of `load_results`.
 
     In the file a plan may have ``against``, the row that all others are compared with.
     """
@@ -93,6 +94,7 @@ class Plan:
     title: str
     rows: tuple[Row, ...]
     size: str = "course"
+    measures: tuple[str, ...] = ("Rank-1", "mAP", "NMI identity", "NMI camera")
 
 
 @functools.cache
@@ -118,6 +120,8 @@ def plans() -> dict[str, Plan]:
             )
             for row in raw.pop("rows")
         )
+        if "measures" in raw:
+            raw["measures"] = tuple(raw["measures"])
         found[name] = Plan(name, rows=rows, **raw)
     return found
 

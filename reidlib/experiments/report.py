@@ -28,10 +28,8 @@ from reidlib.papers import list_tables, load_table
 from reidlib.papers.tables import PaperTable
 from reidlib.recipes import RECIPES
 
-MEASURES = {"Rank-1": "%", "mAP": "%", "NMI identity": "", "NMI camera": ""}
-"""What a report shows of each row, with its unit."""
-
-_PERCENT = [name for name, unit in MEASURES.items() if unit == "%"]
+PERCENT = ("Rank-1", "Rank-5", "mAP")
+"""Measures that are given in percent, as the papers give them."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +116,19 @@ def report(table: str, *, preset: str = "ablation", data: Data | None = None) ->
     last = int(frame["seed"].max()) if len(frame) else 0
     command = Job(table, rows[0], preset, data, last).command
     with_paper = any(row.paper for row in rows)
+    measures = plan(table).measures
+    percent = [name for name in measures if name in PERCENT]
     header = ["row"]
-    for name, unit in MEASURES.items():
-        header.append(f"{name} ({unit})" if unit else name)
+    header += [f"{name} (%)" if name in percent else name for name in measures]
     if with_paper:
-        header.append(f"the paper's {' / '.join(_PERCENT)} (%)")
+        header.append(f"the paper's {' / '.join(percent)} (%)")
     cells = []
     for row in rows:
         line = [row.name]
-        for name in MEASURES:
+        for name in measures:
             line.append(_ours(parts[row.name], name, command))
         if with_paper:
-            line.append(_papers(row))
+            line.append(_papers(row, percent))
         cells.append(tuple(line))
     notes = _notes(parts, command)
     if table in list_tables():
@@ -259,7 +258,7 @@ def _ours(part: pd.DataFrame, name: str, command: str) -> str:
     values = part[name].dropna()
     if not len(values):
         return ("broke down" if "‡" in mark else "not measured") + mark
-    digits = 1 if MEASURES[name] == "%" else 2
+    digits = 1 if name in PERCENT else 2
     text = f"{values.mean():.{digits}f}"
     if len(values) > 1:
         # Spaces that a narrow page does not break at.
@@ -267,15 +266,15 @@ def _ours(part: pd.DataFrame, name: str, command: str) -> str:
     return f"{text}{mark}"
 
 
-def _papers(row: Row) -> str:
+def _papers(row: Row, percent: list[str]) -> str:
     """Return a paper's figures for each of its data sets, with the source."""
     if not row.paper:
         return "none"
     lines = [
         (f"{dataset}: " if dataset else "")  # else the row's name has it
-        + " / ".join(str(found.get(name, "–")) for name in _PERCENT)
+        + " / ".join(str(found.get(name, "–")) for name in percent)
         for dataset, found in paper_figures(row).items()
-        if any(name in found for name in _PERCENT)
+        if any(name in found for name in percent)
     ]
     table, *keys = row.paper
     return f"{'; '.join(lines)} ({table}, {' / '.join(map(str, keys))})"
