@@ -232,22 +232,23 @@ def published_scores() -> tuple[np.ndarray, np.ndarray]:
     return frame.index.to_numpy().astype(float), frame["images"].to_numpy(dtype=float)
 
 
-def plot_published(scores: Any, label: str = "ours") -> Figure:
+def plot_published(scores: Mapping[str, Any], label: str = "ours") -> Figure:
     """Draw the authors' scores beside others, QAFM-F5.
 
     Args:
-        scores: ``(N,)`` scores by any encoder.
+        scores: By the definition ``(N,)`` scores by any encoder.
         label: Whose they are.
 
     Returns:
-        The figure: both distributions, and both on one axis after division by their
+        The figure: all distributions, and all on one axis after division by their
         means, since scores of two encoders have no common unit.
 
     Example:
-        >>> len(plot_published([1.0, 1.1, 1.3]).axes)
+        >>> len(plot_published({"pairs": [1.0, 1.1, 1.3]}).axes)
         3
     """
-    ours = np.asarray(scores, dtype=float)
+    ours = {name: np.asarray(one, dtype=float) for name, one in scores.items()}
+    colours = dict(zip(ours, (COLOURS[5], COLOURS[1])))
     left, count = published_scores()
     whole: Any = load_table("QAFM-DATA").to_frame().loc[("all images", "all")]
     paper = load_table("QAFM-F5").to_frame()["score"]
@@ -267,27 +268,29 @@ def plot_published(scores: Any, label: str = "ours") -> Figure:
     }
     first.legend(loc="upper left", **box)
     first.set(title=f"the authors': {int(count.sum()):,} images", xlabel="score")
-    second.hist(ours, 16, color=COLOURS[5])
-    second.set(title=f"{label}: {len(ours)} images", xlabel="score")
+    length = len(next(iter(ours.values())))
+    for name, values in ours.items():
+        second.hist(values, 16, **_filled(colours[name]), label=name)
+    second.legend()
+    second.set(title=f"{label}: {length} images", xlabel="score")
     middles = (left + 0.05) / whole["mean"]
     density = count / count.sum() / (0.1 / whole["mean"])
     both.plot(middles, density, color=COLOURS[0], label="the authors'")
-    edges = np.histogram_bin_edges(ours / ours.mean(), 16).tolist()
-    both.hist(
-        ours / ours.mean(),
-        edges,
-        density=True,
-        facecolor=(COLOURS[5], 0.3),
-        edgecolor=COLOURS[5],
-        histtype="stepfilled",
-        label=label,
-    )
+    for name, values in ours.items():
+        share = values / values.mean()
+        both.hist(share, 16, **_filled(colours[name]), density=True, label=name)
     both.legend()
-    both.set(title="both, divided by their means", xlabel="score / mean")
+    both.set(title="divided by their means", xlabel="score / mean")
     for ax in axes:
         ax.set_yticks([])
         ax.grid(visible=False)
     return fig
+
+
+def _filled(colour: Any) -> dict[str, Any]:
+    """Return how a histogram is drawn through which others can be seen."""
+    face = {"facecolor": (colour, 0.3), "edgecolor": colour}
+    return {**face, "histtype": "stepfilled"}
 
 
 # -- alpha -------------------------------------------------------------------------

@@ -96,12 +96,18 @@ def test_the_authors_scores_are_those_of_the_table():
     assert count.sum() == 29419
     assert left[count.argmax()] == 11.1
     assert np.diff(left) == pytest.approx(0.1)
-    ours = np.array([2.0, 2.5, 3.0])
+    ours = {"pairs": np.array([2.0, 2.5, 3.0]), "anchor": np.array([1.0, 1.5])}
     first, second, both = plot_published(ours).axes
     assert first.get_title(loc="left") == "the authors': 29,419 images"
     heights = [patch.get_height() for patch in first.patches]
     assert heights == list(count)
-    assert sum(patch.get_height() for patch in second.patches) == 3
+    assert [patch.get_label() for patch in second.patches] == list(ours)
+    for patch, other, values in zip(second.patches, both.patches, ours.values()):
+        for drawn, scale in ((patch, 1), (other, values.mean())):
+            corners = drawn.get_xy()[:, 0] * scale
+            assert corners.min() == pytest.approx(values.min())
+            assert corners.max() == pytest.approx(values.max())
+        assert patch.get_xy()[:, 1].max() == 1  # one image in a bar
     x, y = both.lines[0].get_data()
     assert np.trapezoid(y, x) == pytest.approx(1, abs=0.01)
 
