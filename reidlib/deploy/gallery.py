@@ -225,11 +225,12 @@ class Gallery:
         embeddings.require_unchanged()
         with self._writing():
             before = self._count()
-            total = len(embeddings.table)
-            parts = range(0, total, _BATCH)
+            names = _names(embeddings, crops)
+            new = self._unknown(names)
+            parts = range(0, len(new), _BATCH)
             for first in progress(parts, "adding people", len(parts)):
-                rows = np.arange(first, min(first + _BATCH, total))
-                self._add_batch(embeddings, rows, start, crops)
+                rows = new[first : first + _BATCH]
+                self._add_batch(embeddings, rows, names, start, crops)
             after = self._count()
             if after > max(before, self.about["exact_up_to"]):
                 self._index()
@@ -239,21 +240,14 @@ class Gallery:
         self,
         embeddings: Embeddings,
         rows: np.ndarray,
+        ids: Sequence[str],
         start: datetime | None,
         crops: bool,
     ) -> None:
         import pyarrow as pa  # type: ignore[import-untyped]
 
-        table, vectors = embeddings.table[rows], embeddings.features[rows].cpu().numpy()
-        names = _names(table, vectors, crops)
-        known = self._having(names)
-        # Within a batch, too, one crop is one row.
-        first = {name: row for row, name in reversed(list(enumerate(names)))}
-        new = sorted(row for name, row in first.items() if name not in known)
-        if not new:
-            return
-        table, vectors = table[new], vectors[new].astype(np.float32)
-        names = [names[row] for row in new]
+        table, names = embeddings.table[rows], [ids[row] for row in rows]
+        vectors = embeddings.features[rows].cpu().numpy().astype(np.float32)
         files = [table.file(row) for row in range(len(table))]
         places = [f"{n[:2]}/{n}{f.suffix}" for n, f in zip(names, files, strict=True)]
         if crops:
@@ -284,15 +278,18 @@ class Gallery:
             self._table.add(content)
         (self.folder / _JOURNAL).unlink(missing_ok=True)
 
-    def _having(self, names: Sequence[str]) -> set[str]:
-        """Return those of some ids that the table has."""
-        found: set[str] = set()
+    def _unknown(self, names: Sequence[str]) -> np.ndarray:
+        """Return the first row of each id that the table has not."""
         with _explained(self.folder):
-            for first in range(0, len(names), 1000):
-                some = ", ".join(map(_quoted, names[first : first + 1000]))
-                rows = self._table.search().where(f"id IN ({some})").select(["id"])
-                found.update(rows.limit(1000).to_arrow()["id"].to_pylist())
-        return found
+            # One look at all ids: to ask for some of them reads all as well.
+            ids = self._table.search().select(["id"]).limit(self._count() or 1)
+            known = set(ids.to_arrow()["id"].to_pylist())
+        new = []
+        for row, name in enumerate(names):
+            if name not in known:
+                known.add(name)
+                new.append(row)
+        return np.array(new, np.int64)
 
     def search(
         self,
@@ -531,10 +528,9 @@ class Gallery:
             places = _own_places(json.loads(journal.read_text(encoding="utf-8")))
         except ValueError:
             places = []
-        known = self._having([Path(place).stem for place in places])
-        for place in places:
-            if Path(place).stem not in known:
-                (self.folder / "crops" / place).unlink(missing_ok=True)
+        unknown = self._unknown([Path(place).stem for place in places])
+        for row in unknown.tolist():
+            (self.folder / "crops" / places[row]).unlink(missing_ok=True)
         journal.unlink()
 
     def _rewrite(self) -> None:
@@ -725,8 +721,9 @@ def _check_columns(table: ImageTable, start: datetime | None) -> None:
             ) from None
 
 
-def _names(table: ImageTable, vectors: np.ndarray, crops: bool) -> list[str]:
+def _names(embeddings: Embeddings, crops: bool) -> list[str]:
     """Return an id for each row: that of the same crop is the same again."""
+    table, vectors = embeddings.table, embeddings.features.cpu().numpy()
     columns, unknown = table.attributes, np.full(len(table), "")
     told = zip(
         table.camids.tolist(),
