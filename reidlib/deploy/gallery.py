@@ -43,8 +43,10 @@ from reidlib.paths import lock_folder, user_path
 from reidlib.terminal import progress
 
 # People of the gallery that are searched for with and without the index; the share of
-# their ten nearest others that it has to find.
-_ASKED, _RECALL = 50, 0.99
+# their ten nearest others, beside themselves, that it has to find.
+_ASKED, _NEAREST, _RECALL = 50, 11, 0.99
+# Queries from which on the features are read once for all, and not for each.
+_MANY = 4
 EXACT_UP_TO = 1_000_000
 """People up to which a search compares with each of them."""
 
@@ -340,18 +342,11 @@ class Gallery:
         # The index knows nothing of conditions: of its lists few may hold such people.
         exact = exact or bool(condition) or people <= self.about["exact_up_to"]
         lists = None if exact else self.about.get("index", {}).get("lists")
-        found = []
         with _explained(self.folder):
-            for number, vector in enumerate(matrix):
-                query = self._nearest(vector, k, lists)
-                if condition:
-                    query = query.where(condition, prefilter=True)
-                rows = query.select([*_COLUMNS, "_distance"]).to_pandas()
-                rows.insert(0, "query", number)
-                rows.insert(1, "rank", np.arange(1, len(rows) + 1))
-                found.append(rows)
-        answers = pd.concat(found, ignore_index=True)
-        answers = answers.rename(columns={"_distance": "distance"})
+            if lists is None and len(matrix) >= _MANY:
+                answers = self._scanned(matrix, k, condition)
+            else:
+                answers = self._looked_up(matrix, k, lists, condition)
         answers["known"] = self._known(answers, query_cameras)
         root = self.folder / "crops"
         answers["crop"] = [
@@ -566,7 +561,8 @@ class Gallery:
         for row in np.linspace(0, self._count() - 1, _ASKED).astype(int).tolist():
             one = self._table.search().select(["vector"]).offset(row).limit(1)
             asked.append(np.asarray(one.to_arrow()["vector"][0].as_py(), np.float32))
-        wanted = [self._ids(vector, None) for vector in asked]
+        exact = self._scanned(np.stack(asked), _NEAREST)
+        wanted = [set(ids) for _, ids in exact.groupby("query")["id"]]
         recall, lists = 0.0, max(1, parts // 32)
         while True:
             found = [self._ids(vector, lists) for vector in asked]
@@ -593,10 +589,56 @@ class Gallery:
         query = query.distance_type("cosine").limit(k)
         return query.bypass_vector_index() if lists is None else query.nprobes(lists)
 
-    def _ids(self, vector: np.ndarray, lists: int | None) -> set[str]:
-        query = self._nearest(vector, 11, lists)
-        rows = query.select(["id", "_distance"]).to_arrow()
-        return set(rows["id"].to_pylist())
+    def _looked_up(
+        self, matrix: np.ndarray, k: int, lists: int | None, condition: str = ""
+    ) -> pd.DataFrame:
+        """Search for one query after the other, see `search`."""
+        found = []
+        for number, vector in enumerate(matrix):
+            query = self._nearest(vector, k, lists)
+            if condition:
+                query = query.where(condition, prefilter=True)
+            rows = query.select([*_COLUMNS, "_distance"]).to_pandas()
+            rows.insert(0, "query", number)
+            rows.insert(1, "rank", np.arange(1, len(rows) + 1))
+            found.append(rows)
+        answers = pd.concat(found, ignore_index=True)
+        return answers.rename(columns={"_distance": "distance"})
+
+    def _scanned(self, matrix: np.ndarray, k: int, condition: str = "") -> pd.DataFrame:
+        """Compare all queries with everybody while the features are read once."""
+        scan = self._table.search().select(["vector"]).with_row_id(True)
+        scan = scan.limit(self._count() or 1)
+        if condition:
+            scan = scan.where(condition)
+        rows = np.empty((len(matrix), 0), np.int64)
+        distance = np.empty((len(matrix), 0), np.float32)
+        for part in scan.to_batches(_BATCH):
+            vectors = part["vector"].flatten().to_numpy(zero_copy_only=False)
+            here = part["_rowid"].to_numpy().astype(np.int64)
+            near = 1 - matrix @ vectors.reshape(len(here), -1).T
+            if len(here) > k:
+                best = np.argpartition(near, k - 1, axis=1)[:, :k]
+                near = np.take_along_axis(near, best, 1)
+                here = here[best]
+            rows = np.hstack([rows, np.broadcast_to(here, near.shape)])
+            distance = np.hstack([distance, near])
+            order = np.lexsort((rows, distance))[:, :k]
+            rows, distance = (
+                np.take_along_axis(one, order, 1) for one in (rows, distance)
+            )
+        taken = self._table.take_row_ids(np.unique(rows).tolist())
+        told = taken.select([*_COLUMNS]).with_row_id().to_pandas().set_index("_rowid")
+        answers = told.loc[rows.ravel()].reset_index(drop=True)
+        answers.insert(0, "query", np.repeat(np.arange(len(rows)), rows.shape[1]))
+        answers.insert(1, "rank", np.tile(np.arange(rows.shape[1]) + 1, len(rows)))
+        # Rounding puts the same feature a little below 0.
+        answers.insert(2, "distance", distance.ravel().clip(0, 2))
+        return answers
+
+    def _ids(self, vector: np.ndarray, lists: int) -> set[str]:
+        rows = self._nearest(vector, _NEAREST, lists).select(["id", "_distance"])
+        return set(rows.to_arrow()["id"].to_pylist())
 
     def _known(
         self, answers: pd.DataFrame, query_cameras: Sequence[int] | None

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -81,6 +82,27 @@ def test_a_search_is_that_of_all_distances(gallery, people):
     assert answers["known"].isna().all()
     for file in answers["crop"]:
         assert Image.open(file).size == (2, 4)
+
+
+def test_many_queries_find_what_each_finds_alone(gallery, people, monkeypatch):
+    monkeypatch.setattr("reidlib.deploy.gallery._BATCH", 7)  # several parts
+    queries = embedded(gallery.folder.parent / "more", 6, seed=1).features
+    filters = ({}, {"cameras": [1]}, {"after": START + timedelta(hours=4)})
+    for some in (*filters, {"cameras": [7]}):
+        for k in (3, 25):
+            many = gallery.search(queries, k=k, **some)
+            alone = [gallery.search(one[None], k=k, **some) for one in queries]
+            assert (
+                many["query"].tolist()
+                == np.repeat(range(6), [len(one) for one in alone]).tolist()
+            )
+            alone = pd.concat(alone, ignore_index=True)
+            np.testing.assert_allclose(many["distance"], alone["distance"], atol=1e-5)
+            rest = ["rank", "known", "person", "camera", "seen", "frame", "crop", "id"]
+            pd.testing.assert_frame_equal(many[rest], alone[rest], check_dtype=False)
+    same = gallery.search(people.features[:5], k=1)
+    assert same["frame"].tolist() == list(range(5))
+    assert (same["distance"] >= 0).all()
 
 
 def test_cameras_and_times_are_filters(gallery, people):
