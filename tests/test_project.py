@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import yaml
@@ -112,7 +113,7 @@ def test_the_cell_for_colab_works_at_once_and_after_a_restart(
 ):
     page = (ROOT / "book/setup.md").read_text(encoding="utf-8")
     cell = re.search(r"```ipython3\n(.*?)```", page, re.DOTALL)[1]
-    cloned = re.search(r"!git clone <address of this repository> (\S+)\n", cell)
+    cloned = re.search(r"!git clone (?:<[^>]*>|\S+) (\S+)\n", cell)
     # The folder may have the library's own name all the same.
     cell = cell.replace(cloned[0], "").replace(cloned[1], name or cloned[1])
     pip = "%pip install --quiet "
@@ -137,6 +138,43 @@ def test_the_cell_for_colab_works_at_once_and_after_a_restart(
         )
         assert found.endswith("reidlib/__init__.py"), found
         (content / found).resolve().relative_to(content)
+
+
+@pytest.mark.slow
+def test_the_first_cell_of_a_chapter_prepares_colab_alone(tmp_path, empty_python):
+    chapter = nbformat.read(ROOT / "notebooks/task_and_metrics.ipynb", as_version=4)
+    cell = next(c.source for c in chapter.cells if c.cell_type == "code")
+    lines = cell[: cell.index("\n\n", cell.index("%cd -q reid-course"))]
+    content, home = tmp_path / "content", clone(tmp_path / "public")
+    content.mkdir()
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=b commit -qm c"):
+        subprocess.run(["git", *command.split()], cwd=home, check=True)
+    lines = re.sub(r"'(<[^>]*>|\S+)' reid-course", f"{home} reid-course", lines)
+    lines = lines.replace("cd -q /content", f"cd -q {content}")
+    lines = lines.replace("install -q", "install -q --no-deps --no-build-isolation")
+    assert str(home) in lines
+    assert "no-deps" in lines
+    colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('c')"
+    told = "import os; print(os.getcwd(), reidlib.__file__)"
+    scripts = {
+        "elsewhere.ipy": f"{lines}\nimport os; print(os.getcwd())\n",
+        "colab.ipy": f"{colab}\n{lines}\nimport reidlib.errors; {told}\n",
+    }
+    found = []
+    # The last: the runtime was started anew, and the cell is run again.
+    for script in ("elsewhere.ipy", "colab.ipy", "colab.ipy"):
+        (tmp_path / script).write_text(scripts[script], encoding="utf-8")
+        command = (empty_python, "-m", "IPython", tmp_path / script)
+        found.append(run(*command, folder=tmp_path, IPYTHONDIR=str(tmp_path / "i")))
+        if script == "elsewhere.ipy":
+            assert list(content.iterdir()) == []
+    notebooks = content / "reid-course" / "notebooks"
+    assert found[0] == str(tmp_path)
+    for line in found[1:]:
+        folder, _, file = line.partition(" ")
+        assert Path(folder) == notebooks
+        library = notebooks.parent / "reidlib" / "__init__.py"
+        assert (notebooks / file).resolve() == library.resolve()
 
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:

@@ -27,6 +27,8 @@ WORDS, LINES = 150, 15
 THUMBNAIL = (320, 240)  # pixels, twice the size at which it is shown
 sys.path.append(str(FIGURES))
 
+from repository import colab_link, repository  # noqa: E402 - beside this file
+
 from quotes import shown  # noqa: E402 - it lies beside the figures
 
 
@@ -77,7 +79,8 @@ class ChapterCard(SphinxDirective):
 
     Its text says what the reader will be able to do and what is needed. The time to
     read is counted, the time to run is read from `TIMES`, and the picture is the
-    chapter's first figure, or that of the cell which ``:picture:`` names.
+    chapter's first figure, or that of the cell which ``:picture:`` names. A link opens
+    the chapter in Colab, where ``_config.yml`` says where the repository is.
     """
 
     has_content = True
@@ -96,6 +99,10 @@ class ChapterCard(SphinxDirective):
         self.env.note_dependency(str(TIMES))
         told = f": {reading_minutes(cells)} minutes to read{running(file.stem)}."
         card += nodes.paragraph("", "", nodes.strong("", "Time"), nodes.Text(told))
+        address = colab_link(f"{self.env.docname}.ipynb", repository())
+        if address:
+            link = nodes.reference("", "Open in Colab", refuri=address)
+            card += nodes.paragraph("", "", link, classes=["colab"])
         return [card]
 
 

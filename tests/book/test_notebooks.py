@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -175,10 +176,7 @@ def test_it_has_a_number_to_predict_that_is_folded_and_stable(notebook):
 def test_it_teaches_and_does_not_implement_the_library_again(notebook):
     classes = []
     for cell in code_cells(notebook):
-        source = "\n".join(
-            "" if line.lstrip().startswith(("%", "!")) else line
-            for line in cell.source.split("\n")
-        )
+        source = TransformerManager().transform_cell(cell.source)
         for node in ast.walk(ast.parse(source)):
             lines = getattr(node, "end_lineno", 0) - getattr(node, "lineno", 0)
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and lines > 30:
