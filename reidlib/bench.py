@@ -58,6 +58,8 @@ class Speed:
         flops: Floating point operations of a step: network, forward and backward.
         peak: Floating point operations per second of a large matrix product, in the
             precision of the run, on the same device.
+        warm_up: Seconds that the first extraction took longer than a later one. With
+            ``compile`` most of them compile the network.
     """
 
     recipe: str
@@ -71,6 +73,7 @@ class Speed:
     labels: float
     flops: float
     peak: float
+    warm_up: float = 0.0
 
     @property
     def of_peak(self) -> float:
@@ -97,7 +100,8 @@ class Speed:
         parts = ", ".join(f"{n} {s:.1f} s" for n, s in self.epoch.items() if s)
         lines = [f"{self.recipe} on {self.device}, batches of {self.batch} images"]
         if self.extraction:
-            lines.append(f"extraction: {self.extraction:,.1f} images/s")
+            after = f", after a warm-up of {self.warm_up:.1f} s"
+            lines.append(f"extraction: {self.extraction:,.1f} images/s{after}")
         lines += [
             f"training: {self.training:,.1f} images/s",
             f"a step: {shares}",
@@ -327,6 +331,9 @@ class _TimedRun(Run):
             self._shares = {p: of[p] / max(of["steps"], 1e-9) for p in PARTS}
             self._labels = max(0.0, whole - of["steps"] - of["extraction"])
             self._extraction = self.extracted / max(of["extraction"], 1e-9)
+            if epoch == 0:
+                self._first = of["extraction"]
+            self._warm_up = max(0.0, self._first - of["extraction"])
 
     def speed(self, num_steps: int, peak: float) -> Speed:
         """Return what was measured."""
@@ -347,6 +354,7 @@ class _TimedRun(Run):
             labels=self._labels,
             flops=self.flops,
             peak=peak,
+            warm_up=self._warm_up,
         )
 
 

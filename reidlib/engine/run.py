@@ -42,6 +42,7 @@ from reidlib.engine.checkpoint import (
     save_checkpoint,
     set_random_states,
 )
+from reidlib.engine.compiling import compiled_to_extract
 from reidlib.engine.manifest import (
     environment,
     read_files,
@@ -412,6 +413,8 @@ class Run:
             wrapped.mark_forward_method(name)
         for name in ("forward", *getattr(model, "forward_methods", ())):
             called = model if name == "forward" else getattr(model, name)
+            if getattr(self.config, "compile", None):
+                called = compiled_to_extract(called, model)
             called = processes.divided(in_precision(called, self.fabric), model)
             wrapped.__dict__[name] = called
         if processes.count() > 1:

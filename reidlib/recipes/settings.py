@@ -61,6 +61,9 @@ class CommonConfig:
     """Images at once when features are extracted."""
     memory_budget: int = 4 << 30
     """Bytes of decoded images to keep in memory; beyond that they are streamed."""
+    compile: Literal["extraction"] | None = None
+    """What ``torch.compile`` compiles: the network where it extracts features, which
+    takes time before it saves any; None: nothing."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -319,6 +322,10 @@ def check_types(config: object) -> None:
     for name, kind in _hints(type(config)).items():
         value: Any = getattr(config, name)
         shown = f"{name} is {' '.join(repr(value).split()):.60}"
+        optional = [k for k in get_args(kind) if get_origin(k) is Literal]
+        if optional and value is None:
+            continue
+        kind = optional[0] if optional else kind
         if get_origin(kind) is Literal:
             choices = get_args(kind)
             if not isinstance(value, str) or value not in choices:
