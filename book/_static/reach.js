@@ -42,6 +42,7 @@
     if (image.complete && image.naturalWidth) widen(image);
     else image.addEventListener("load", () => widen(image), { once: true });
   }
+  reach();
   window.addEventListener("load", () => {
     reach();
     // Mathematics gets its width later.

@@ -276,7 +276,11 @@ def unfold(article: Tag) -> None:
         box = new("div", class_="unfolded")
         summary = fold.select_one("summary")
         if summary is not None:
-            box.append(new("p", summary.get_text(" ", strip=True), class_="fold-title"))
+            # A fold of a cell says "Show code cell output", and "Hide" when it is open.
+            said = summary.select_one(".collapsed") or summary
+            title = said.get_text(" ", strip=True).removeprefix("Show code cell ")
+            title = title[:1].upper() + title[1:]
+            box.append(new("p", title, class_="fold-title"))
             summary.decompose()
         box.extend(list(fold.contents))
         if fold.get("id"):

@@ -58,6 +58,9 @@ ONE = rf"""<section class="mathjax_ignore" id="chapter"><h1>One: a &lt;chapter&g
 href="#equation-e1">#</a></span>\[\mathbf c = \sum_i x_i < \mathcal L\]</div>
 <div class="cell tag_hide-input"><details class="admonition hide above-input"><summary>
 <p>Show code</p></summary><pre>import hidden</pre></details></div>
+<details class="admonition hide below-input"><summary>
+<p class="collapsed">Show code cell output</p>
+<p class="expanded">Hide code cell output</p></summary><pre>guessed</pre></details>
 <div class="cell"><div class="cell_input"><pre>{LONG}</pre></div>
 <div class="cell_output">
 <img alt="a blue square" src="../_images/blue%20square.png"></div></div>
@@ -135,7 +138,9 @@ def test_only_what_can_be_read_on_paper_is_left(volume):
         assert gone not in text
     for kept in ("alpha 0.4", "number_39", "All values", "1, 2, 3", "a_long_name_29"):
         assert kept in text
-    assert not chapters(volume)["p-notebooks-one"].body.select(".tag_hide-input")
+    one = chapters(volume)["p-notebooks-one"].body
+    assert not one.select(".tag_hide-input")
+    assert one.select_one(".unfolded").get_text(" ", strip=True) == "Output guessed"
 
 
 def test_solutions_are_at_the_end_and_linked_with_their_exercises(volume):
