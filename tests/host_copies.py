@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,13 +52,17 @@ class _HostCopies(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def note(self, name: str) -> None:
-        stack = traceback.extract_stack(sys._getframe(1))
-        # The optimisers of PyTorch count their steps in numbers that are on the host.
-        if any("torch/optim/" in frame.filename for frame in stack):
-            return
-        own = [f for f in stack if "/torch/" not in f.filename]
-        last = [f for f in own if f.filename != __file__][-1]
-        self.found[f"{name} at {Path(last.filename).name}:{last.lineno}"] += 1
+        last = ""
+        frame = sys._getframe(1)
+        while frame:
+            file = frame.f_code.co_filename
+            # The optimisers of PyTorch count their steps on the host.
+            if "torch/optim/" in file:
+                return
+            if not last and "/torch/" not in file and file != __file__:
+                last = f"{Path(file).name}:{frame.f_lineno}"
+            frame = frame.f_back
+        self.found[f"{name} at {last}"] += 1
 
 
 @contextmanager

@@ -124,7 +124,13 @@ def full_disk(limit: int) -> Iterator[None]:
 # A new process takes seconds to import torch and what stands on it. Here one does so,
 # once, and others are forked from it.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["reidlib.cli", "reidlib.experiments"])
+_FORKS.set_forkserver_preload(
+    [
+        *("reidlib.cli", "reidlib.experiments"),
+        # What a training imports when it is built and at its first step.
+        *("timm", "lightning_fabric", "torch._dynamo", "sklearn.cluster"),
+    ]
+)
 
 
 def fork(function: Callable[..., object], *arguments: Any, told: Path) -> BaseProcess:

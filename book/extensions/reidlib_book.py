@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gc
 import html
 import io
 import json
@@ -187,6 +188,9 @@ def keep_whole_line(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it to Sphinx."""
+    # Millions of nodes live until the end: looking for unused ones among them is in vain.
+    gc.freeze()
+    gc.disable()
     app.add_role("result", Result())
     app.add_node(exercise_total, html=(visit_total, None))
     app.add_directive("exercise-total", ExerciseTotal)

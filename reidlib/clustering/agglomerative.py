@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from reidlib.checks import (
@@ -76,6 +75,8 @@ def agglomerative(
     count = check_num_clusters(num_clusters, len(matrix), where)
     if len(matrix) == 1:
         return torch.zeros(1, dtype=torch.int64)
+    from sklearn.cluster import AgglomerativeClustering
+
     model = AgglomerativeClustering(n_clusters=count, metric=metric, linkage="average")
     return contiguous_labels(model.fit(matrix).labels_)
 

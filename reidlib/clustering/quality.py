@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from reidlib.checks import (
     Array,
@@ -253,6 +252,12 @@ def _agreement(
     labels: np.ndarray, classes: np.ndarray, rows: np.ndarray
 ) -> tuple[float, float]:
     """Return NMI and ARI over some rows."""
+    # Importing it takes a second, which reports and evaluations need not wait for.
+    from sklearn.metrics import (
+        adjusted_rand_score,
+        normalized_mutual_info_score,
+    )
+
     labels, classes = labels[rows], classes[rows]
     if len(np.unique(classes)) < 2:
         return NAN, NAN

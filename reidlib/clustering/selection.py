@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import silhouette_score
 
 from reidlib.checks import Array, check_count, check_features, check_num_clusters
 from reidlib.clustering.kmeans import kmeans
@@ -60,6 +59,8 @@ def cluster_curve(
         >>> curve.inertia[0] > curve.inertia[1], curve.silhouette[0] < 0.9
         (True, True)
     """
+    from sklearn.metrics import silhouette_score
+
     where = "cluster_curve"
     matrix = check_features(features, where, normalised=False)
     check_count(sample, "sample", where, least=2)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import t as student
+from scipy.special import expit, logit, stdtrit
 
 from reidlib.checks import (
     check_array,
@@ -94,6 +93,6 @@ def auroc(
     spread = logit(found.clip(edge, 1 - edge)).std()
     if value in (0, 1) or spread == 0 or len(who) < 2:
         return Auroc(value, np.nan, np.nan)
-    reach = float(student.ppf((1 + confidence) / 2, len(who) - 1)) * spread
+    reach = float(stdtrit(len(who) - 1, (1 + confidence) / 2)) * spread
     low, high = (float(expit(logit(value) + side * reach)) for side in (-1, 1))
     return Auroc(value, low, high)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.special import expit, logit
-from scipy.stats import t as student
+from scipy.special import expit, logit, stdtrit
 
 from reidlib.checks import check_count, check_number, check_seed
 from reidlib.data.table import DISTRACTOR
@@ -136,7 +135,7 @@ def _interval(
     if len(np.unique(logits)) < 2:
         return np.nan, np.nan
     error = float(np.std(logits))
-    reach = float(student.ppf((1 + confidence) / 2, num_people - 1)) * error
+    reach = float(stdtrit(num_people - 1, (1 + confidence) / 2)) * error
     low, high = expit(logit(rate) - reach), expit(logit(rate) + reach)
     return float(low), float(high)
 

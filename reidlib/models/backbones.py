@@ -7,6 +7,7 @@ import itertools
 import logging
 import pickle
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -494,6 +495,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+@lru_cache(maxsize=1)
+def _packaged(file: Path) -> dict[str, Tensor]:
+    """Read weights that come with a package once: many networks start from them."""
+    return _read_weights(file)
+
+
 def _from_package(name: str) -> tuple[dict[str, Tensor], str]:
     package, kind = _PACKAGES[name]
     try:
@@ -505,7 +512,7 @@ def _from_package(name: str) -> tuple[dict[str, Tensor], str]:
             "their file as weights=PATH, or say pretrained=False for a random start"
         ) from error
     file = getattr(module, f"Efficientnet{kind}ModelFile").get_model_file_path()
-    return _read_weights(Path(file)), f"package {package} {version}"
+    return dict(_packaged(Path(file))), f"package {package} {version}"
 
 
 def _from_nowhere(name: str) -> tuple[None, str]:

@@ -513,14 +513,14 @@ def test_a_row_turns_the_dials_of_its_city(trial):
     turned = Row("turned", "direct", SMALL, dials={"camera_shift": 0.9})
     same = Row("same", "direct", SMALL, dials={"camera_shift": Dials().camera_shift})
     jobs = {
-        row.name: Job("trial", row, "quick", TINY, 0) for row in (usual, turned, same)
+        row.name: Job("trial", row, "quick", TINY, 100) for row in (usual, turned, same)
     }
     versions = {name: job.inputs()["data"] for name, job in jobs.items()}
     assert versions["usual"] == versions["same"] != versions["turned"]
     opened = jobs["turned"].open()
     assert opened.fingerprint() != jobs["usual"].open().fingerprint()
     trial(turned)
-    (outcome,) = make(processes=1)
+    (outcome,) = make(seeds=(100,))
     result = json.loads(outcome.job.file.read_text())
     assert result["data"]["dials"]["camera_shift"] == 0.9
     assert result["dataset"]["sha256"] == opened.fingerprint()

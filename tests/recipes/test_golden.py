@@ -61,26 +61,22 @@ PLANTED = {
         ("calr", "ordered, weights in the batch"),
     ),
 }
-HARMLESS = {
-    "a renamed function": (
-        ("losses/memory.py", "_mark_filled", "_remember_that_it_is_filled"),
-        ("baseline", "dbscan, sequential"),
-    ),
-    "a reworded error": (
-        ("recipes/steps.py", "and contrast ", "and the contrast "),
-        ("baseline", "dbscan, sequential"),
-    ),
-}
+HARMLESS = [
+    ("losses/memory.py", "_mark_filled", "_remember_that_it_is_filled"),
+    ("recipes/steps.py", "and contrast ", "and the contrast "),  # words of an error
+]
 
 
-def compare_with(change: tuple[str, str, str], run: tuple[str, str], copy: Path) -> str:
-    """Return what a golden run says of a copy of the library with a change in it."""
+def compare_with(
+    changes: list[tuple[str, str, str]], run: tuple[str, str], copy: Path
+) -> str:
+    """Return what a golden run says of a copy of the library with changes in it."""
     shutil.copytree(ROOT / "reidlib", copy / "reidlib")
     shutil.copytree(ROOT / "tests" / "golden", copy / "golden")
-    file, old, new = change
-    source = (copy / "reidlib" / file).read_text()
-    assert old in source, f"{file} has changed: plant the fault elsewhere"
-    (copy / "reidlib" / file).write_text(source.replace(old, new))
+    for file, old, new in changes:
+        source = (copy / "reidlib" / file).read_text()
+        assert old in source, f"{file} has changed: plant the fault elsewhere"
+        (copy / "reidlib" / file).write_text(source.replace(old, new))
     code = (
         "import json, reidlib; from golden.record import *\n"
         f"assert reidlib.__file__.startswith({str(copy)!r})\n"
@@ -96,12 +92,13 @@ def compare_with(change: tuple[str, str, str], run: tuple[str, str], copy: Path)
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_planted_fault_fails_the_comparison(what, tmp_path, tiny_root):
-    assert compare_with(*PLANTED[what], tmp_path) != "[]"
+    change, run = PLANTED[what]
+    assert compare_with([change], run, tmp_path) != "[]"
 
 
-@pytest.mark.parametrize("what", HARMLESS)
-def test_a_change_of_words_passes_it(what, tmp_path, tiny_root):
-    assert compare_with(*HARMLESS[what], tmp_path) == "[]"
+def test_a_change_of_words_passes_it(tmp_path, tiny_root):
+    run = ("baseline", "dbscan, sequential")
+    assert compare_with(HARMLESS, run, tmp_path) == "[]"
 
 
 def test_the_recorder_never_overwrites(tmp_path, monkeypatch, capsys):
