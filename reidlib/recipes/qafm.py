@@ -190,7 +190,7 @@ _LARGE = {**PAPER, "height": 384, "width": 128, "jitter": 0.2, "iterations": 187
 _CODE = {
     **{"gradients": "accumulated", "decoder_channels": 1, "local_attention": True},
     **{"memory": "one", "activation": True, "fused_features": 1024},
-    "alpha_loss": "identity",
+    **{"alpha_loss": "identity", "quality_views": "augmented"},
 }
 PRESETS = {
     **small_presets(
