@@ -165,7 +165,7 @@ def dials() -> Figure:
     )
     for line, name in zip(axes, names):
         usual = getattr(Dials(), name)
-        for ax, value in zip(line, (0.0, usual, 1.0)):
+        for ax, value in zip(line, (0.0, usual or 0.5, 1.0)):
             # One dial is turned, the others are where pictures are clean.
             calm = {"occlusion": 0.0, "misalignment": 0.2, "lighting": 0.0}
             world = plan_world("course", SEED, Dials(**{**calm, name: value}))
@@ -520,7 +520,7 @@ def main() -> None:
         (dials, "synthcity_dials"),
         (sightings, "ethics_sightings"),
     ):
-        dpi = 200 if draw is sightings else 100
+        dpi = {sightings: 200, dials: 95}.get(draw, 100)
         report(save(draw(), name, dpi))
     for file, (*_, dpi) in DRAWN.items():
         figure = draw_method(file)
