@@ -188,7 +188,7 @@ def keep_whole_line(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it to Sphinx."""
-    # Millions of nodes live until the end: looking for unused ones among them is in vain.
+    # Millions of nodes live until the end: to look for unused ones is in vain.
     gc.freeze()
     gc.disable()
     app.add_role("result", Result())

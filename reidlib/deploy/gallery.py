@@ -624,9 +624,8 @@ class Gallery:
             rows = np.hstack([rows, np.broadcast_to(here, near.shape)])
             distance = np.hstack([distance, near])
             order = np.lexsort((rows, distance))[:, :k]
-            rows, distance = (
-                np.take_along_axis(one, order, 1) for one in (rows, distance)
-            )
+            rows = np.take_along_axis(rows, order, 1)
+            distance = np.take_along_axis(distance, order, 1)
         taken = self._table.take_row_ids(np.unique(rows).tolist())
         told = taken.select([*_COLUMNS]).with_row_id().to_pandas().set_index("_rowid")
         answers = told.loc[rows.ravel()].reset_index(drop=True)
