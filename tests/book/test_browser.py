@@ -18,12 +18,12 @@ import pytest
 from browser import FLAGS, find_browser
 from PIL import Image
 from playwright.async_api import (
-    Browser,
+    BrowserContext,
     ConsoleMessage,
     Error,
     Page,
+    Request,
     Response,
-    Route,
     async_playwright,
 )
 from sphinx_external_toc.parsing import parse_toc_yaml
@@ -39,6 +39,8 @@ ALL_PICTURES = """Promise.all([...document.images].map((image) => {
   image.loading = "eager";
   return image.decode().catch(() => null);
 }))"""
+# No name is looked up, and no other machine is reached.
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 
 
@@ -61,8 +63,27 @@ CONTENTS = {
 }
 
 
+ASKING = "data:text/html,<main><img src=https://example.org/picture.png></main>"
+"""A page that asks the network."""
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a log line for each."""
+    """Serves files without a log line for each; what pages share is asked for once."""
+
+    protocol_version = "HTTP/1.1"  # one connection for many files
+
+    def do_GET(self) -> None:
+        """Answer, also that there is no icon but those which pages name."""
+        if self.path == "/favicon.ico":
+            self.send_response(204)
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def end_headers(self) -> None:
+        """Say that the files stay as they are."""
+        self.send_header("Cache-Control", "max-age=86400")
+        super().end_headers()
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
@@ -78,24 +99,19 @@ def address(build):
         server.shutdown()
 
 
-async def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
-    """Open an address in a context of its own; returns what goes wrong on it, too.
+async def open_page(context: BrowserContext, url: str) -> tuple[Page, list[str]]:
+    """Open an address; returns what goes wrong on it, too.
 
     The page is complete when this returns: it is loaded with all of its pictures and
     asks for nothing more.
     """
-    context = await browser.new_context()
-    context.set_default_timeout(HANGS)
     problems: list[str] = []
     here = urlsplit(url).netloc
 
-    async def only_local(route: Route) -> None:
-        parts = urlsplit(route.request.url)
-        if parts.scheme in ("data", "blob") or parts.netloc == here:
-            await route.continue_()
-        else:
-            problems.append(f"asks the network for {route.request.url}")
-            await route.abort()
+    def asked(request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != here:
+            problems.append(f"asks the network for {request.url}")
 
     def said(message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -105,8 +121,8 @@ async def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
         if response.status >= 400:
             problems.append(f"{response.status}: {response.url}")
 
-    await context.route("**/*", only_local)
     page = await context.new_page()
+    page.on("request", asked)
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on("console", said)
     page.on("response", answered)
@@ -119,9 +135,9 @@ async def open_page(browser: Browser, url: str) -> tuple[Page, list[str]]:
     return page, problems
 
 
-async def look_at(browser: Browser, url: str) -> list[str]:
+async def look_at(context: BrowserContext, url: str) -> list[str]:
     """Open a page in light, in the dark and on a telephone; list what is wrong."""
-    page, problems = await open_page(browser, url)
+    page, problems = await open_page(context, url)
     try:
         if not await page.title():
             problems.append("no title")
@@ -157,19 +173,26 @@ async def look_at(browser: Browser, url: str) -> list[str]:
             problems.append(f"wider than a telephone: {wide}")
         return problems
     finally:
-        await page.context.close()
+        await page.close()
 
 
-async def search(browser: Browser, url: str) -> list[str]:
+async def search(context: BrowserContext, url: str) -> list[str]:
     """Wait for the results of a search; list what goes wrong on the way."""
-    page, problems = await open_page(browser, url)
+    page, problems = await open_page(context, url)
     await page.locator("#search-results li a").first.wait_for()
     return problems
 
 
-async def judge(browser: Browser, content: str) -> list[str]:
+async def asks(context: BrowserContext) -> list[str]:
+    """List what goes wrong on a page that asks the network."""
+    page, problems = await open_page(context, ASKING)
+    await page.close()
+    return problems
+
+
+async def judge(context: BrowserContext, content: str) -> list[str]:
     """List what cannot be read well in a piece of HTML."""
-    page = await browser.new_page()
+    page = await context.new_page()
     await page.set_content(f"<article>{content}</article>")
     return await page.evaluate(LEGIBLE)
 
@@ -178,7 +201,8 @@ async def judge(browser: Browser, content: str) -> list[str]:
 def found(address) -> dict[str, list[str]]:
     """What one browser finds on all pages, some of them open at a time.
 
-    The keys are the names of the pages, ``search``, and the pieces of ``CONTENTS``.
+    The keys are the names of the pages, ``search``, the pieces of ``CONTENTS``, and
+    ``ASKING``.
     """
     executable = find_browser()
 
@@ -193,11 +217,16 @@ def found(address) -> dict[str, list[str]]:
                     found[name] = [str(error)]
 
         async with async_playwright() as playwright:
-            chromium = playwright.chromium
-            browser = await chromium.launch(executable_path=executable, args=FLAGS)
-            work = {name: look_at(browser, f"{address}/{name}.html") for name in PAGES}
-            work["search"] = search(browser, f"{address}/search.html?q=identification")
-            work |= {content: judge(browser, content) for content in CONTENTS}
+            browser = await playwright.chromium.launch(
+                executable_path=executable, args=[*FLAGS, ALONE]
+            )
+            # One for all pages: what they share is fetched and compiled once.
+            context = await browser.new_context()
+            context.set_default_timeout(HANGS)
+            work = {name: look_at(context, f"{address}/{name}.html") for name in PAGES}
+            work["search"] = search(context, f"{address}/search.html?q=identification")
+            work |= {content: judge(context, content) for content in CONTENTS}
+            work[ASKING] = asks(context)
             await asyncio.gather(*(note(*pair) for pair in work.items()))
             await browser.close()
         return found
@@ -212,6 +241,13 @@ def test_page_opens_complete_and_without_a_network(found, name):
 
 def test_search_finds_a_page(found):
     assert found["search"] == []
+
+
+def test_what_asks_the_network_is_found_and_not_reached(found):
+    assert found[ASKING] == [
+        "asks the network for https://example.org/picture.png",
+        "console: Failed to load resource: net::ERR_NAME_NOT_RESOLVED",
+    ]
 
 
 @pytest.mark.parametrize(("content", "problem"), CONTENTS.items())
