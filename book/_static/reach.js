@@ -6,11 +6,19 @@
   "use strict";
   // Of a picture's own size: 8.5 points at 100 dots per inch are 6.5 pixels then.
   const LEAST = 0.55;
+  const FITS = 660; // up to this width a picture is shown at about that size anyway
   const PICTURES = "article .cell_output img, article figure img";
   const NOT = ".diagram, .live"; // these have a narrow form
-  const WIDE = "article .wide, article table, article mjx-container[display='true']";
+  const FORMULAS = "article mjx-container:not([display])"; // inside a line
+  const WIDE =
+    "article .wide, article table, article mjx-container[display='true'], [data-reached]";
 
   function reach() {
+    for (const formula of document.querySelectorAll(FORMULAS)) {
+      if (formula.closest("table")) continue; // which scrolls itself
+      const line = formula.closest("p, li, dt, dd, div");
+      formula.classList.toggle("wide", formula.scrollWidth > line.clientWidth + 1);
+    }
     for (const box of document.querySelectorAll(WIDE)) {
       const mine = box.dataset.reached === "yes";
       if (box.scrollWidth > box.clientWidth + 1) {
@@ -25,6 +33,7 @@
   }
 
   function widen(image) {
+    if (image.naturalWidth <= FITS) return;
     const box = document.createElement("div");
     box.className = "wide";
     box.setAttribute("role", "group");

@@ -38,6 +38,9 @@ body {{ margin: 16px }} img {{ max-width: 100% }}
 <table id="small"><tbody><tr><td>1</td></tr></tbody></table>
 <mjx-container display="true" style="display: block"><div style="width: 900px">
 an equation</div></mjx-container>
+<p><mjx-container id="long" style="display: inline-block"><span
+style="display: inline-block; width: 500px">a formula</span></mjx-container> and
+<mjx-container id="short" style="display: inline-block">another</mjx-container></p>
 </article>
 <script>{(STATIC / "reach.js").read_text(encoding="utf-8")}</script>"""
 LOOK = """() => ({
@@ -89,6 +92,6 @@ def test_nothing_is_cut_off(found):
 
 def test_what_scrolls_is_reached_by_the_keyboard(found):
     phone, desk = found
-    assert phone["reached"] == ["1000", "wide", "mjx-container"]
+    assert phone["reached"] == ["1000", "wide", "mjx-container", "long"]
     assert phone["first"] == "wide"
     assert desk["reached"] == ["wide"]
