@@ -12,6 +12,8 @@ import pytest
 from bs4 import BeautifulSoup
 from docutils.core import publish_parts
 from docutils.parsers.rst import directives
+from pygments.lexers import PythonLexer
+from pygments.token import Error
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,7 @@ import sys
 
 if "google.colab" in sys.modules:
     %cd -q /content
-    !test -d reid-course || git clone -q '{}' reid-course
+    %sx test -d reid-course || git clone -q '{}' reid-course
     %pip install -q "./reid-course[infomap,gallery,video]"
     %cd -q reid-course/notebooks
 
@@ -126,3 +128,5 @@ def test_the_first_cell_of_a_chapter_prepares_colab(places, page):
     first = next(cell.source for cell in cells if cell.cell_type == "code")
     address = re.search(places.COMMAND, first)[2]
     assert first.startswith(PREPARES.format(address))
+    # The book's lexer is that of Python: an error would be a warning of the build.
+    assert Error not in {kind for kind, _ in PythonLexer().get_tokens(first)}
