@@ -300,3 +300,23 @@ def test_identifiability_hardly_notices_blur():
             assert 0.95 < other["mean"] / one["mean"] < 1
             for score in (one, other):
                 assert share < score["std"] / score["mean"] < 0.085
+
+
+def test_in_a_mixed_city_the_score_varies_more_and_calls_ruined_images_good():
+    rows = json.loads((results_dir() / "quality_range.json").read_text())["rows"]
+    found = {(row["city"], row["seed"]): row["scores"] for row in rows}
+    others = ("sharp", "usual", "poor")
+    small, whole = (f"identifiability, {size}" for size in ("64 x 32", "128 x 64"))
+
+    def spread(city: str, seed: int, name: str) -> float:
+        score = found[city, seed][name]
+        return score["std"] / score["mean"]
+
+    for seed in (0, 1, 2):
+        most = {n: max(spread(c, seed, n) for c in others) for n in (small, whole)}
+        assert 1.35 < spread("mixed", seed, whole) / most[whole] < 1.65
+        assert spread("mixed", seed, small) < 1.05 * most[small]
+        mixed = found["mixed", seed]
+        assert mixed[whole]["follows"] < -0.6
+        assert mixed["sharpness"]["follows"] > 0.7
+        assert mixed["contrast"]["follows"] < -0.4
