@@ -84,8 +84,10 @@ cities: $(INSTALLED)
 # docstrings, the unit tests, the book built from those very outputs with warnings as
 # errors, and its pages opened in a browser. Limits of time are guards against a hang, far
 # beyond what a slow machine needs. A file stays in one process, and the notebooks, which
-# take longest, come first.
+# take longest, come first. Many processes import the library, which is compiled before
+# for the case that Python is told to write no bytecode.
 test: lint types cities ## Check style and types, run every test, notebook and page
+	$(BIN)/python -m compileall -q reidlib notebooks/figures book tests
 	OMP_NUM_THREADS=$$($(BIN)/python -c \
 		'import os; print(max(1, (os.cpu_count() or 1) // $(WORKERS)))') \
 	$(BIN)/python -m pytest --durations=10 --doctest-modules \
