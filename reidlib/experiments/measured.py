@@ -170,10 +170,10 @@ def _found(table: str, row: Row, preset: str, data: Data) -> list[Job]:
     of_data = re.escape(first.cities[0][0].name)
     name = re.compile(rf"{of_data}-s(\d+)-[0-9a-f]{{10}}\.json")
     folder = first.file.parent
-    files = os.listdir(folder) if folder.is_dir() else []
-    seeds = sorted({int(found[1]) for found in map(name.fullmatch, files) if found})
+    there = set(os.listdir(folder) if folder.is_dir() else ())
+    seeds = sorted({int(found[1]) for found in map(name.fullmatch, there) if found})
     jobs = [Job(table, row, preset, data, seed) for seed in seeds]
-    return [job for job in jobs if job.file.is_file()]
+    return [job for job in jobs if job.file.name in there]
 
 
 def _matched(metrics: dict[str, Any], k: int) -> float | None:

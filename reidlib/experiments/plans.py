@@ -61,8 +61,20 @@ class Row:
             raise ReIDError(
                 f"no preset {preset!r} of {self.recipe}; there is {', '.join(presets)}"
             )
-        changes = {**self.changes, "seed": seed + self.changes.get("seed", 0)}
-        return _replaced(presets[preset], changes)
+        if (preset, seed) not in self._configs:
+            changes = {**self.changes, "seed": seed + self.changes.get("seed", 0)}
+            self._configs[preset, seed] = _replaced(presets[preset], changes)
+        return self._configs[preset, seed]
+
+    # Reports ask for the settings of each row many times, and checking them takes long.
+    @functools.cached_property
+    def _configs(self) -> dict[tuple[str, int], Any]:
+        return {}
+
+    @functools.cached_property
+    def _names(self) -> dict[tuple[Any, ...], str]:
+        """What result files are called, for `reidlib.experiments.results.Job`."""
+        return {}
 
 
 def _replaced(settings: Any, changes: dict[str, Any]) -> Any:

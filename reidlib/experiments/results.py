@@ -197,6 +197,14 @@ class Job:
 
     @functools.cached_property
     def _name(self) -> str:
+        if self.data.root is not None:  # a folder may change
+            return self._named()
+        key = self.preset, self.data, self.seed
+        if key not in self.row._names:
+            self.row._names[key] = self._named()
+        return self.row._names[key]
+
+    def _named(self) -> str:
         (target, _), *labelled = self.cities
         key: list[Any] = [changed(asdict(self.config), _defaults(self.row.recipe))]
         for city, seed in labelled:
