@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib
 import os
 import shutil
 import warnings
@@ -93,6 +94,39 @@ def test_people_are_clustered_and_each_cluster_gets_a_sheet(index, tmp_path):
         sheet = contact_sheet(table, rows, captions=captions, title=f"{cluster}")
         sheet.save(tmp_path / f"cluster_{cluster:02d}.png")
     assert len(list(tmp_path.glob("cluster_*.png"))) == labels.max() + 1
+
+
+def test_the_how_to_runs_on_the_street(index, tiny_root, tmp_path, monkeypatch):
+    pytest.importorskip("lancedb", reason="the extra gallery is not installed")
+    scripts = Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(scripts)
+    how_to = importlib.import_module("real_video")
+    shutil.copytree(index.parent, tmp_path / "crops")
+    monkeypatch.chdir(tmp_path)
+    run = how_to.Commands()
+    small = "--preset quick --backbone tiny --frozen-stages 0 --height 64 --width 32 "
+    small += "--clustering kmeans --num-clusters 6 --num-labels 6 --epochs 1"
+    small += " --iterations 2"
+    run(
+        f"train baseline {small} --weights random --data synthcity --root {tiny_root} "
+        "--out elsewhere --device cpu"
+    )
+    found = how_to.go(run, Path("elsewhere"), small, 20)
+    table = open_dataset("csv", tmp_path / "crops" / "tuesday.csv").train
+    who = how_to.named(table)
+    assert (table.attributes["frame"] >= how_to.NOON).all()
+    sides = {(person, side) for person, side in zip(who, table.camids) if person}
+    assert len(sides) >= 10  # of eight people and two sides
+    # No person is in two places at once, however the crops were found again.
+    places = list(zip(table.attributes["frame"][who > 0], who[who > 0]))
+    assert len(places) - len(set(places)) <= 1
+    assert found["gallery"]["people"] == len(table)
+    assert 0 < found["named"]["scored"] <= 20
+    for one in found["scores"].values():
+        assert 0.05 < one["mAP"] < 1
+    said = {row["command"].split(" ")[0]: row["said"] for row in found["commands"]}
+    assert "people forgotten" in said["gallery"][-1]
+    assert (tmp_path / "answers.png").stat().st_size > 1000
 
 
 def test_an_index_is_never_overwritten(index):
