@@ -201,15 +201,40 @@ def test_the_attribute_branch_is_ahead_of_the_appearance_branch():
 
 def qualities() -> dict[str, list[dict[str, Any]]]:
     """Return the figures of three cities at each setting of the dial of quality."""
-    frame = load_results("QAFM-QUALITY", partial=True)
+    frame = load_results("QAFM-QUALITY")
     found = {
         row: [one["metrics"] for one in part["result"]]
         for row, part in frame.groupby("row")
-        if not row.startswith("mixed")
     }
-    assert set(found) == {"sharp", "usual", "poor"}
+    assert set(found) == {"sharp", "usual", "poor", "mixed"}
     assert all(len(one) == 3 for one in found.values())
-    return found
+    return {row: one for row, one in found.items() if row != "mixed"}
+
+
+def mixed() -> list[dict[str, Any]]:
+    """Return the figures of three cities whose images differ in quality."""
+    frame = load_results("QAFM-QUALITY")
+    return [one["metrics"] for one in frame[frame["row"] == "mixed"]["result"]]
+
+
+def test_a_score_of_wide_range_changes_nothing():
+    for one in mixed():
+        assert 0.1 < one["cmc"]["1"] < 0.125
+        rivals = one["rivals"]
+        own = rivals[name("ratio")]["mAP"]
+        assert abs(own - rivals[name("ratio", score="random")]["mAP"]) < 0.001
+        assert abs(own - rivals[name("ratio", score="shuffled")]["mAP"]) < 0.003
+        for rival in rivals.values():
+            assert rival["mAP"] < max(rival["fixed_mAP"].values()) + 0.001
+
+
+def test_in_a_mixed_city_the_score_calls_failures_identifiable():
+    for one in mixed():
+        areas = {score: area[0] for score, area in one["failure"]["areas"].items()}
+        assert 0.3 < areas["pairs"] < 0.4
+        assert abs(areas["pairs"] - areas["anchor"]) < 0.02
+        assert areas["contrast"] > max(0.55, areas["distance"])
+        assert 0.45 < areas["distance"] < 0.6
 
 
 def name(loss: str, weighs: str = "attributes", score: str = "pairs") -> str:
