@@ -239,7 +239,8 @@ def test_a_killed_process_ends_the_run_which_one_process_resumes(
     command = f"{COMMAND} --root {tiny_root} --out {folder}"
     process = torchrun(f"{command} --epochs 8")
     log = folder / "log.txt"
-    wait_until(lambda: log.exists() and "epoch 2/" in log.read_text())
+    begun = wait_until(lambda: log.exists() and "epoch 2/" in log.read_text(), 400)
+    assert begun, "no epoch was complete"
     ranks = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     )
