@@ -70,6 +70,10 @@ def found():
             await page.wait_for_function("document.activeElement.scrollLeft > 0")
             phone["first"] = await page.evaluate("document.activeElement.className")
             await page.set_viewport_size(DESK)
+            # The page hears of its new size a moment later.
+            await page.wait_for_function(
+                "document.querySelectorAll('[tabindex=\"0\"]').length == 1"
+            )
             desk = await page.evaluate(LOOK)
             await browser.close()
             return phone, desk

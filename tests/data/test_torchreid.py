@@ -66,7 +66,9 @@ def download() -> Path:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             pytest.skip(f"torchreid 0.2.5 cannot be downloaded: {reason}")
         with tarfile.open(Path(folder) / f"{PACKAGE}.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+            # Python 3.11.3 and older have no filters.
+            safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(folder, **safe)
         (Path(folder) / PACKAGE).rename(target)
     return target
 

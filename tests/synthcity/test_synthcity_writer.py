@@ -82,7 +82,7 @@ def test_any_number_of_workers_writes_the_same_bytes(small, tmp_path):
 def test_the_manifest_says_what_was_drawn(small):
     manifest = json.loads((small / "manifest.json").read_text())
     assert manifest["seed"] == 1
-    assert manifest["dials"] == Dials().__dict__
+    assert manifest["dials"] == Dials().as_key()
     assert manifest["images"] == {
         "bounding_box_train": 20,
         "query": 10,
