@@ -198,7 +198,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     source = video(work)
     if source is None:
-        raise SystemExit(f"there is no {VIDEO}; Debian's package opencv-doc has it")
+        print(f"there is no {VIDEO}; Debian's package opencv-doc has it")
+        return
     elsewhere = given.elsewhere
     if elsewhere is None:
         from reidlib.data import open_dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -115,3 +116,54 @@ def test_the_script_for_a_card_works_where_there_is_none(tmp_path: Path) -> None
     assert found["equality"]["equal"] is True
     assert found["extraction"]["eager"] > 0
     assert found["plain"]["times_faster"] > 0
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a script of the benchmarks."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("kind", ["people", "random"])
+def test_the_searches_of_a_gallery_are_measured_on_the_same_features(
+    kind: str, tmp_path: Path, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lancedb", reason="the extra gallery is not installed")
+    bench = script("gallery")
+    monkeypatch.setattr(bench, "PART", 400)  # three parts
+    shape = (kind, 1000, 16)
+    wanted = bench.truth(*shape)
+    features = torch.cat([part.features for part in bench.parts_of(*shape)])
+    nearest = (torch.from_numpy(bench.asked_of(*shape)) @ features.T).topk(bench.K)[1]
+    assert [set(row) for row in nearest.tolist()] == wanted
+    found = {}
+    searches = (bench.loop, bench.exact, bench.alone, bench.index, bench.indexed)
+    for method in (bench.add, *searches):
+        data = bench.make(tmp_path, *shape, method.__name__)
+        found[method.__name__] = method(data)
+    for name in ("loop", "exact"):
+        assert [set(one) for one in found[name]["found"]] == wanted
+    assert [set(one) for one in found["alone"]["found"]] == wanted[: bench.ALONE]
+    assert found["index"]["disk_mib"] > found["add"]["disk_mib"] > 1000 * 16 * 4 / 2**20
+    assert found["index"]["recall"] >= 0.99
+    shared = [
+        len(wanted[n] & {*one}) for n, one in enumerate(found["indexed"]["found"])
+    ]
+    assert sum(shared) / len(shared) > 9
+
+
+def test_pictures_are_found_alike_one_by_one_and_by_the_library(
+    tmp_path: Path, script: Any
+) -> None:
+    bench = script("street")
+    data = bench.make(tmp_path, "frames", 3, 540)
+    found = [way(data)["found"] for way in (bench.loop_frames, bench.library_frames)]
+    assert sum(found[1]) >= 9  # of twelve people
+    assert bench.agree("frames", *found)
+    data = bench.make(tmp_path, "crops", 18, 128)
+    ways = (bench.loop_crops, bench.batches_crops, bench.library_crops)
+    found = [way(data)["found"] for way in ways]
+    assert bench.agree("crops", found[0], found[1])
+    assert bench.agree("crops", found[0], found[2])
+    assert not bench.agree("crops", found[0], found[0][::-1])

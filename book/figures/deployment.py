@@ -61,6 +61,7 @@ def speed_table() -> str:
 METHODS = {
     "loop": "loop, features in memory",
     "exact": "gallery, exact",
+    "alone": "gallery, exact, one by one",
     "indexed": "gallery, index",
 }
 

@@ -27,6 +27,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+import deployment
 import experiments_aff_scl
 import experiments_baseline
 import experiments_calr
@@ -63,6 +64,7 @@ PAGES = (
     experiments_qafm,
     verdict_charts,
     summary,
+    deployment,
 )
 LIMIT = 300_000  # bytes: the pictures are part of the repository
 ACCEPTANCE = results_dir() / "synthcity_acceptance.json"

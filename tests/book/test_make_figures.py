@@ -37,7 +37,9 @@ TABLES = (
     *(f"cals_{name}" for name in ("measures", "accuracy", "steps", "effects")),
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("readings", "alpha", "range", "gains", "failure")),
-    *("scoreboard", "summary_parts", *(f"report_{name}" for name in plans())),
+    *(f"deployment_{name}" for name in ("speed", "gallery", "adding", "street")),
+    *("deployment_commands", "scoreboard", "summary_parts"),
+    *(f"report_{name}" for name in plans()),
 )
 
 
@@ -52,6 +54,15 @@ def test_a_stored_table_is_the_one_that_would_be_made_now(name):
     assert stored == make_figures.TABLES[name](), (
         "run python book/figures/make_figures.py --tables"
     )
+
+
+def test_the_page_on_the_real_street_says_what_came_out():
+    found = json.loads((ROOT / "results/real_video.json").read_text(encoding="utf-8"))
+    page = (ROOT / "book/deployment.md").read_text(encoding="utf-8")
+    assert "Here it did not: the score is no higher after it." in page
+    assert found["scores"]["after"]["mAP"] <= found["scores"]["before"]["mAP"]
+    assert "Eight people" in page
+    assert found["named"]["people"] == found["named"]["people of both sides"] == 8
 
 
 def test_the_stored_numbers_are_those_of_the_results():
