@@ -611,8 +611,8 @@ class Gallery:
         scan = scan.limit(self._count() or 1)
         if condition:
             scan = scan.where(condition)
-        rows = np.empty((len(matrix), 0), np.int64)
-        distance = np.empty((len(matrix), 0), np.float32)
+        rows: np.ndarray = np.empty((len(matrix), 0), np.int64)
+        distance: np.ndarray = np.empty((len(matrix), 0), np.float32)
         for part in scan.to_batches(_BATCH):
             vectors = part["vector"].flatten().to_numpy(zero_copy_only=False)
             here = part["_rowid"].to_numpy().astype(np.int64)
