@@ -3,7 +3,7 @@
     python benchmarks/real_video.py               # vtest.avi of Debian's opencv-doc
     python benchmarks/real_video.py --work FOLDER    # goes on if it was stopped
 
-The street has one camera and some dozen people, so it stands in for more than it is:
+The street has one camera and eight people, so it stands in for more than it is:
 its left and right halves count as two cameras, its first half in time is the day to
 train on, its second half the day to score on. ``real_video_names.csv`` says who is on
 the crops of the second half, named by eye; what it does not name is nobody. Writes

@@ -186,7 +186,12 @@ def _normalised(
     behind = (getattr(norm, name, None) for name in ("drop", "act"))
     parts = [p for p in behind if p is not None and not _is_only(p, nn.Identity)]
     clamps = len(parts) == 1 and _is_only(parts[0], nn.ReLU6)
-    if clamps and _CLAMPED and x.dtype is torch.float32 and padding != "same":
+    if (
+        clamps
+        and _CLAMPED
+        and x.dtype is torch.float32
+        and not isinstance(padding, str)
+    ):
         place = map(list, (padding, conv.stride, conv.dilation))
         made: Tensor = _CLAMPED(
             x, weight, bias, *place, conv.groups, "hardtanh", [0.0, 6.0], ""

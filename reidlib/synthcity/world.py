@@ -551,7 +551,8 @@ def draw_shot(
     )
     poor = 1.0 - dials.image_quality
     blur = float(rng.uniform(2.0, 5.0)) if rng.random() < 0.35 * poor else 0.0
-    blur += _RUINED_BLUR * shot_strength(world, shot)
+    own = shot_strength(world, shot)
+    blur += _RUINED_BLUR * own
     if shot.identity == 0:
         people: list[Figure] = []
         tall = rng.uniform(0.7, 1.5) * 190.0
@@ -578,7 +579,7 @@ def draw_shot(
             )
         )
     return _draw_crop(
-        shot_camera(world, shot),
+        camera.worse(own),
         scenery,
         people,
         box,

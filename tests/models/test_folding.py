@@ -103,6 +103,19 @@ def test_a_hook_on_an_activation_sees_its_map():
     torch.testing.assert_close(second, first.detach(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+def test_a_padding_that_is_a_word_is_kept(padding):
+    from timm.layers import BatchNormAct2d
+
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=padding, bias=False)
+    pair = nn.Sequential(conv, BatchNormAct2d(4, act_layer=nn.ReLU6)).eval()
+    expected = pair(IMAGES).detach()
+    prepared = fold_batch_norms(pair)
+    with torch.no_grad(), folding(prepared, IMAGES):
+        torch.testing.assert_close(prepared(IMAGES), expected)
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("kernel", [2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
