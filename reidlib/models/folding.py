@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidlib.models.depthwise import depthwise, is_depthwise
+
 Model = TypeVar("Model", bound=nn.Module)
 
 FEWEST = 16
@@ -147,7 +149,9 @@ class _FoldingConvolution(_Prepared):
         """Convolve, and normalise if this is a pass in which the norm is folded."""
         norm = _PAIRS.get().get(self)
         if norm is None:
-            made: Tensor = super().forward(x)
+            made: Tensor = (
+                depthwise(self, x) if is_depthwise(self, x) else super().forward(x)
+            )
             return made
         kind = self.weight.dtype
         precise = torch.promote_types(kind, torch.float32)

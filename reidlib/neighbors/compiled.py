@@ -26,18 +26,19 @@ _CHUNK = 64  # numbers that are compared at once, before one is looked at
 
 
 @cache
-def _is_installed() -> bool:
+def is_installed() -> bool:
+    """Return whether numba can compile the kernels."""
     return importlib.util.find_spec("numba") is not None
 
 
 def is_wanted(num_images: int) -> bool:
     """Return whether the kernels are to be used for so many images."""
-    return num_images >= SMALLEST and _is_installed()
+    return num_images >= SMALLEST and is_installed()
 
 
 def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a function at its first call, and keep the machine code in a file."""
-    if not _is_installed():
+    if not is_installed():
         return function
     import numba
 
