@@ -8,14 +8,28 @@ from reidlib.neighbors.compiled import kernel
 
 
 @kernel
+def _place(rising, value):
+    """Return where a value is or would be; `np.searchsorted` takes long to compile."""
+    low, high = 0, len(rising)
+    while low < high:
+        middle = (low + high) // 2
+        if rising[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
 def _compacted(first, length, cols, distances):
     """Return the lists without the gaps between them, and where they end."""
     new_cols, new_distances = np.empty_like(cols), np.empty_like(distances)
     end = 0
     for row in range(len(first)):
         begin, size = first[row], length[row]
-        new_cols[end : end + size] = cols[begin : begin + size]
-        new_distances[end : end + size] = distances[begin : begin + size]
+        for place in range(size):  # a slice takes seconds to compile
+            new_cols[end + place] = cols[begin + place]
+            new_distances[end + place] = distances[begin + place]
         first[row] = end
         end += size
     return new_cols, new_distances, end
@@ -44,7 +58,8 @@ def average_linkage(starts, cols, distances):
     # Lists together never grow: a new one is no longer than the two it is made of.
     pool, mean = np.empty(2 * len(cols), np.int32), np.empty(2 * len(cols), np.float64)
     end = len(cols)
-    pool[:end], mean[:end] = cols, distances
+    for place in range(end):
+        pool[place], mean[place] = cols[place], distances[place]
     sizes = np.ones(num_images, np.int64)
     merges = np.empty((num_images - 1, 2), np.int64)
     heights = np.empty(num_images - 1)
@@ -63,7 +78,7 @@ def average_linkage(starts, cols, distances):
             other, least = -1, np.inf
             if links > 1:  # the one before comes first among equals
                 other, least = chain[links - 2], 1.0
-                place = np.searchsorted(their, other)
+                place = _place(their, other)
                 if place < len(their) and their[place] == other:
                     least = mean[begin + place]
             for place in range(len(their)):
@@ -79,7 +94,7 @@ def average_linkage(starts, cols, distances):
             links += 1
         links -= 2
         one, other = min(one, other), max(one, other)
-        merges[merge], heights[merge] = (one, other), least
+        merges[merge, 0], merges[merge, 1], heights[merge] = one, other, least
 
         if end + length[one] + length[other] > len(pool):
             pool, mean, end = _compacted(first, length, pool, mean)
@@ -111,12 +126,12 @@ def average_linkage(starts, cols, distances):
             begin = first[third]
             theirs = pool[begin : begin + length[third]]
             values = mean[begin : begin + length[third]]
-            place = np.searchsorted(theirs, other)
+            place = _place(theirs, other)
             if in_one:
-                gap = np.searchsorted(theirs, one)
+                gap = _place(theirs, one)
                 stop = len(theirs) - 1 if in_other else place - 1
-                theirs[gap:stop] = theirs[gap + 1 : stop + 1].copy()
-                values[gap:stop] = values[gap + 1 : stop + 1].copy()
+                for entry in range(gap, stop):
+                    theirs[entry], values[entry] = theirs[entry + 1], values[entry + 1]
                 place -= 1
                 length[third] -= in_other
             theirs[place], values[place] = other, value

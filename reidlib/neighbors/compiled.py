@@ -90,7 +90,8 @@ def grown(values, size):
     if size <= len(values):
         return values
     larger = np.empty(2 * size, values.dtype)
-    larger[: len(values)] = values
+    for place in range(len(values)):  # a slice takes seconds to compile
+        larger[place] = values[place]
     return larger
 
 
@@ -368,7 +369,8 @@ def both_triangles(starts, others, distances):
     for other in others:
         sizes[other] += 1
     ends = np.zeros(num_images + 1, np.int64)
-    ends[1:] = np.cumsum(sizes)
+    for image in range(num_images):
+        ends[image + 1] = ends[image] + sizes[image]
     cols = np.empty(ends[-1], np.int32)
     values = np.empty(ends[-1], np.float32)
     free = ends[:-1].copy()
