@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,8 +71,6 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
         >>> float(found.accuracy[0]), float(found.balanced[0])
         (0.75, 0.75)
     """
-    from sklearn.metrics import average_precision_score
-
     where = "score_attributes"
     truth = check_array(classes, "classes", where).cpu()
     truth = truth.long() if truth.dtype == torch.bool else truth
@@ -80,7 +79,7 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
             f"{where}: classes of shape {tuple(truth.shape)} for {len(probabilities)} "
             f"heads; give (N, {len(probabilities)}) with at least one image"
         )
-    columns = []
+    columns: list[list[Any]] = []
     for group, given in enumerate(probabilities):
         scores = check_array(given, "probabilities", where).cpu().double().numpy()
         if scores.ndim != 2 or len(scores) != len(truth) or scores.shape[1] < 2:
@@ -100,14 +99,23 @@ def score_attributes(probabilities: Sequence[Array], classes: Array) -> Attribut
         known = column >= 0
         column, scores = column[known], scores[known]
         if not len(column):
-            columns.append((np.nan, np.nan, np.nan, 0))
+            columns.append([np.nan, np.nan, np.nan, 0])
             continue
         right = scores.argmax(axis=1) == column
         present = np.unique(column)
         recall = [right[column == one].mean() for one in present]
         precision = [
-            average_precision_score(column == one, scores[:, one]) for one in present
+            _average_precision(column == one, scores[:, one]) for one in present
         ]
-        columns.append((right.mean(), np.mean(recall), np.mean(precision), len(column)))
+        columns.append([right.mean(), np.mean(recall), np.mean(precision), len(column)])
     accuracy, balanced, precision_, count = np.array(columns, dtype=np.float64).T
     return AttributeScores(accuracy, balanced, precision_, count.astype(np.int64))
+
+
+def _average_precision(wanted: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean precision at each step of recall; equal scores are one step."""
+    order = np.argsort(-scores, kind="stable")
+    found, falling = np.cumsum(wanted[order]), np.diff(scores[order], append=-np.inf)
+    ends = np.flatnonzero(falling)
+    steps = np.diff(found[ends], prepend=0)
+    return float((steps * found[ends] / (ends + 1)).sum() / found[-1])

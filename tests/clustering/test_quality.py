@@ -88,6 +88,30 @@ def test_agrees_with_loops_over_pairs(seed: int) -> None:
         assert quality[f"ari_{name}"] == pytest.approx(ari)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=2, max_size=25),
+    seed=st.integers(0, 10**6),
+    num_persons=st.integers(2, 9),
+)
+def test_agreement_is_that_of_scikit_learn(
+    labels: list[int], seed: int, num_persons: int
+) -> None:
+    """Also where all images are in one cluster, or each is in one of its own."""
+    pids = np.random.default_rng(seed).integers(1, num_persons + 1, len(labels))
+    pids[:2] = 1, 2
+    for clusters in (
+        np.array(labels),
+        np.zeros(len(labels), int),
+        np.arange(len(pids)),
+    ):
+        quality = cluster_quality(clusters, pids, pids)
+        nmi = normalized_mutual_info_score(pids, clusters)
+        assert quality.nmi_pid == pytest.approx(nmi, abs=1e-12)
+        ari = adjusted_rand_score(pids, clusters)
+        assert quality.ari_pid == pytest.approx(ari, abs=1e-12)
+
+
 def test_perfect_clusters() -> None:
     pids = np.repeat([4, 7, 9], 4)
     quality = cluster_quality(pids - 4, pids, np.tile([0, 1], 6))
