@@ -86,7 +86,8 @@ cities: $(INSTALLED)
 # beyond what a slow machine needs. A file stays in one process, and the notebooks, which
 # take longest, come first. Many processes import the library, which is compiled before
 # for the case that Python is told to write no bytecode.
-test: lint types cities ## Check style and types, run every test, notebook and page
+test: $(INSTALLED) ## Check style and types, run every test, notebook and page
+	$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync types lint cities
 	$(BIN)/python -m compileall -q reidlib notebooks/figures book tests
 	OMP_NUM_THREADS=$$($(BIN)/python -c \
 		'import os; print(max(1, (os.cpu_count() or 1) // $(WORKERS)))') \
