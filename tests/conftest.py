@@ -15,12 +15,12 @@ torch.set_num_threads(1)
 @pytest.fixture(params=["arrays", "compiled"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether array operations or compiled kernels compute, whatever the size."""
-    from reidlib.neighbors import compiled
+    from reidlib.neighbors import kernels
 
     if request.param == "compiled":
         pytest.importorskip("numba")
     smallest = 10**9 if request.param == "arrays" else 0
-    monkeypatch.setattr(compiled, "SMALLEST", smallest)
+    monkeypatch.setattr(kernels, "SMALLEST", smallest)
     return request.param
 
 

@@ -128,7 +128,7 @@ _FORKS.set_forkserver_preload(
     [
         *("reidlib.cli", "reidlib.experiments"),
         # What a training imports when it is built and at its first step.
-        *("timm", "lightning_fabric", "torch._dynamo", "sklearn.cluster"),
+        *("timm", "lightning_fabric", "torch._dynamo", "sklearn.cluster", "numba"),
     ]
 )
 

@@ -15,11 +15,10 @@ from reidlib.checks import (
     check_memory,
     check_num_clusters,
 )
-from reidlib.clustering import compiled
 from reidlib.clustering.jaccard import check_sparse_distance, dense_distance
 from reidlib.errors import ReIDError
 from reidlib.labels.pseudo_labels import contiguous_labels
-from reidlib.neighbors.compiled import is_wanted
+from reidlib.neighbors.kernels import is_wanted
 
 _METRICS = ("precomputed", "euclidean", "cosine")
 
@@ -83,6 +82,8 @@ def agglomerative(
 
 def _sparse_linkage(matrix: sp.csr_matrix, num_clusters: int | float) -> Tensor:
     """`agglomerative` by compiled kernels, on the distances below 1 alone."""
+    from reidlib.clustering import compiled
+
     num_images = matrix.shape[0]
     count = check_num_clusters(num_clusters, num_images, "agglomerative")
     pairs = matrix.tocoo()

@@ -1,10 +1,10 @@
-"""Kernels of clustering that numba compiles, see `reidlib.neighbors.compiled`."""
+"""Kernels of clustering that numba compiles, see `reidlib.neighbors.kernels`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from reidlib.neighbors.compiled import kernel
+from reidlib.neighbors.kernels import kernel
 
 
 @kernel

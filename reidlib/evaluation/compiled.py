@@ -1,4 +1,4 @@
-"""Kernels of the ranking that numba compiles, see `reidlib.neighbors.compiled`."""
+"""Kernels of the ranking that numba compiles, see `reidlib.neighbors.kernels`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from reidlib.neighbors.compiled import grown, kernel
+from reidlib.neighbors.compiled import grown
+from reidlib.neighbors.kernels import kernel
 
 _CHUNK = 64  # numbers that are compared at once, before one is looked at
 # Small counts in float32, which are exact in any order, fill a vector register as the

@@ -14,10 +14,9 @@ from torch import Tensor
 from reidlib.checks import Array, check_choice, check_count, check_feature_pair
 from reidlib.data.table import DISTRACTOR, JUNK, NO_CAMERA, UNKNOWN, ImageTable
 from reidlib.errors import ReIDError
-from reidlib.evaluation import compiled
 from reidlib.evaluation.distances import Distances, Rough
 from reidlib.evaluation.rerank import Reranker
-from reidlib.neighbors.compiled import in_threads, is_wanted
+from reidlib.neighbors.kernels import in_threads, is_wanted
 
 # Elements of a block of distances; all that is held for one is 4 bytes each, or some 20
 # without compiled kernels. Where most pairs are near ties, it is 12 of whole rows.
@@ -585,6 +584,8 @@ def _count_others(
     """
     distance, gallery_margin = rough.tile(cols), rough.gallery_margin[cols]
     if distance.device.type == "cpu" and is_wanted(distance.shape[1]):
+        from reidlib.evaluation import compiled
+
         parts = distance, rough.query_margin, gallery_margin
         arrays = [part.numpy() for part in (*parts, nearest, num_matches, counts)]
         found = in_threads(compiled.count_nearer, len(nearest), *arrays)

@@ -1,8 +1,8 @@
-"""Kernels of networks that numba compiles, see `reidlib.neighbors.compiled`."""
+"""Kernels of networks that numba compiles, see `reidlib.neighbors.kernels`."""
 
 from __future__ import annotations
 
-from reidlib.neighbors.compiled import kernel
+from reidlib.neighbors.kernels import kernel
 
 
 @kernel

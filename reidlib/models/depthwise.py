@@ -6,7 +6,7 @@ EfficientNet-Lite0. It is one sum for each tap of the kernel:
 
     gradient[c, i, j] = sum of map[n, c, y + i, x + j] * upstream[n, c, y, x]
 
-numba is optional, see `reidlib.neighbors.compiled`; without it PyTorch computes the
+numba is optional, see `reidlib.neighbors.kernels`; without it PyTorch computes the
 same sums.
 """
 
@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.layers.padding import pad_same
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from reidlib.models.compiled import weight_gradient
-from reidlib.neighbors.compiled import in_threads, is_installed
+from reidlib.neighbors.kernels import in_threads, is_installed
 
 
 def is_depthwise(conv: Any, x: Tensor) -> bool:
@@ -65,6 +63,8 @@ def depthwise(conv: Any, x: Tensor) -> Tensor:
     """
     padding = conv.padding
     if conv.unfolded.__name__ == "Conv2dSame":
+        from timm.layers.padding import pad_same
+
         x, padding = pad_same(x, conv.weight.shape[2:], conv.stride), (0, 0)
     made: Tensor = _Depthwise.apply(x, conv.weight, conv.stride, padding)
     return made
@@ -84,6 +84,8 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
+        from reidlib.models.compiled import weight_gradient
+
         x, weight = ctx.saved_tensors
         stride, padding = ctx.place
         of_x = None

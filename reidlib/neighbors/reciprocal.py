@@ -29,7 +29,7 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from reidlib.neighbors import compiled
+from reidlib.neighbors import kernels
 from reidlib.neighbors.search import pair_similarities, search_others
 
 # Terms of the overlap sum that are held at once (some 32 bytes each).
@@ -94,7 +94,7 @@ def expanded_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
                [ True,  True, False],
                [False, False,  True]])
     """
-    if compiled.is_wanted(len(ranking)):
+    if kernels.is_wanted(len(ranking)):
         return _compiled_sets(ranking, half)
     sets, candidates = _reciprocal(ranking), _reciprocal(ranking[:, :half])
     sizes = candidates.getnnz(axis=1)
@@ -168,7 +168,7 @@ def reciprocal_weights(
                [0. , 0. , 1. ]])
     """
     sets = expanded_sets(ranking, half)
-    if compiled.is_wanted(len(features)) and features.device.type == "cpu":
+    if kernels.is_wanted(len(features)) and features.device.type == "cpu":
         similarity = _set_similarities(features, sets)
     else:
         row = np.repeat(np.arange(len(features)), np.diff(sets.indptr))
@@ -200,8 +200,10 @@ def weights_of_sets(
     weights /= np.bincount(row, weights, minlength=num_images)[row]
     if k2 == 1:
         return sp.csr_matrix((weights, sets.indices, sets.indptr), shape=sets.shape)
-    if compiled.is_wanted(num_images):
-        starts, cols, means = compiled.by_rows(
+    if kernels.is_wanted(num_images):
+        from reidlib.neighbors import compiled
+
+        starts, cols, means = kernels.by_rows(
             compiled.mean_rows,
             num_images,
             np.ascontiguousarray(nearest, dtype=np.int32),
@@ -248,14 +250,16 @@ def overlaps(
         array([[1. , 0.9, 0. ]])
     """
     shape = rows.shape[0], columns.shape[0]
-    if begin is None and compiled.is_wanted(columns.shape[0]):
+    if begin is None and kernels.is_wanted(columns.shape[0]):
+        from reidlib.neighbors import compiled
+
         overlap = np.zeros(shape)
         sparse = (
             part
             for matrix in (rows, columns)
             for part in (matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
         )
-        compiled.in_threads(compiled.add_overlaps, shape[0], *sparse, overlap)
+        kernels.in_threads(compiled.add_overlaps, shape[0], *sparse, overlap)
         return overlap
     if begin is None:
         begin = columns.indptr[:-1].astype(np.int64)
@@ -307,7 +311,7 @@ def sparse_jaccard(weights: sp.csr_matrix, max_distance: float = 1.0) -> sp.csr_
                [0.       , 0.       , 0.       ]], dtype=float32)
     """
     num_images, limit = weights.shape[0], np.float32(max_distance)
-    if compiled.is_wanted(num_images):
+    if kernels.is_wanted(num_images):
         return _compiled_jaccard(weights, limit)
     columns = weights.tocsc()
     lengths = np.diff(columns.indptr)
@@ -341,11 +345,13 @@ def sparse_jaccard(weights: sp.csr_matrix, max_distance: float = 1.0) -> sp.csr_
 
 def _compiled_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
     """`expanded_sets` by compiled kernels."""
+    from reidlib.neighbors import compiled
+
     num_images, size = ranking.shape
     ranking = np.ascontiguousarray(ranking, dtype=np.int32)
     places = np.empty(ranking.shape, np.int16 if size < 1 << 15 else np.int32)
-    compiled.in_threads(compiled.own_places, num_images, ranking, places)
-    starts, members = compiled.by_rows(
+    kernels.in_threads(compiled.own_places, num_images, ranking, places)
+    starts, members = kernels.by_rows(
         compiled.sets, num_images, ranking, places, min(half, size)
     )
     ones = np.ones(len(members), np.float32)
@@ -354,13 +360,15 @@ def _compiled_sets(ranking: np.ndarray, half: int) -> sp.csr_matrix:
 
 def _set_similarities(features: Tensor, sets: sp.csr_matrix) -> np.ndarray:
     """Return the similarity of each image with the members of its set, by kernels."""
+    from reidlib.neighbors import compiled
+
     similarity = np.empty(sets.nnz, np.float32)
     starts = sets.indptr.astype(np.int64)
     for kernel, inputs in (
         (compiled.set_similarities, [features.contiguous().numpy()]),
         (compiled.copy_similarities, []),
     ):
-        compiled.in_threads(
+        kernels.in_threads(
             kernel, len(features), *inputs, starts, sets.indices, similarity
         )
     return similarity
@@ -368,6 +376,8 @@ def _set_similarities(features: Tensor, sets: sp.csr_matrix) -> np.ndarray:
 
 def _compiled_jaccard(weights: sp.csr_matrix, limit: np.float32) -> sp.csr_matrix:
     """`sparse_jaccard` by compiled kernels."""
+    from reidlib.neighbors import compiled
+
     num_images, starts = weights.shape[0], weights.indptr.astype(np.int64)
     number = np.arange(weights.nnz, dtype=np.int32)
     columns = sp.csr_matrix(
@@ -376,7 +386,7 @@ def _compiled_jaccard(weights: sp.csr_matrix, limit: np.float32) -> sp.csr_matri
     order = columns.data  # entries of the weights, column by column
     places = np.empty_like(order)
     places[order] = number
-    upper = compiled.by_rows(
+    upper = kernels.by_rows(
         compiled.near_pairs,
         num_images,
         starts,

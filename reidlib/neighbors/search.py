@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reidlib.checks import Array, check_choice, check_count, check_features
 from reidlib.errors import ReIDError
-from reidlib.neighbors import compiled
+from reidlib.neighbors import kernels
 from reidlib.terminal import progress
 
 _BACKENDS = ("auto", "torch", "faiss", "faiss-ivf", "faiss-hnsw")
@@ -164,7 +164,7 @@ def search_others(
     elif (
         backend == "auto"
         and features.device.type == "cpu"
-        and compiled.is_wanted(num_images)
+        and kernels.is_wanted(num_images)
     ):
         search = _search_compiled
     with full_precision(features.device):
@@ -207,10 +207,12 @@ def pair_similarities(
         array([1. , 0.6], dtype=float32)
     """
     # By the size of the set: all pairs of a set are summed in one order.
-    if features.device.type == "cpu" and compiled.is_wanted(len(features)):
+    if features.device.type == "cpu" and kernels.is_wanted(len(features)):
+        from reidlib.neighbors import compiled
+
         similarity = np.empty(len(rows), np.float32)
         vectors = queries.contiguous().numpy(), features.contiguous().numpy()
-        compiled.in_threads(
+        kernels.in_threads(
             compiled.similarities, len(rows), *vectors, rows, others, similarity
         )
         return similarity
@@ -356,6 +358,8 @@ def _search_triangle(
     above the diagonal are computed. Each serves the images of its rows and of its
     columns, and stays in the cache of the processor meanwhile.
     """
+    from reidlib.neighbors import compiled
+
     num_images = len(features)
     similarity = np.full((num_images, count), -np.inf, np.float32)
     index = np.full((num_images, count), num_images, np.int32)
@@ -364,7 +368,7 @@ def _search_triangle(
     pairs = combinations_with_replacement(tiles, 2)
     total = len(tiles) * (len(tiles) + 1) // 2
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        share = partial(compiled.in_threads, pool=pool)
+        share = partial(kernels.in_threads, pool=pool)
         for row, col in progress(pairs, "neighbours", total):
             block, others = queries[row : row + _TILE], features[col : col + _TILE]
             product = buffer[: len(block), : len(others)]

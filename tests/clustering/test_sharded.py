@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from reidlib.clustering import dbscan, jaccard_distance, sharded_jaccard_distance
 from reidlib.errors import ReIDError
-from reidlib.neighbors import compiled, sharded
+from reidlib.neighbors import kernels, sharded
 
 CASES = {"people": 0.6, "many near ties": 1e-7, "copies": 0.0}
 SIZES = ((61, 39), (3, 97))
@@ -34,7 +34,7 @@ def work(rank: int, folder: str) -> int:
     found = {}
     sharded._BLOCK = 1000
     for smallest in (0, 10**9):
-        compiled.SMALLEST = smallest
+        kernels.SMALLEST = smallest
         for name, noise in CASES.items():
             for sizes in SIZES:
                 shard = people(noise).split(list(sizes))[rank]

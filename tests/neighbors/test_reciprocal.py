@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from reidlib.neighbors import (
-    compiled,
     device,
     expanded_sets,
     half_size,
     jaccard_from_overlap,
+    kernels,
     overlaps,
     ranking_with_self,
     reciprocal_weights,
@@ -211,7 +211,7 @@ def test_kernels_compute_what_arrays_compute(
     ranking = ranking_with_self(features, 12)
     weights = reciprocal_weights(features, ranking, 7, 4)
     distance = sparse_jaccard(weights, 0.7)
-    monkeypatch.setattr(compiled, "SMALLEST", 10**9)
+    monkeypatch.setattr(kernels, "SMALLEST", 10**9)
     np.testing.assert_array_equal(ranking, ranking_with_self(features, 12))
     others = reciprocal_weights(features, ranking, 7, 4)
     for ours, theirs in ((weights, others), (distance, sparse_jaccard(others, 0.7))):
@@ -220,14 +220,15 @@ def test_kernels_compute_what_arrays_compute(
         np.testing.assert_array_equal(ours.data, theirs.data)
 
 
+@pytest.mark.parametrize("form", ["compiled"], indirect=True)
 def test_without_numba_arrays_do_the_work() -> None:
     script = """
 import sys
 sys.modules["numba"] = None  # as if it were not installed
 import torch
 from reidlib.clustering import dbscan, jaccard_distance
-from reidlib.neighbors import compiled
-assert not compiled.is_wanted(10**9)
+from reidlib.neighbors import kernels
+assert not kernels.is_wanted(10**9)
 points = torch.eye(300).repeat(4, 1)
 assert dbscan(jaccard_distance(points, 4, 2, max_distance=0.6), 0.6).max() == 299
 """
