@@ -77,15 +77,18 @@ def gallery_table() -> str:
     for shape in shapes:
         for method, told in METHODS.items():
             key = dict(zip(keys, shape, strict=True)) | {"method": method}
-            of = [row for row in found["rows"] if key.items() <= row.items()]
+            of = {r["threads"]: r for r in found["rows"] if key.items() <= r.items()}
             if not of:
                 continue
-            row, more = sorted(of, key=lambda row: row["threads"])
+            row = of[min(of)]
             memory = row["mib"]
             if method == "loop":
                 memory += shape[1] * shape[2] * 4 / 2**20
             cells = [f"{shape[1]:,}", f"{shape[2]:,}", shape[0], told]
-            spent = [number(1000 * one["wall"] / one["queries"]) for one in (row, more)]
+            spent = [
+                number(1000 * of[n]["wall"] / of[n]["queries"]) if n in of else "–"
+                for n in (1, 2)
+            ]
             rows.append([*cells, *spent, f"{row['recall']:.3f}", number(memory)])
     header = ["features", "numbers each", "kind", "search", "ms a query, one thread"]
     return markdown([*header, "two threads", "recall at 10", "memory (MiB)"], rows)
