@@ -11,7 +11,7 @@ viewpoint and JPEG quality.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -400,6 +400,7 @@ def _furniture(image: np.ndarray, rng: np.random.Generator) -> None:
         image[contact & (rows > foot)] *= 0.7
 
 
+@lru_cache(maxsize=32)
 def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
     """Draw the scene of a camera without people.
 
@@ -412,7 +413,8 @@ def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
         seed: Seed of colours and objects.
 
     Returns:
-        ``(540, 960, 3)`` uint8.
+        ``(540, 960, 3)`` uint8, read only: cities of one seed share their scenes,
+        whatever their dials and size.
 
     Example:
         >>> draw_scene("grass", "hedge", 0).shape
@@ -430,4 +432,6 @@ def draw_scene(ground: str, wall: str, seed: int) -> np.ndarray:
     broad = _noise(rng, SCENE, (50, 100))
     image *= (1.0 + 0.10 * np.clip(broad, -1.5, 1.0))[..., None]
     image = ndimage.gaussian_filter(image, (2.6, 2.6, 0), truncate=2.5)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    pixels = np.clip(image, 0, 255).astype(np.uint8)
+    pixels.flags.writeable = False
+    return pixels
