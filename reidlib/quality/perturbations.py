@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -117,13 +118,14 @@ def perturb(images: Array, *, strength: float = 1.0, seed: int = 0) -> Tensor:
     noise = _noise(height, width, _check_seed(seed, "perturb"))
     fields = {name: field.to(images.device) for name, field in noise.items()}
     floats = images.float()
-    views = [
-        _TENSOR_FORMS[p.family](floats, p, strength, fields)
-        .round()
-        .clamp_(0, 255)
-        .to(torch.uint8)
-        for p in PERTURBATIONS
-    ]
+    views = []
+    for p in PERTURBATIONS:
+        form = _TENSOR_FORMS[p.family]
+        if p.family in ("occlusion", "background"):  # what is not covered stays
+            views.append(form(images, p, strength, fields))
+        else:
+            view = form(floats, p, strength, fields)
+            views.append(view.round().clamp_(0, 255).to(torch.uint8))
     return torch.stack(views, dim=1)
 
 
@@ -179,6 +181,7 @@ def _bar(side: str, share: float, height: int, width: int) -> tuple[slice, slice
     }[side]
 
 
+@lru_cache(maxsize=32)
 def _outside(size: float, height: int, width: int) -> np.ndarray:
     """Return the ``(H, W)`` pixels whose centre is outside of an oval."""
     y = (2 * np.arange(height) + 1 - height) / (size * height)
