@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden.record import SWITCHES, differences, golden_file, witness
+from golden.record import (
+    SWITCHES,
+    data_of,
+    differences,
+    golden_file,
+    unfolded,
+    witness,
+)
 from host_copies import host_copies
-from support import fork, in_copy
+from support import fork, in_copy, open_run
+
+from reidlib.recipes import calr, calr_local
 
 ROOT = Path(__file__).parents[2]
 RUNS = [(recipe, switch) for recipe, found in SWITCHES.items() for switch in found]
@@ -51,14 +60,17 @@ PLANTED = {
     "a loss": (
         ("losses/info_nce.py", "keys.T / temperature", "keys.T / (1.05 * temperature)"),
         ("baseline", "dbscan, sequential"),
+        "losses differ",
     ),
     "a clustering count": (
         ("recipes/steps.py", "min_samples=min_samples)", "min_samples=3)"),
         ("baseline", "dbscan, sequential"),
+        "first labels",
     ),
     "a refinement rule": (
         ("labels/refinement.py", "in_cell > in_part", "in_cell > in_part + 1"),
         ("calr", "ordered, weights in the batch"),
+        "discarded",
     ),
 }
 HARMLESS = [
@@ -68,7 +80,10 @@ HARMLESS = [
 
 
 def compare_with(
-    changes: list[tuple[str, str, str]], run: tuple[str, str], copy: Path
+    changes: list[tuple[str, str, str]],
+    run: tuple[str, str],
+    copy: Path,
+    **settings: str,
 ) -> str:
     """Return what a golden run says of a copy of the library with changes in it."""
     shutil.copytree(ROOT / "reidlib", copy / "reidlib")
@@ -81,7 +96,7 @@ def compare_with(
         "import json, reidlib; from golden.record import *\n"
         f"assert reidlib.__file__.startswith({str(copy)!r})\n"
         f"then = json.loads(golden_file({run[0]!r}).read_text())[{run[1]!r}]\n"
-        f"print(differences(then, witness(*{run!r})))"
+        f"print(differences(then, witness(*{run!r}, **{settings!r})))"
     )
     process = fork(in_copy, copy, code, told=copy / "told")
     process.join()
@@ -90,10 +105,22 @@ def compare_with(
     return told.strip().splitlines()[-1]
 
 
+def local_labels(switch: str, folder: Path) -> str:
+    """Return the file of stage 1 of CALR, which a changed library would make again."""
+    config = calr.Config(**SWITCHES["calr"][switch])
+    dataset = data_of("calr", SWITCHES["calr"][switch])
+    with unfolded(), open_run(calr, config, dataset, folder) as run:
+        calr.make_local_labels(config, dataset, run)
+    return str(folder / calr_local.LABELS)
+
+
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_planted_fault_fails_the_comparison(what, tmp_path, tiny_root):
-    change, run = PLANTED[what]
-    assert compare_with([change], run, tmp_path) != "[]"
+    change, run, told = PLANTED[what]
+    settings = {}
+    if run[0] == "calr":
+        settings["local_labels"] = local_labels(run[1], tmp_path / "stage 1")
+    assert told in compare_with([change], run, tmp_path / "copy", **settings)
 
 
 def test_a_change_of_words_passes_it(tmp_path, tiny_root):
