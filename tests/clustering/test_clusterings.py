@@ -309,11 +309,14 @@ def test_infomap_features_are_checked() -> None:
         infomap(torch.zeros(0, 3))
 
 
+@pytest.mark.parametrize("form", ["compiled"], indirect=True)
 def test_infomap_survives_a_later_import_of_faiss() -> None:
     pytest.importorskip("faiss")
     script = """
 import infomap, faiss, torch
 from reidlib.clustering import infomap
+from reidlib.neighbors import kernels
+kernels.SMALLEST = 0  # a fourth library, numba
 points = torch.eye(3)[[0, 0, 0, 1, 1, 1, 2]]
 labels = infomap(points, k=3, min_cluster_size=3, backend="faiss")
 assert labels.tolist() == [0, 0, 0, 1, 1, 1, -1], labels
