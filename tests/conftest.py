@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pytest
 import torch
 from matplotlib import pyplot as plt
+
+if TYPE_CHECKING:
+    from browser import OneBrowser
 
 torch.set_num_threads(1)
 
@@ -38,6 +43,15 @@ def tiny(tiny_root: Path):
     from reidlib.data import open_dataset
 
     return open_dataset("synthcity", tiny_root)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[OneBrowser]:
+    """One browser for all tests of a process."""
+    from browser import OneBrowser
+
+    with OneBrowser() as one:
+        yield one
 
 
 @pytest.fixture

@@ -15,16 +15,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import FLAGS, find_browser
 from PIL import Image
 from playwright.async_api import (
+    Browser,
     BrowserContext,
     ConsoleMessage,
     Error,
     Page,
     Request,
     Response,
-    async_playwright,
 )
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -39,8 +38,6 @@ ALL_PICTURES = """Promise.all([...document.images].map((image) => {
   image.loading = "eager";
   return image.decode().catch(() => null);
 }))"""
-# No name is looked up, and no other machine is reached.
-ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 
 
@@ -198,15 +195,14 @@ async def judge(context: BrowserContext, content: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def found(address) -> dict[str, list[str]]:
+def found(address, browser) -> dict[str, list[str]]:
     """What one browser finds on all pages, some of them open at a time.
 
     The keys are the names of the pages, ``search``, the pieces of ``CONTENTS``, and
     ``ASKING``.
     """
-    executable = find_browser()
 
-    async def look_at_all() -> dict[str, list[str]]:
+    async def look_at_all(browser: Browser) -> dict[str, list[str]]:
         tabs, found = asyncio.Semaphore(TABS), {}
 
         async def note(name: str, looking: Coroutine[Any, Any, list[str]]) -> None:
@@ -216,22 +212,17 @@ def found(address) -> dict[str, list[str]]:
                 except Error as error:
                     found[name] = [str(error)]
 
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path=executable, args=[*FLAGS, ALONE]
-            )
-            # One for all pages: what they share is fetched and compiled once.
-            context = await browser.new_context()
+        # One for all pages: what they share is fetched and compiled once.
+        async with await browser.new_context() as context:
             context.set_default_timeout(HANGS)
             work = {name: look_at(context, f"{address}/{name}.html") for name in PAGES}
             work["search"] = search(context, f"{address}/search.html?q=identification")
             work |= {content: judge(context, content) for content in CONTENTS}
             work[ASKING] = asks(context)
             await asyncio.gather(*(note(*pair) for pair in work.items()))
-            await browser.close()
         return found
 
-    return asyncio.run(look_at_all())
+    return browser.run(look_at_all)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from browser import visit
 
 ROOT = Path(__file__).parents[2]
 CHAPTER, LANDING = "notebooks/camera_alignment.html", "book/intro.html"
@@ -38,7 +36,7 @@ async def numbers(place) -> tuple[int, int]:
     return int(done), int(of)
 
 
-def test_ticks_are_counted_and_kept(build):
+def test_ticks_are_counted_and_kept(build, browser):
     async def look(page):
         boxes, count = (
             page.locator(".exercise-tick input"),
@@ -60,12 +58,12 @@ def test_ticks_are_counted_and_kept(build):
         found.append(await numbers(total))
         return number, found, ticked
 
-    number, found, ticked = asyncio.run(visit(build.html / CHAPTER, True, look))
+    number, found, ticked = browser.visit(build.html / CHAPTER, True, look)
     assert found == [(0, number), (2, number), (2, written()), (1, written())]
     assert ticked == [place in (1, number - 1) for place in range(number)]
 
 
-def test_what_else_is_stored_under_the_name_does_no_harm(build):
+def test_what_else_is_stored_under_the_name_does_no_harm(build, browser):
     async def look(page):
         found = []
         for stored in ("{", '{"a": 1}', '["ex-knob", "ex-of-an-older-book"]'):
@@ -76,11 +74,13 @@ def test_what_else_is_stored_under_the_name_does_no_harm(build):
             found.append((await numbers(page.locator(".exercise-total")))[0])
         return found
 
-    assert asyncio.run(visit(build.html / LANDING, True, look)) == [0, 0, 1]
+    assert browser.visit(build.html / LANDING, True, look) == [0, 0, 1]
 
 
 @pytest.mark.parametrize("storage", [BLOCKED, FULL], ids=["blocked", "full"])
-def test_where_storage_takes_nothing_ticks_last_as_long_as_the_page(build, storage):
+def test_where_storage_takes_nothing_ticks_last_as_long_as_the_page(
+    build, browser, storage
+):
     async def look(page):
         await page.add_init_script(storage)
         await page.reload()
@@ -94,11 +94,11 @@ def test_where_storage_takes_nothing_ticks_last_as_long_as_the_page(build, stora
         await page.reload()
         return before, await numbers(count)
 
-    before, after = asyncio.run(visit(build.html / CHAPTER, True, look))
+    before, after = browser.visit(build.html / CHAPTER, True, look)
     assert (before[0], after[0]) == (2, 0)
 
 
-def test_without_javascript_nothing_is_added(build):
+def test_without_javascript_nothing_is_added(build, browser):
     async def look(page):
         places = page.locator(".exercise-tick, .exercise-count")
         exercises = await page.locator("div.exercise").count()
@@ -106,6 +106,6 @@ def test_without_javascript_nothing_is_added(build):
         await page.goto((build.html / LANDING).as_uri())
         return exercises, added, await page.locator(".exercise-total").is_visible()
 
-    exercises, added, shown = asyncio.run(visit(build.html / CHAPTER, False, look))
+    exercises, added, shown = browser.visit(build.html / CHAPTER, False, look)
     assert exercises > 0
     assert (added, shown) == (0, False)

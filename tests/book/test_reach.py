@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 from pathlib import Path
 
 import pytest
-from browser import find_browser
 from PIL import Image
-from playwright.async_api import async_playwright
-
-from chromium import FLAGS
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 PHONE, DESK = {"width": 390, "height": 800}, {"width": 1400, "height": 800}
@@ -53,15 +48,12 @@ LOOK = """() => ({
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(browser):
     """What one browser finds on a telephone, after keys, and on a desk."""
 
-    async def look():
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path=find_browser(), args=FLAGS
-            )
-            page = await browser.new_page(viewport=PHONE)
+    async def look(browser):
+        async with await browser.new_context(viewport=PHONE) as context:
+            page = await context.new_page()
             await page.set_content(PAGE)
             phone = await page.evaluate(LOOK)
             await page.keyboard.press("Tab")
@@ -75,10 +67,9 @@ def found():
                 "document.querySelectorAll('[tabindex=\"0\"]').length == 1"
             )
             desk = await page.evaluate(LOOK)
-            await browser.close()
             return phone, desk
 
-    return asyncio.run(look())
+    return browser.run(look)
 
 
 def test_labels_can_be_read_on_a_telephone(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -11,7 +10,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from browser import visit
 from PIL import Image
 
 from reidlib.cli import main
@@ -82,7 +80,7 @@ def test_the_pictures_are_the_crops(tmp_path):
         assert np.abs(shown.mean(axis=(0, 1)) - colour).max() < 4
 
 
-def answer(file, pids, names, *, leave_out=(), only=None):
+def answer(browser, file, pids, names, *, leave_out=(), only=None):
     """Answer all questions by the truth, in a browser, and return the saved file."""
     found = content(file)
     truth = [pids[names.index(image["path"])] for image in found["images"]]
@@ -107,15 +105,15 @@ def answer(file, pids, names, *, leave_out=(), only=None):
         saved = await (await waiting.value).path()
         return told, saved.read_text("utf-8")
 
-    return asyncio.run(visit(file, True, look))
+    return browser.visit(file, True, look)
 
 
-def test_what_a_person_marks_becomes_a_data_set_with_the_right_score(tmp_path):
+def test_what_a_person_marks_becomes_a_data_set_with_the_right_score(browser, tmp_path):
     one, pids = embedded(tmp_path / "crops", noise=0.8)
     # Enough candidates to show every image of another camera: the score is exact.
     file = naming_page(one, tmp_path / "name.html", people=18, candidates=20)
     names = list(one.table.paths)
-    told, text = answer(file, pids, names)
+    told, text = answer(browser, file, pids, names)
     assert told == "18 of 18 done."
     named = tmp_path / "crops" / "named.csv"
     named.write_text(text, "utf-8")
@@ -140,11 +138,11 @@ def test_what_a_person_marks_becomes_a_data_set_with_the_right_score(tmp_path):
     assert 0.3 < score.mAP < 0.99
 
 
-def test_crops_that_nobody_marked_are_somebody_else(tmp_path):
+def test_crops_that_nobody_marked_are_somebody_else(browser, tmp_path):
     one, pids = embedded(tmp_path / "crops")
     file = naming_page(one, tmp_path / "name.html", people=4, candidates=20)
     names = list(one.table.paths)
-    told, text = answer(file, pids, names, leave_out=(1,), only=(0, 1))
+    told, text = answer(browser, file, pids, names, leave_out=(1,), only=(0, 1))
     assert told == "2 of 4 done."
     (tmp_path / "crops" / "named.csv").write_text(text, "utf-8")
     dataset = open_dataset("csv", tmp_path / "crops" / "named.csv")
@@ -157,7 +155,7 @@ def test_crops_that_nobody_marked_are_somebody_else(tmp_path):
         assert path != paths[refused["query"]]  # it shows no person
 
 
-def test_who_is_marked_but_shows_no_single_person_joins_nobody(tmp_path):
+def test_who_is_marked_but_shows_no_single_person_joins_nobody(browser, tmp_path):
     one, pids = embedded(tmp_path / "crops", people=2, cameras=3)
     file = naming_page(one, tmp_path / "name.html", people=6, candidates=9)
     found = content(file)
@@ -181,7 +179,7 @@ def test_who_is_marked_but_shows_no_single_person_joins_nobody(tmp_path):
         saved = await (await waiting.value).path()
         return paths[bad], saved.read_text("utf-8")
 
-    bad_path, text = asyncio.run(visit(file, True, look))
+    bad_path, text = browser.visit(file, True, look)
     named = tmp_path / "crops" / "named.csv"
     named.write_text(text, "utf-8")
     dataset = open_dataset("csv", named)
@@ -189,7 +187,7 @@ def test_who_is_marked_but_shows_no_single_person_joins_nobody(tmp_path):
     assert len(set(dataset.query.pids.tolist())) == len(dataset.query) == 5
 
 
-def test_answers_that_contradict_each_other_are_said(tmp_path):
+def test_answers_that_contradict_each_other_are_said(browser, tmp_path):
     one, pids = embedded(tmp_path / "crops", people=2, cameras=3)
     file = naming_page(one, tmp_path / "name.html", people=6, candidates=9)
     found = content(file)
@@ -211,12 +209,12 @@ def test_answers_that_contradict_each_other_are_said(tmp_path):
         assert await page.locator("#save").is_enabled()
         return told[0], await page.locator("#progress").text_content()
 
-    first, last = asyncio.run(visit(file, True, look))
+    first, last = browser.visit(file, True, look)
     assert first == "0 of 6 done. 1 with marks and without “Done”."
     assert f"Look again at {same[0] + 1}: other answers say" in last
 
 
-def test_marks_survive_a_page_that_is_closed(tmp_path):
+def test_marks_survive_a_page_that_is_closed(browser, tmp_path):
     one, _ = embedded(tmp_path / "crops")
     file = naming_page(one, tmp_path / "name.html", people=3, candidates=4)
 
@@ -227,7 +225,7 @@ def test_marks_survive_a_page_that_is_closed(tmp_path):
         pressed = page.locator(".tiles button[aria-pressed=true]")
         return await pressed.count(), await page.locator("#progress").text_content()
 
-    assert asyncio.run(visit(file, True, look)) == (1, "1 of 3 done.")
+    assert browser.visit(file, True, look) == (1, "1 of 3 done.")
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import visit
+from browser import OneBrowser
 from bs4 import BeautifulSoup
 from playwright.async_api import Page
 from support import SMALL
@@ -190,11 +189,11 @@ def look(page: Page) -> Any:
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_the_page_opens_from_a_file_and_is_filtered(
-    board: Scoreboard, tmp_path: Path, javascript: bool
+    board: Scoreboard, browser: OneBrowser, tmp_path: Path, javascript: bool
 ) -> None:
     file = tmp_path / "board.html"
     file.write_text(board.html(), encoding="utf-8")
-    found = asyncio.run(visit(file, javascript, look))
+    found = browser.visit(file, javascript, look)
     assert len(found["all"]) == 98
     assert found["width"] == 390
     assert found["clipped"] == 0

@@ -5,13 +5,11 @@ Each is opened with JavaScript, and once without: then its static form must be t
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from browser import visit
 
 from figures.alignment import PASSING, make_toy, play
 from figures.circle import circle_figure, losses_and_pulls
@@ -61,13 +59,18 @@ def searched(city):
     return features_of(city.query), features_of(city.gallery)
 
 
-def see(figure, folder: Path, look, javascript: bool = True):
+@pytest.fixture
+def see(browser, tmp_path):
     """What a look at a page finds that holds nothing but a figure."""
-    file = folder / "page.html"
-    head = "<!doctype html><meta charset=utf-8>"
-    head += "<meta name=viewport content='width=device-width'>"
-    file.write_text(f"{head}<body>{figure.data}", encoding="utf-8")
-    return asyncio.run(visit(file, javascript, look))
+
+    def see(figure, look, javascript: bool = True):
+        file = tmp_path / "page.html"
+        head = "<!doctype html><meta charset=utf-8>"
+        head += "<meta name=viewport content='width=device-width'>"
+        file.write_text(f"{head}<body>{figure.data}", encoding="utf-8")
+        return browser.visit(file, javascript, look)
+
+    return see
 
 
 async def text_of(page) -> str:
@@ -90,14 +93,14 @@ def percent(share: float, digits: int) -> str:
 # --- what they share ---
 
 
-def test_numbers_stay_inside_of_the_page_and_out_of_its_markup(tmp_path):
+def test_numbers_stay_inside_of_the_page_and_out_of_its_markup():
     figure = page_figure("sliders", {"controls": []}, "<p>static</p>", "A </script><b>")
     assert figure.data.count("</script>") == 2
     with pytest.raises(ValueError, match="JSON"):
         page_figure("sliders", {"a": float("nan")}, "", "")
 
 
-def test_on_a_telephone_in_the_dark_and_in_print(precision, circle, tmp_path):
+def test_on_a_telephone_in_the_dark_and_in_print(precision, circle, see):
     async def look(page):
         await page.set_viewport_size({"width": 390, "height": 700})
         wide = await page.evaluate("document.documentElement.scrollWidth")
@@ -119,7 +122,7 @@ def test_on_a_telephone_in_the_dark_and_in_print(precision, circle, tmp_path):
         return wide, set(inks), min(sizes), seen, printed
 
     for figure in (precision, circle):
-        wide, inks, smallest, seen, printed = see(figure, tmp_path, look)
+        wide, inks, smallest, seen, printed = see(figure, look)
         assert wide == 390
         assert inks == {"rgb(206, 214, 221)"}
         assert smallest >= 12
@@ -149,7 +152,7 @@ def score(hits: list[bool]):
     )
 
 
-def test_clicked_hits_have_the_average_precision_of_the_library(precision, tmp_path):
+def test_clicked_hits_have_the_average_precision_of_the_library(precision, see):
     tries = [1, 2], [0], [11], [0, 3, 4, 10]
 
     async def look(page):
@@ -162,7 +165,7 @@ def test_clicked_hits_have_the_average_precision_of_the_library(precision, tmp_p
             found.append(await page.locator(".live-told").all_inner_texts())
         return found
 
-    found = see(precision, tmp_path, look)
+    found = see(precision, look)
     for clicked, (_, formula, others) in zip(tries, found, strict=True):
         expected = score([place in clicked for place in range(12)])
         assert formula.endswith(f"= {expected.mAP:.3f}")
@@ -170,7 +173,7 @@ def test_clicked_hits_have_the_average_precision_of_the_library(precision, tmp_p
         assert others.endswith(f"{expected.mINP:.3f}")
 
 
-def test_the_right_answer_is_that_of_the_ranking(precision, tmp_path, searched, city):
+def test_the_right_answer_is_that_of_the_ranking(precision, see, searched, city):
     async def look(page):
         buttons = page.locator(".precision-place button")
         named = [await b.get_attribute("aria-label") for b in await buttons.all()]
@@ -182,8 +185,8 @@ def test_the_right_answer_is_that_of_the_ranking(precision, tmp_path, searched, 
             scores.append((await page.locator(".precision-ap").inner_text())[-5:])
         return named, states, scores
 
-    named, states, scores = see(precision, tmp_path, look)
-    static = see(precision, tmp_path, text_of, javascript=False)
+    named, states, scores = see(precision, look)
+    static = see(precision, text_of, javascript=False)
     assert len(set(named)) == 12
     hits = [state == "true" for state in states]
     assert 0 < sum(hits) < 12
@@ -204,7 +207,7 @@ def circle():
     )
 
 
-def test_a_query_has_the_losses_of_the_memory_wherever_it_is(circle, tmp_path):
+def test_a_query_has_the_losses_of_the_memory_wherever_it_is(circle, see):
     async def look(page):
         found = [await numbers_of(page)]
         for label, key in (("Query", "Home"), ("Temperature", "End")):
@@ -214,7 +217,7 @@ def test_a_query_has_the_losses_of_the_memory_wherever_it_is(circle, tmp_path):
         found.append(await numbers_of(page))
         return found, await page.locator(".live-spoken").text_content()
 
-    found, spoken = see(circle, tmp_path, look)
+    found, spoken = see(circle, look)
     settings = (40, 45, 0.05), (-70, 45, 0.05), (-70, 45, 1.0), (-70, 20, 1.0)
     for texts, (query, spread, temperature) in zip(found, settings, strict=True):
         memory = query_memory(spread, temperature)
@@ -222,7 +225,7 @@ def test_a_query_has_the_losses_of_the_memory_wherever_it_is(circle, tmp_path):
         expected = [float(at.mean), float(at.hard)]
         assert [float(text) for text in texts] == pytest.approx(expected, abs=0.006)
     assert spoken == f"mean contrast {found[-1][0]}, hard contrast {found[-1][1]}"
-    static = see(circle, tmp_path, text_of, javascript=False)
+    static = see(circle, text_of, javascript=False)
     assert "query -40°, spread 45°, temperature 0.05" in static
     assert is_small(circle)
 
@@ -246,7 +249,7 @@ def grouped(city):
     return clusters, local, pivot_scores(features, 15, 0.0), pids, camids
 
 
-def test_each_pivot_leaves_what_the_library_leaves(grouped, city, tmp_path):
+def test_each_pivot_leaves_what_the_library_leaves(grouped, city, see):
     clusters, local, scores, pids, camids = grouped
     sizes = torch.bincount(clusters[clusters >= 0])
     fits = torch.where(sizes <= 24, sizes, 0)
@@ -274,7 +277,7 @@ def test_each_pivot_leaves_what_the_library_leaves(grouped, city, tmp_path):
         people = await page.locator(".stepper-person").all_inner_texts()
         return found, text, people
 
-    found, text, people = see(figure, tmp_path, look)
+    found, text, people = see(figure, look)
     members = clusters == cluster
     assert sorted(people) == sorted(f"id {pid}" for pid in pids[members].tolist())
     lost = 0
@@ -297,7 +300,7 @@ def test_each_pivot_leaves_what_the_library_leaves(grouped, city, tmp_path):
                 assert float(number) == pytest.approx(share, abs=0.0056)
     assert lost > 0
     assert f" of {int(members.sum())} are left." in text
-    static = see(figure, tmp_path, text_of, javascript=False)
+    static = see(figure, text_of, javascript=False)
     assert "another, ordered" in static
     assert is_small(figure)
 
@@ -305,7 +308,7 @@ def test_each_pivot_leaves_what_the_library_leaves(grouped, city, tmp_path):
 # --- alpha sorts a ranking again ---
 
 
-def test_alpha_sorts_a_ranking_as_the_library_does(searched, city, tmp_path):
+def test_alpha_sorts_a_ranking_as_the_library_does(searched, city, see):
     query, gallery = searched
     cut = query.shape[1] // 2
     alphas, rows = (0.0, 0.5, 1.0), {"first": 3, "second": 90}
@@ -336,7 +339,7 @@ def test_alpha_sorts_a_ranking_as_the_library_does(searched, city, tmp_path):
             found.append((texts, was, await numbers_of(page)))
         return found
 
-    found = see(figure, tmp_path, look)
+    found = see(figure, look)
     first = None
     for alpha, scores, (texts, was, numbers) in zip(alphas, ap, found, strict=True):
         q, g = features_at(alpha)
@@ -351,7 +354,7 @@ def test_alpha_sorts_a_ranking_as_the_library_does(searched, city, tmp_path):
         shown = [float(number.split("\u202f")[0]) for number in numbers]
         assert shown == pytest.approx([100 * scores[90], 100 * scores.mean()], abs=0.06)
     assert found[0][1] != found[2][1]
-    static = see(figure, tmp_path, text_of, javascript=False)
+    static = see(figure, text_of, javascript=False)
     assert f"{100 * ap[1].mean():.1f}" in static
     assert is_small(figure)
 
@@ -359,7 +362,7 @@ def test_alpha_sorts_a_ranking_as_the_library_does(searched, city, tmp_path):
 # --- a threshold, camera pairs and alarms ---
 
 
-def test_a_threshold_has_the_rates_and_alarms_of_the_library(searched, city, tmp_path):
+def test_a_threshold_has_the_rates_and_alarms_of_the_library(searched, city, see):
     pairs = {
         "coarse": pair_distances(*searched, city.query, city.gallery),
         "coarser": pair_distances(
@@ -384,7 +387,7 @@ def test_a_threshold_has_the_rates_and_alarms_of_the_library(searched, city, tmp
         await page.get_by_label("100,000").check()
         return found, await page.locator(".threshold-alarms").inner_text()
 
-    found, many = see(figure, tmp_path, look)
+    found, many = see(figure, look)
     for table, (numbers, cells, told) in zip(pairs.values(), found, strict=True):
         fpr = (table.negatives <= 0.6).mean()
         tpr = (table.positives <= 0.6).mean()
@@ -398,7 +401,7 @@ def test_a_threshold_has_the_rates_and_alarms_of_the_library(searched, city, tmp
         assert said[1] == pytest.approx(alarms.true, abs=0.06)
         assert f"{100 * alarms.precision:.0f} of 100" in told
     assert many.startswith("An hour with 100,000 images")
-    static = see(figure, tmp_path, text_of, javascript=False)
+    static = see(figure, text_of, javascript=False)
     assert "threshold 0.40" in static
     assert is_small(figure)
 
@@ -411,7 +414,7 @@ def _is_decimal(text: str) -> bool:
 # --- radius and neighbourhood ---
 
 
-def test_radius_and_neighbourhood_give_the_clusters_of_the_library(city, tmp_path):
+def test_radius_and_neighbourhood_give_the_clusters_of_the_library(city, see):
     table = city.train
     features = features_of(table)
     pixels = [read_image(table.file(i), (16, 8)) for i in range(len(table))]
@@ -438,7 +441,7 @@ def test_radius_and_neighbourhood_give_the_clusters_of_the_library(city, tmp_pat
         found.append(await shown())
         return found
 
-    found = see(figure, tmp_path, look)
+    found = see(figure, look)
     settings = (15, 0.5), (15, 0.6), (8, 0.6)
     for (told, numbers, rows), (k1, eps) in zip(found, settings, strict=True):
         labels = dbscan(jaccard_distance(features, k1=k1, k2=4), eps)
@@ -451,7 +454,7 @@ def test_radius_and_neighbourhood_give_the_clusters_of_the_library(city, tmp_pat
         own = {f"person {table.pids[i]}, camera {table.camids[i]}" for i in members}
         assert set(rows[0]) <= own
         assert len(rows[0]) == min(12, len(members))
-    static = see(figure, tmp_path, text_of, javascript=False)
+    static = see(figure, text_of, javascript=False)
     assert "eps, at k1 = 15" in static
     assert is_small(figure)
 
@@ -459,7 +462,7 @@ def test_radius_and_neighbourhood_give_the_clusters_of_the_library(city, tmp_pat
 # --- the film of a game ---
 
 
-def test_the_film_shows_the_steps_of_the_game(tmp_path):
+def test_the_film_shows_the_steps_of_the_game(see):
     figure = film_figure((0.0, 3.0), ("two and two", 0.0), caption="A game.", frames=3)
 
     async def look(page):
@@ -476,7 +479,7 @@ def test_the_film_shows_the_steps_of_the_game(tmp_path):
         found.append(await numbers_of(page))
         return found, drawn, await page.get_by_role("slider", name="Step").input_value()
 
-    found, drawn, last = see(figure, tmp_path, look)
+    found, drawn, last = see(figure, look)
     film = play("two and two", 3.0)
     for numbers, step in zip(found, (100, 200), strict=True):
         assert numbers[0] == percent(round(film[step][1], 3), 0)
@@ -488,6 +491,6 @@ def test_the_film_shows_the_steps_of_the_game(tmp_path):
     centred = (places - 160) * [1, -1]
     assert np.abs(centred - scale * features).max() < 2
     assert len(places) == len(make_toy("two and two")[0])
-    static = see(figure, tmp_path, text_of, javascript=False)
+    static = see(figure, text_of, javascript=False)
     assert all(f"{passing}, λ = 3" in static for passing in PASSING)
     assert is_small(figure)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from browser import visit
 
 from figures.sliders import Measure, slider_figure
 
@@ -39,7 +36,7 @@ def page(tmp_path):
     return file
 
 
-def test_moving_a_slider_shows_the_numbers_of_its_setting(page):
+def test_moving_a_slider_shows_the_numbers_of_its_setting(page, browser):
     async def look(page):
         async def shown():
             texts = await page.locator("figure .live-number").all_text_contents()
@@ -57,7 +54,7 @@ def test_moving_a_slider_shows_the_numbers_of_its_setting(page):
         static = await page.locator(".live-static").is_visible()
         return found, static, await page.locator("figcaption").inner_text()
 
-    found, static, caption = asyncio.run(visit(page, True, look))
+    found, static, caption = browser.visit(page, True, look)
     texts = [texts for texts, _ in found]
     assert texts[0] == ["80.0 %", "90.0 %", "0.200", "0.250"]
     assert texts[1] == ["60.0 %", "80.0 %", "0.400", "0.250"]
@@ -70,11 +67,11 @@ def test_moving_a_slider_shows_the_numbers_of_its_setting(page):
     assert caption == "What noise does </script><b>."
 
 
-def test_without_javascript_the_table_is_shown(page):
+def test_without_javascript_the_table_is_shown(page, browser):
     async def look(page):
         return await page.locator(".live-static").inner_text()
 
-    text = asyncio.run(visit(page, False, look))
+    text = browser.visit(page, False, look)
     assert "Wrong labels: 20, alpha: 0" in text
     assert "80.0 %" in text
     assert "soft & even" in text
