@@ -19,6 +19,8 @@ from chromium import FLAGS
 OWN_FLAGS = [
     # No name is looked up, and no other machine is reached.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    # The pages of the book share a process, and with it scripts, styles and pictures.
+    "--process-per-site",
 ]
 
 

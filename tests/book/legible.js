@@ -28,16 +28,30 @@
     return known.get(element);
   };
 
-  const problems = new Map();
-  for (const element of document.querySelectorAll("article *")) {
-    if (element.closest("svg, mjx-container, script, style")) continue;
-    const said = [...element.childNodes].some(
-      (node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim(),
-    );
-    const style = getComputedStyle(element);
-    if (!said || !element.getClientRects().length || style.visibility === "hidden") {
-      continue;
+  // Elements that hold text of their own, in their order; formulas hold thousands that
+  // are not looked at.
+  const speaking = new Set();
+  const within = NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT;
+  const skip = (node) =>
+    node.nodeType === Node.ELEMENT_NODE
+      ? node.matches("svg, mjx-container, script, style")
+        ? NodeFilter.FILTER_REJECT
+        : NodeFilter.FILTER_SKIP
+      : NodeFilter.FILTER_ACCEPT;
+  for (const article of document.querySelectorAll("article")) {
+    const walker = document.createTreeWalker(article, within, skip);
+    while (walker.nextNode()) {
+      const text = walker.currentNode;
+      if (text.parentElement !== article && text.data.trim()) {
+        speaking.add(text.parentElement);
+      }
     }
+  }
+
+  const problems = new Map();
+  for (const element of speaking) {
+    const style = getComputedStyle(element);
+    if (!element.getClientRects().length || style.visibility === "hidden") continue;
     const back = background(element);
     const ink = over(parse(style.color), back);
     const [high, low] = [luminance(ink), luminance(back)].sort((a, b) => b - a);

@@ -38,6 +38,10 @@ ALL_PICTURES = """Promise.all([...document.images].map((image) => {
   image.loading = "eager";
   return image.decode().catch(() => null);
 }))"""
+# Colours would fade into each other for some time.
+AT_ONCE = """const sheet = new CSSStyleSheet();
+sheet.replaceSync("* { transition: none !important }");
+document.adoptedStyleSheets = [sheet];"""
 LEGIBLE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 
 
@@ -123,7 +127,9 @@ async def open_page(context: BrowserContext, url: str) -> tuple[Page, list[str]]
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on("console", said)
     page.on("response", answered)
-    await page.goto(url, wait_until="commit")
+    response = await page.goto(url, wait_until="commit")
+    if response and response.status >= 400:
+        return page, problems
     # The start page is empty: it leads on to the first page.
     await page.locator("main").first.wait_for(state="attached")
     await page.wait_for_load_state("load")
@@ -154,8 +160,6 @@ async def look_at(context: BrowserContext, url: str) -> list[str]:
                 "[...document.querySelectorAll('mjx-merror')]"
                 ".map(m => `bad mathematics: ${m.textContent}`)"
             )
-        # Colours would fade into each other for some time.
-        await page.add_style_tag(content="* { transition: none !important }")
         for theme in ("light", "dark"):
             await page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
             found = await page.evaluate(LEGIBLE)
@@ -215,6 +219,7 @@ def found(address, browser) -> dict[str, list[str]]:
         # One for all pages: what they share is fetched and compiled once.
         async with await browser.new_context() as context:
             context.set_default_timeout(HANGS)
+            await context.add_init_script(AT_ONCE)
             work = {name: look_at(context, f"{address}/{name}.html") for name in PAGES}
             work["search"] = search(context, f"{address}/search.html?q=identification")
             work |= {content: judge(context, content) for content in CONTENTS}
