@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -17,14 +19,20 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(parse_toc_yaml(ROOT / "_toc.yml"))
 
 
-@pytest.fixture(scope="session")
-def pages(build) -> dict[str, BeautifulSoup]:
+@pytest.fixture(scope="module")
+def pages(build) -> Iterator[dict[str, BeautifulSoup]]:
     """The built pages by document name."""
-    return {
+    # Millions of objects, all in use: to look for unused ones is in vain.
+    gc.disable()
+    pages = {
         name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for name in DOCUMENTS
         if (path := build.html / f"{name}.html").is_file()
     }
+    gc.freeze()
+    gc.enable()
+    yield pages
+    gc.unfreeze()
 
 
 def test_the_book_builds_without_a_warning(build):
