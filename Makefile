@@ -87,7 +87,7 @@ cities: $(INSTALLED)
 # take longest, come first. Many processes import the library, which is compiled before
 # for the case that Python is told to write no bytecode.
 test: $(INSTALLED) ## Check style and types, run every test, notebook and page
-	$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync types lint cities
+	$(MAKE) --no-print-directory --jobs=$(WORKERS) types lint cities
 	$(BIN)/python -m compileall -q reidlib notebooks/figures book tests
 	OMP_NUM_THREADS=$$($(BIN)/python -c \
 		'import os; print(max(1, (os.cpu_count() or 1) // $(WORKERS)))') \

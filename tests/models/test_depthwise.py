@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,19 @@ def test_a_whole_network_learns_the_same(
     monkeypatch.setattr("reidlib.models.depthwise.is_installed", lambda: False)
     for one, other in zip(found, gradients(), strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_traced_network_can_be_saved(tmp_path: Path) -> None:
+    net = build_backbone("efficientnet_lite0", pretrained=False).eval()
+    traced = torch.jit.trace(net, torch.rand(2, 3, 64, 32), check_trace=False)
+    traced.save(str(tmp_path / "net.pt"))
+
+
+def test_the_gradient_is_one_block_as_of_any_convolution() -> None:
+    conv = prepared(plain())
+    (gradient,) = torch.autograd.grad(conv(maps(4, 8, 6, 6)).sum(), conv.weight)
+    assert gradient.view(-1).shape == (200,)
 
 
 def plain() -> nn.Conv2d:
