@@ -162,6 +162,25 @@ def test_what_the_other_readings_change():
     assert 0 < ahead[0] < ahead[1] < 1 < 4 < ahead[2]
 
 
+def test_no_other_way_to_measure_the_score_helps():
+    trained, augmented = "score by a trained network", "score of augmented views"
+    for row in (trained, augmented):
+        for found, base in zip(readings(row), readings("QAFM"), strict=True):
+            assert abs(found["mAP"] - base["mAP"]) < 0.01
+            assert found["mAP"] < found["fixed_alpha"]["0.5"]["mAP"]
+            area = found["failure"]["areas"]["pairs"][0]
+            assert area < 0.49 if row == trained else abs(area - 0.5) < 0.045
+
+
+def test_a_gallery_without_distractors_flatters():
+    def gains(runs: list[dict[str, Any]]) -> list[float]:
+        return [100 * (one["without_distractors"]["mAP"] - one["mAP"]) for one in runs]
+
+    usual = gains(readings("score by a trained network"))
+    assert all(0.75 < gain < 1.25 for gain in usual)
+    assert all(0.25 < gain < 0.4 for gain in gains(mixed()))
+
+
 def test_attributes_must_be_right():
     rows = ("QAFM", "attributes of another person", "no attributes")
     for right, other, none in zip(*map(readings, rows), strict=True):
