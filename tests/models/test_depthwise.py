@@ -102,11 +102,17 @@ def test_a_whole_network_learns_the_same(
         assert (one - other).norm() <= 1e-4 * other.norm()
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
 def test_a_traced_network_can_be_saved(tmp_path: Path) -> None:
     net = build_backbone("efficientnet_lite0", pretrained=False).eval()
     traced = torch.jit.trace(net, torch.rand(2, 3, 64, 32), check_trace=False)
     traced.save(str(tmp_path / "net.pt"))
+
+
+def test_it_is_for_processors_alone() -> None:
+    conv, x = prepared(plain()), maps(4, 8, 6, 6)
+    assert is_depthwise(conv, x)
+    assert not is_depthwise(conv.to("meta"), x.to("meta"))
 
 
 def test_the_gradient_is_one_block_as_of_any_convolution() -> None:
