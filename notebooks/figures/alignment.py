@@ -89,7 +89,7 @@ def play(
     who = nn.Linear(2, 4)
     where = CameraClassifier(2, 2, hidden=16, dropout=0.0)
     weights = [turn, shift, *who.parameters(), *where.parameters()]
-    settings: dict[str, Any] = {"lr": 0.02}
+    settings: dict[str, Any] = {"lr": 0.02, "fused": True}
     if optimizer is torch.optim.Adam:
         settings["betas"] = (0.5, 0.999)
     step = optimizer(weights, **settings)
