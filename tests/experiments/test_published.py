@@ -198,3 +198,22 @@ def test_every_result_names_the_commit_that_made_it():
         if "commit" in result and not re.fullmatch("[0-9a-f]{40}", result["commit"]):
             unnamed.append(file.name)
     assert not unnamed
+
+
+def test_a_batch_norm_that_sees_two_identities_ruins_a_training():
+    scores = by_seed("splits", ["one GPU", "two GPUs", "four GPUs", "eight GPUs"])
+    change = scores - scores.loc["one GPU"]
+    assert (change.loc["eight GPUs"] < -13).all()
+    four = sorted(change.loc["four GPUs"])
+    assert -6 < four[0] < four[1] < -5
+    assert abs(four[2]) < 0.5
+    assert change.loc["four GPUs"].mean() < -LUCK
+    assert abs(change.loc["two GPUs"].mean()) < LUCK
+    frame = load_results("splits")
+    one, eight = (
+        [found["epochs"][-1] for found in frame.loc[frame["row"] == row, "result"]]
+        for row in ("one GPU", "eight GPUs")
+    )
+    for before, after in zip(one, eight, strict=True):
+        assert after["loss"] > 4 * before["loss"]
+        assert after["outlier_share"] > 1.5 * before["outlier_share"]
