@@ -5,6 +5,7 @@ Each is opened with JavaScript, and once without: then its static form must be t
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,9 @@ def is_small(figure) -> bool:
 
 
 def percent(share: float, digits: int) -> str:
-    return f"{100 * share:.{digits}f}\u202f%"
+    """The share as a browser writes it, which rounds a half up."""
+    step = Decimal(1).scaleb(-digits)
+    return f"{(100 * Decimal(repr(float(share)))).quantize(step, ROUND_HALF_UP)}\u202f%"
 
 
 # --- what they share ---
