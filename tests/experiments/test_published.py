@@ -217,3 +217,21 @@ def test_a_batch_norm_that_sees_two_identities_ruins_a_training():
     for before, after in zip(one, eight, strict=True):
         assert after["loss"] > 4 * before["loss"]
         assert after["outlier_share"] > 1.5 * before["outlier_share"]
+
+
+def test_a_gallery_finds_what_a_loop_finds_and_an_index_saves_little():
+    """What the page on deployment says of 100,000 and of 1,000,000 features."""
+    rows = json.loads((results_dir() / "gallery_speed.json").read_text())["rows"]
+    for people in (100_000, 1_000_000):
+        found = {
+            row["method"]: row
+            for row in rows
+            if (row["people"], row["threads"]) == (people, 1)
+        }
+        assert all(found[way]["recall"] == 1 for way in ("exact", "alone", "loop"))
+        assert found["exact"]["wall_each"] < found["loop"]["wall_each"]
+        assert found["indexed"]["wall_each"] > found["exact"]["wall_each"]
+        assert found["alone"]["wall_each"] > 8 * found["exact"]["wall_each"]
+    assert found["alone"]["wall_each"] > 1
+    features = people * 512 * 4 / 2**20
+    assert found["exact"]["mib"] < (found["loop"]["mib"] + features) / 3
