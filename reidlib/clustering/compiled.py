@@ -8,19 +8,6 @@ from reidlib.neighbors.kernels import kernel
 
 
 @kernel
-def _place(rising, value):
-    """Return where a value is or would be; `np.searchsorted` takes long to compile."""
-    low, high = 0, len(rising)
-    while low < high:
-        middle = (low + high) // 2
-        if rising[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
 def _compacted(first, length, cols, distances):
     """Return the lists without the gaps between them, and where they end."""
     new_cols, new_distances = np.empty_like(cols), np.empty_like(distances)
@@ -78,7 +65,7 @@ def average_linkage(starts, cols, distances):
             other, least = -1, np.inf
             if links > 1:  # the one before comes first among equals
                 other, least = chain[links - 2], 1.0
-                place = _place(their, other)
+                place = np.searchsorted(their, other)
                 if place < len(their) and their[place] == other:
                     least = mean[begin + place]
             for place in range(len(their)):
@@ -126,9 +113,9 @@ def average_linkage(starts, cols, distances):
             begin = first[third]
             theirs = pool[begin : begin + length[third]]
             values = mean[begin : begin + length[third]]
-            place = _place(theirs, other)
+            place = np.searchsorted(theirs, other)
             if in_one:
-                gap = _place(theirs, one)
+                gap = np.searchsorted(theirs, one)
                 stop = len(theirs) - 1 if in_other else place - 1
                 for entry in range(gap, stop):
                     theirs[entry], values[entry] = theirs[entry + 1], values[entry + 1]

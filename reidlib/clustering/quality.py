@@ -257,18 +257,21 @@ def _agreement(
     ARI the adjusted Rand index of Hubert and Arabie (1985).
     """
     # Not scikit-learn's: to import it takes longer than a short training's epoch.
-    pairs = np.stack([labels[rows], classes[rows]])
-    sizes = [np.unique(column, return_counts=True)[1] for column in pairs]
-    if len(sizes[1]) < 2:
+    (label, of_label), (kind, of_kind) = (
+        np.unique(column[rows], return_inverse=True, return_counts=True)[1:]
+        for column in (labels, classes)
+    )
+    if len(of_kind) < 2:
         return NAN, NAN
-    cells = np.unique(pairs, axis=1, return_counts=True)[1]
-    of_labels, of_classes, of_both = (_entropy(n) for n in (*sizes, cells))
+    cells = np.unique(label * len(of_kind) + kind, return_counts=True)[1]
+    counts = of_label, of_kind, cells
+    of_labels, of_classes, of_both = (_entropy(n) for n in counts)
     nmi = 2 * max(of_labels + of_classes - of_both, 0) / (of_labels + of_classes)
     # Pairs of images that are together by the labels, by the classes, and by both.
-    joined, same, both = (int((n * (n - 1) // 2).sum()) for n in (*sizes, cells))
+    joined, same, both = (int((n * (n - 1) // 2).sum()) for n in counts)
     if joined == same == both:
         return nmi, 1.0
-    by_chance = 2 * joined * same / (pairs.shape[1] * (pairs.shape[1] - 1))
+    by_chance = 2 * joined * same / (len(label) * (len(label) - 1))
     return nmi, (both - by_chance) / ((joined + same) / 2 - by_chance)
 
 
