@@ -11,9 +11,10 @@ from reidlib.experiments.verdicts import each
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table whose columns after the first are numbers or text as given."""
+    """Return a table of the cells as given; a mean stays with its deviation."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return table.replace(" ± ", "\u00a0±\u00a0")
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:

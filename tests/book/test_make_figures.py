@@ -223,7 +223,7 @@ def test_the_acceptance_table_is_mean_and_deviation_of_the_worlds(
     file = tmp_path / "acceptance.json"
     file.write_text(json.dumps({"size": "none", "worlds": worlds}))
     monkeypatch.setattr(make_figures, "ACCEPTANCE", file)
-    table = make_figures.acceptance_table()
+    table = make_figures.acceptance_table().replace("\u00a0", " ")
     assert "| raw pixels | 12.0 ± 2.0 | 5.0 ± 0.0 |" in table
     assert "| ImageNet features | 0.40 ± 0.17 | 0.40 ± 0.17 | 0.40 ± 0.17 |" in table
     assert make_figures.TRAINED_COMMAND in table
