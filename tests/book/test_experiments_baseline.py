@@ -76,3 +76,11 @@ def test_the_radius_is_drawn_with_or_without_results(monkeypatch, style):
     monkeypatch.setattr(page, "load_results", lambda *args, **kwargs: nothing)
     assert "no results" in page.radius_chart().axes[0].texts[0].get_text()
     plt.close("all")
+
+
+def test_resnet50_takes_three_to_seven_times_as_long():
+    rows = json.loads(page.SPEED.read_text(encoding="utf-8"))["rows"]
+    ratios = [r["times_lite0"] for r in rows if r["backbone"] == "resnet50"]
+    assert len(ratios) == 4
+    assert 3 < min(ratios) < 4
+    assert 6 < max(ratios) < 7
