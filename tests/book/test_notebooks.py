@@ -153,7 +153,10 @@ def test_it_has_a_question_with_three_choices_and_one_right_answer(notebook):
     assert questions
     for question in questions:
         choices = re.findall(
-            r"^```\{dropdown\} ([ABC])\. .*\n(Right|Wrong)\. ", question, re.M
+            # A line with a backtick in its title opens no fence, and no box.
+            r"^```\{dropdown\} ([ABC])\. [^`\n]*\n(Right|Wrong)\. ",
+            question,
+            re.M,
         )
         assert [letter for letter, _ in choices] == ["A", "B", "C"]
         assert sorted(judged for _, judged in choices) == ["Right", "Wrong", "Wrong"]
