@@ -33,10 +33,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from PIL import Image
+
+from own_sockets import with_own_sockets
 
 ROOT = Path(__file__).parents[1]
 EXECUTED = ROOT / "_build" / "executed"
@@ -105,6 +108,7 @@ async def execute(notebook: NotebookNode, folder: Path) -> None:
         timeout=None,
         startup_timeout=3600,
         kernel_name="python3",
+        kernel_manager_class=with_own_sockets(AsyncKernelManager),
         record_timing=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},

@@ -17,7 +17,8 @@ def run_nbval(folder: Path, *cells: nbformat.NotebookNode) -> str:
     notebook = new_notebook(cells=list(cells))
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, folder / "07_broken_chapter.ipynb")
-    shutil.copy(ROOT / "notebooks" / "conftest.py", folder)
+    for file in ("conftest.py", "own_sockets.py"):
+        shutil.copy(ROOT / "notebooks" / file, folder)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
     command += [
         "--rootdir",

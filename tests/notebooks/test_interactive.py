@@ -10,6 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from figures.interactive import explore, is_live, make_explorer
+from own_sockets import with_own_sockets
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CONTROLS = {"k1": [8, 15, 30], "eps": [0.4, 0.5, 0.6]}
@@ -113,14 +114,17 @@ TWO = "explore(draw, controls, static=[{'eps': 0.4}, {'eps': 0.5}], live=False)"
 
 
 def execute(cells: list[str]) -> nbformat.NotebookNode:
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
 
+    kind = with_own_sockets(AsyncKernelManager)
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     # A chapter runs in its own folder, where it finds the figures.
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    NotebookClient(notebook, timeout=120, resources=resources).execute()
+    options = {"resources": resources, "kernel_manager_class": kind}
+    NotebookClient(notebook, timeout=120, **options).execute()
     return notebook
 
 
