@@ -1,7 +1,8 @@
 """Numbers that prose quotes: what they are is described, their values are read.
 
 ``quotes.toml`` describes each by a table of the experiments and a row of it, the
-difference of two rows, or a share of the variance of one training (luck).
+difference of two rows, or a share of the variance of one training (luck); `preset` is
+``ablation`` if it is not given.
 ``make_figures.py --tables`` reads the values from the result files into
 ``quotes.json``, from which the role ``result`` of a page takes them::
 
@@ -38,7 +39,9 @@ def quotes() -> dict[str, dict[str, Any]]:
             }
             continue
         rows = [quote["row"], *([quote["minus"]] if "minus" in quote else [])]
-        values = by_seed(quote["table"], rows, measure=quote.get("measure", "mAP"))
+        how = {"measure": quote.get("measure", "mAP")}
+        how["preset"] = quote.get("preset", "ablation")
+        values = by_seed(quote["table"], rows, **how)
         cities = values.loc[rows[0]]
         if len(rows) == 2:
             cities = cities - values.loc[rows[1]]

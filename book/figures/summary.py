@@ -1,4 +1,4 @@
-"""One figure over all methods: what each part gains, in the papers and here."""
+"""Figures over all methods: what each part gains, and whether training changes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from page_tables import markdown
-from reidlib.experiments import Verdict, verdicts
-from reidlib.experiments.verdicts import each, points
+from page_tables import markdown, spread
+from reidlib.experiments import Verdict, plans, verdicts
+from reidlib.experiments.measured import by_seed
+from reidlib.experiments.verdicts import each, luck, points, seed_noise
+from reidlib.plotting import COLOURS
+from reidlib.recipes.settings import STEPS
 from verdict_charts import HERE, PAPER
 
 PARTS = {
@@ -124,5 +127,108 @@ def table() -> str:
     return markdown(header, rows)
 
 
-CHARTS = {"summary_parts": draw}
-TABLES = {"summary_parts": table}
+TRAINING = "training"
+"""The plan of rows that are trained for a short and for a longer time."""
+
+LONGER = COLOURS[2]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a row gains over its baseline after short and after longer training.
+
+    Attributes:
+        row: Its name.
+        against: Name of its baseline.
+        short: For each city the difference in points of mAP, preset ``ablation``; only
+            those of `long`, if there are any.
+        long: The same with the preset ``course``.
+        noise: Points that seed variance moves the mean of `short`, one standard
+            deviation.
+    """
+
+    row: str
+    against: str
+    short: dict[int, float]
+    long: dict[int, float]
+    noise: float
+
+
+def growth() -> list[Growth]:
+    """Return the rows of the plan that have a baseline."""
+    longer = {one.row: one.here for one in verdicts(TRAINING, preset="course")}
+    found = []
+    for one in verdicts(TRAINING):
+        long = longer[one.row]
+        short = {
+            seed: gain for seed, gain in one.here.items() if seed in long or not long
+        }
+        noise = one.noise if one.shared else seed_noise(short.values(), luck())
+        found.append(Growth(one.row, one.against, short, long, noise))
+    return found
+
+
+def draw_growth() -> Figure:
+    """Draw what each row gains after short training and after longer training."""
+    found = growth()
+    figure, ax = plt.subplots(figsize=(7, 0.9 + 0.5 * len(found)))
+    ax.axvline(0, color="0.5", lw=1)
+    for level, one in enumerate(found):
+        span = {"color": "0.5", "alpha": 0.25, "lw": 0}
+        ax.barh(level, 2 * one.noise, left=-one.noise, height=0.8, **span)
+        for values, colour, up in (
+            (list(one.short.values()), HERE, -0.17),
+            (list(one.long.values()), LONGER, 0.17),
+        ):
+            at = np.full(len(values), level + up)
+            ax.plot(values, at, "o", color=colour, ms=4, alpha=0.5, mec="none")
+            if values:
+                mean = float(np.mean(values))
+                ax.plot(mean, level + up, "D", color=colour, ms=7, mec="none")
+    ax.set_yticks(range(len(found)), [one.row for one in found])
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    for colour, preset in zip((HERE, LONGER), plans()[TRAINING].presets, strict=True):
+        ax.plot([], [], "D", color=colour, ms=7, mec="none", label=_length(preset))
+    ax.bar(0, 0, color="0.5", alpha=0.25, label="seed variance")
+    ax.set_xlabel("difference to the baseline in mAP, percentage points")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+def _length(preset: str) -> str:
+    """How long a preset trains, in words."""
+    return f"{steps_of(preset):,} steps"
+
+
+def steps_of(preset: str) -> int:
+    """How many steps a preset trains."""
+    return int(STEPS[preset]["epochs"] * STEPS[preset]["iterations"])
+
+
+def growth_table() -> str:
+    """Return mAP after short and after longer training, and what is gained."""
+    names = [row.name for row in plans()[TRAINING].rows]
+    scores = {
+        preset: by_seed(TRAINING, names, measure="mAP", preset=preset)
+        for preset in plans()[TRAINING].presets
+    }
+    gains = {one.row: one for one in growth()}
+    rows = []
+    for name in names:
+        short, long = (frame.loc[name].dropna() for frame in scores.values())
+        if len(long):
+            short = short[long.index]
+        cells = [spread(mAP) if len(mAP) else "not run" for mAP in (short, long)]
+        if one := gains.get(name):
+            cells += [each(one.short.values()), each(one.long.values()) or "not run"]
+        else:
+            cells += ["baseline", ""]
+        rows.append([name, *cells])
+    lengths = [_length(preset) for preset in scores]
+    header = ["row", *(f"{what}, {one}" for what in ("mAP", "gain") for one in lengths)]
+    return markdown(header, rows)
+
+
+CHARTS = {"summary_parts": draw, "summary_training": draw_growth}
+TABLES = {"summary_parts": table, "summary_training": growth_table}

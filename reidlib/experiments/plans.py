@@ -98,6 +98,7 @@ class Plan:
         rows: Its rows.
         size: Size of the cities of SynthCity that it is made on.
         measures: What its report shows of each row, columns of `load_results`.
+        presets: Presets of which the book has results.
 
     In the file a plan may have ``against``, the row that all others are compared with.
     """
@@ -107,6 +108,7 @@ class Plan:
     rows: tuple[Row, ...]
     size: str = "course"
     measures: tuple[str, ...] = ("Rank-1", "mAP", "NMI identity", "NMI camera")
+    presets: tuple[str, ...] = ("ablation",)
 
 
 @functools.cache
@@ -132,8 +134,8 @@ def plans() -> dict[str, Plan]:
             )
             for row in raw.pop("rows")
         )
-        if "measures" in raw:
-            raw["measures"] = tuple(raw["measures"])
+        for key in {"measures", "presets"} & raw.keys():
+            raw[key] = tuple(raw[key])
         found[name] = Plan(name, rows=rows, **raw)
     return found
 

@@ -38,7 +38,7 @@ TABLES = (
     *("cals_survey", "cals_published", "qafm_survey", "qafm_published"),
     *(f"qafm_{name}" for name in ("readings", "alpha", "range", "gains", "failure")),
     *(f"deployment_{name}" for name in ("speed", "gallery", "adding", "street")),
-    *("deployment_commands", "scoreboard", "summary_parts"),
+    *("deployment_commands", "scoreboard", "summary_parts", "summary_training"),
     *(f"report_{name}" for name in plans()),
 )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import summary
-from reidlib.experiments import paired_differences
+from reidlib.experiments import Data, Job, by_seed, paired_differences, plans
 from reidlib.experiments.verdicts import luck, seed_noise
 
 
@@ -71,3 +72,62 @@ def test_the_figure_has_a_line_for_each_part(parts):
     figure = summary.draw()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"{part.name}  {part.verdict.sign}" for part in parts]
+
+
+def test_longer_training_does_what_the_text_says():
+    rows = ["CALR: baseline", "CALR: label refinement, weights", "CALR: both, weights"]
+    short, long = (
+        by_seed("training", rows, preset=preset).dropna(axis=1, how="any")
+        for preset in ("ablation", "course")
+    )
+    assert len(short.columns) == 3
+    cities = long.columns
+    grown = long.loc[rows[0]] - short.loc[rows[0], cities]
+    gains = {one.row: one for one in summary.growth()}
+    parts = summary.parts()
+    largest = max(abs(part.verdict.mean) for part in parts)
+    assert grown.min() > 2 * largest
+    for gain in gains.values():
+        if gain.long:
+            assert max(gain.long.values()) < grown.min() / 2, gain.row
+    calr, refined = gains[rows[2]], gains[rows[1]]
+    assert max(calr.short.values()) < 0 < min(calr.long.values())
+    both = [seed for seed in refined.long if seed in refined.short]
+    moved = [refined.long[seed] - refined.short[seed] for seed in both]
+    assert abs(np.mean(moved)) < calr.noise
+
+
+def epochs_of(name):
+    """The epochs of each longer training of a row."""
+    (row,) = (row for row in plans()["training"].rows if row.name == name)
+    jobs = [Job("training", row, "course", Data(), seed) for seed in range(3)]
+    return [found["epochs"] for job in jobs if (found := job.read())]
+
+
+def test_labels_change_in_longer_training_as_the_text_says():
+    def purer(epochs):
+        return epochs[-1]["pairwise_precision"] - epochs[0]["pairwise_precision"]
+
+    assert all(purer(one) > 0 for one in epochs_of("AFF_SCL: cluster contrast"))
+    mixed = epochs_of("AFF_SCL: symmetric contrast, AFF")
+    assert all(purer(one) < 0 for one in mixed)
+    once = epochs_of("CALS: baseline")
+    assert once
+    for epochs in once:
+        assert epochs[0]["outlier_share"] > 0.5
+        assert len({epoch["pairwise_recall"] for epoch in epochs}) == 1
+
+
+def test_the_loss_of_aff_scl_grows():
+    name = "AFF_SCL: symmetric contrast, AFF"
+    (aff,) = (one for one in summary.growth() if one.row == name)
+    assert all(aff.long[seed] < aff.short[seed] < 0 for seed in aff.long)
+
+
+def test_the_figure_of_longer_training_compares_the_same_cities():
+    for one in summary.growth():
+        assert not one.long or set(one.short) == set(one.long), one.row
+    labels = summary.draw_growth().axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [
+        one.row for one in summary.growth()
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -642,10 +643,10 @@ def test_rows_of_a_table_are_different_scores():
 def test_every_published_result_is_current_and_belongs_to_a_row():
     known = {}
     for table, planned in plans().items():
-        for row in planned.rows:
-            for seed in range(3):
-                job = Job(table, row, "ablation", Data.of(table), seed)
-                known[job.file] = job
+        every = itertools.product(planned.rows, planned.presets, range(3))
+        for row, preset, seed in every:
+            job = Job(table, row, preset, Data.of(table), seed)
+            known[job.file] = job
     published = [f for name in RECIPES for f in (ROOT / "results" / name).glob("*")]
     assert len(published) > 250
     stale = {}
