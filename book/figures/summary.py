@@ -171,7 +171,7 @@ def growth() -> list[Growth]:
 def draw_growth() -> Figure:
     """Draw what each row gains after short training and after longer training."""
     found = growth()
-    figure, ax = plt.subplots(figsize=(7, 0.9 + 0.5 * len(found)))
+    figure, ax = plt.subplots(figsize=(6.4, 0.9 + 0.5 * len(found)))
     ax.axvline(0, color="0.5", lw=1)
     for level, one in enumerate(found):
         span = {"color": "0.5", "alpha": 0.25, "lw": 0}
