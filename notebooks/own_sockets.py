@@ -2,9 +2,9 @@
 
 A kernel on TCP is told five ports that were free a moment ago. Another kernel that
 starts at the same time may be told the same ones, and a client that connects before its
-kernel listens may take one itself. The kernel then ends at its start, or an answer does
-not arrive: of 490 notebooks of one line each, four at a time, one ended, four waited
-for eight seconds, and one waited for two minutes. With files, of 280 none did.
+kernel listens may take one itself. The kernel then ends at its start, or a message does
+not arrive: of 436 notebooks of five lines, four at a time, one ended and four waited
+for eight seconds. With files, none of 280 did.
 """
 
 from __future__ import annotations

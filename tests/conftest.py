@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pytest
 import torch
+import tyro  # noqa: F401  before any doctest: see below
 from matplotlib import pyplot as plt
 
 if TYPE_CHECKING:
     from browser import OneBrowser
 
 torch.set_num_threads(1)
+
+# A doctest leaves its last value in `builtins._`. When tyro is imported, it puts all of
+# builtins into a set, which fails after a tuple of lists.
 
 
 @pytest.fixture(params=["arrays", "compiled"])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 import numpy as np
 import pytest
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
 from matplotlib import pyplot as plt
+from traitlets import Type
 
 from figures.interactive import explore, is_live, make_explorer
 from own_sockets import with_own_sockets
@@ -113,17 +120,41 @@ FIXED = "explore(draw, controls, static=[{'eps': 0.5}], live=False)"
 TWO = "explore(draw, controls, static=[{'eps': 0.4}, {'eps': 0.5}], live=False)"
 
 
+class InSlices(AsyncZMQSocketChannel):
+    """A channel that looks again each second while it waits.
+
+    nbclient answers an Output widget through the very channel on which it waits for the
+    end of the cell. If that end arrives during the answer, nothing wakes it, and it
+    finds the message when its time is over: it waited for all of the 120 seconds.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict:
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = max(0.0, end - time.monotonic())
+            try:
+                return await super().get_msg(min(1.0, left))
+            except Empty:
+                if left == 0:
+                    raise
+
+
+class Client(AsyncKernelClient):
+    shell_channel_class = Type(InSlices)
+
+
 def execute(cells: list[str]) -> nbformat.NotebookNode:
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
 
-    kind = with_own_sockets(AsyncKernelManager)
+    class Manager(with_own_sockets(AsyncKernelManager)):
+        client_factory = Type(Client)
+
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     # A chapter runs in its own folder, where it finds the figures.
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    options = {"resources": resources, "kernel_manager_class": kind}
+    options = {"resources": resources, "kernel_manager_class": Manager}
     NotebookClient(notebook, timeout=120, **options).execute()
     return notebook
 
