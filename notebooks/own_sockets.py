@@ -24,7 +24,7 @@ T = TypeVar("T", bound=KernelManager)
 def with_own_sockets(kind: type[T]) -> type[T]:
     """Return a kind of kernel manager whose kernels have sockets of their own.
 
-    Where there are no sockets with a name, on Windows, it is as it was.
+    Where sockets cannot be files, on Windows, it is as it was.
 
     Args:
         kind: ``KernelManager`` or ``AsyncKernelManager``.

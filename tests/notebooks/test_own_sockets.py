@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from own_sockets import with_own_sockets
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets without a name")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="no sockets that are files")
 CELL = "from ipykernel.connect import get_connection_info\nget_connection_info()"
 
 
