@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -15,7 +14,7 @@ from reidlib.experiments.measured import by_seed
 from reidlib.experiments.verdicts import each, luck, points, seed_noise
 from reidlib.plotting import COLOURS
 from reidlib.recipes.settings import STEPS
-from verdict_charts import HERE, PAPER
+from verdict_charts import HERE, PAPER, plot_dots
 
 PARTS = {
     "CALR": [
@@ -86,15 +85,8 @@ def draw() -> Figure:
             if math.isfinite(one.noise):
                 span = dict(color="0.5", alpha=0.25, lw=0)
                 ax.barh(level, 2 * one.noise, left=-one.noise, height=0.8, **span)
-            told = (
-                (list(one.paper.values()), PAPER, -0.17),
-                (list(one.here.values()), HERE, 0.17),
-            )
-            for values, colour, up in told:
-                at = np.full(len(values), level + up)
-                ax.plot(values, at, "o", color=colour, ms=4, alpha=0.5, mec="none")
-                mean = float(np.mean(values)) if values else math.nan
-                ax.plot(mean, level + up, "D", color=colour, ms=7, mec="none")
+            plot_dots(ax, level - 0.17, one.paper.values(), PAPER)
+            plot_dots(ax, level + 0.17, one.here.values(), HERE)
             ticks.append((level, f"{part.name}  {one.sign}"))
         level += 1.2
     ax.set_yticks(*zip(*ticks, strict=True))
@@ -139,16 +131,14 @@ class Growth:
 
     Attributes:
         row: Its name.
-        against: Name of its baseline.
         short: For each city the difference in points of mAP, preset ``ablation``; only
             those of `long`, if there are any.
         long: The same with the preset ``course``.
         noise: Points that seed variance moves the mean of `short`, one standard
-            deviation.
+            deviation; infinite if it is not known.
     """
 
     row: str
-    against: str
     short: dict[int, float]
     long: dict[int, float]
     noise: float
@@ -163,8 +153,9 @@ def growth() -> list[Growth]:
         short = {
             seed: gain for seed, gain in one.here.items() if seed in long or not long
         }
-        noise = one.noise if one.shared else seed_noise(short.values(), luck())
-        found.append(Growth(one.row, one.against, short, long, noise))
+        # Scores of one training share its luck: only cities tell how far they vary.
+        noise = seed_noise(short.values(), math.nan if one.shared else luck())
+        found.append(Growth(one.row, short, long, noise))
     return found
 
 
@@ -174,31 +165,28 @@ def draw_growth() -> Figure:
     figure, ax = plt.subplots(figsize=(6.4, 0.9 + 0.5 * len(found)))
     ax.axvline(0, color="0.5", lw=1)
     for level, one in enumerate(found):
-        span = {"color": "0.5", "alpha": 0.25, "lw": 0}
-        ax.barh(level, 2 * one.noise, left=-one.noise, height=0.8, **span)
-        for values, colour, up in (
-            (list(one.short.values()), HERE, -0.17),
-            (list(one.long.values()), LONGER, 0.17),
-        ):
-            at = np.full(len(values), level + up)
-            ax.plot(values, at, "o", color=colour, ms=4, alpha=0.5, mec="none")
-            if values:
-                mean = float(np.mean(values))
-                ax.plot(mean, level + up, "D", color=colour, ms=7, mec="none")
+        if math.isfinite(one.noise):
+            span = {"color": "0.5", "alpha": 0.25, "lw": 0}
+            ax.barh(level, 2 * one.noise, left=-one.noise, height=0.8, **span)
+        plot_dots(ax, level - 0.17, one.short.values(), HERE)
+        plot_dots(ax, level + 0.17, one.long.values(), LONGER)
     ax.set_yticks(range(len(found)), [one.row for one in found])
     ax.set_ylim(len(found) - 0.4, -0.6)
     for colour, preset in zip((HERE, LONGER), plans()[TRAINING].presets, strict=True):
-        ax.plot([], [], "D", color=colour, ms=7, mec="none", label=_length(preset))
+        ax.plot(
+            [],
+            [],
+            "D",
+            color=colour,
+            ms=7,
+            mec="none",
+            label=f"{steps_of(preset):,} steps",
+        )
     ax.bar(0, 0, color="0.5", alpha=0.25, label="seed variance")
     ax.set_xlabel("difference to the baseline in mAP, percentage points")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)
     ax.grid(axis="y", visible=False)
     return figure
-
-
-def _length(preset: str) -> str:
-    """How long a preset trains, in words."""
-    return f"{steps_of(preset):,} steps"
 
 
 def steps_of(preset: str) -> int:
@@ -225,7 +213,7 @@ def growth_table() -> str:
         else:
             cells += ["baseline", ""]
         rows.append([name, *cells])
-    lengths = [_length(preset) for preset in scores]
+    lengths = [f"{steps_of(preset):,} steps" for preset in scores]
     header = ["row", *(f"{what}, {one}" for what in ("mAP", "gain") for one in lengths)]
     return markdown(header, rows)
 

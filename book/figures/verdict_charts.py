@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Collection
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reidlib.experiments import Data, Job, Verdict, plans, verdicts
@@ -40,6 +42,21 @@ def charted() -> list[str]:
     return found
 
 
+def plot_dots(ax: Axes, level: float, values: Collection[float], colour: str) -> None:
+    """Draw a small dot for each value, and a diamond for their mean.
+
+    Args:
+        ax: Where to draw.
+        level: At which height.
+        values: The values; none are drawn as nothing.
+        colour: Of all of them.
+    """
+    if values:
+        look = {"color": colour, "mec": "none"}
+        ax.plot([*values], [level] * len(values), "o", ms=4, alpha=0.5, **look)
+        ax.plot(float(np.mean([*values])), level, "D", ms=7, **look)
+
+
 def draw(table: str) -> Figure:
     """Draw each difference: the paper's, and that of each city, with their mean."""
     found = told(table)
@@ -51,12 +68,8 @@ def draw(table: str) -> Figure:
     ax.axvline(0, color="0.5", lw=1)
     for place, one in enumerate(found):
         of_paper, cities = list(one.paper.values()), list(one.here.values())
-        for values, colour, up in ((of_paper, PAPER, -0.16), (cities, HERE, 0.16)):
-            level = np.full(len(values), place + up)
-            ax.plot(values, level, "o", color=colour, ms=4, alpha=0.5, mec="none")
-            if values:
-                mean = float(np.mean(values))
-                ax.plot(mean, place + up, "D", color=colour, ms=7, mec="none")
+        plot_dots(ax, place - 0.16, of_paper, PAPER)
+        plot_dots(ax, place + 0.16, cities, HERE)
     for colour, name in ((PAPER, "the paper"), (HERE, "here")):
         ax.plot([], [], "D", color=colour, ms=7, mec="none", label=name)
     ax.set_yticks(range(len(found)), [f"{one.row}  {one.sign}" for one in found])
